@@ -1,0 +1,12 @@
+//! The words of rekeyd: identifiers, keys and durations as plain values. No I/O, no async, no clock in here.
+
+mod amount;
+mod ids;
+mod key;
+
+pub use amount::{Amount, parse_duration, show_duration};
+pub use ids::{AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region};
+pub use key::{Fingerprint, KeyError, PrivateKey, PublicKey};
+
+pub use jiff::Timestamp;
+pub use std::time::Duration;
