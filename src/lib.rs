@@ -4,3 +4,5 @@ pub mod clock;
 pub mod custody;
 pub mod model;
 pub mod provider;
+pub mod rotation;
+pub mod store;

@@ -1,0 +1,494 @@
+//! What a journal holds. Events are past participles: each was true when it was written, and none is ever changed.
+//! Nothing here may be renamed or taken away: journals of every release must fold.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Fingerprint, InstanceId, KeyPairId, PublicKey, Timestamp};
+use crate::provider::{Error, Power};
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 1, 2, 3 … without a gap.
+    pub seq: u64,
+    /// When it was written; never earlier than the entry before it.
+    pub at: Timestamp,
+    /// Who wrote it.
+    pub by: Author,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Who wrote an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// An engine, by the id of its run.
+    Engine(String),
+    /// A person, by the name of the account that gave the command.
+    Operator(String),
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(run) => write!(f, "engine {run}"),
+            Self::Operator(name) => write!(f, "operator {name}"),
+        }
+    }
+}
+
+/// A step: what the brain names and the hands do. The number is the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Make the key and put its private half into custody.
+    StoreKey,
+    /// Import its public half into the cloud.
+    ImportKey,
+    /// Look at everything that is under way in this batch, and write down what has come true.
+    Settle(u32),
+    /// Pay what is owed and make active what is bound: start, reboot, or stop so that a start can follow.
+    Activate(u32),
+    /// Stop what must be stopped before it can be bound.
+    Prepare(u32),
+    /// Bind the key pair.
+    Bind(u32),
+    /// Delete a superseded key pair.
+    RetireKeyPair,
+    /// Destroy a superseded private half.
+    DestroyPrivateKey,
+}
+
+impl Step {
+    /// The batch, of the steps that have one.
+    pub fn batch(self) -> Option<u32> {
+        match self {
+            Self::Settle(batch) | Self::Activate(batch) | Self::Prepare(batch) | Self::Bind(batch) => Some(batch),
+            Self::StoreKey | Self::ImportKey | Self::RetireKeyPair | Self::DestroyPrivateKey => None,
+        }
+    }
+    /// Its name, as logs and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StoreKey => "store_key",
+            Self::ImportKey => "import_key",
+            Self::Settle(_) => "settle",
+            Self::Activate(_) => "activate",
+            Self::Prepare(_) => "prepare",
+            Self::Bind(_) => "bind",
+            Self::RetireKeyPair => "retire_key_pair",
+            Self::DestroyPrivateKey => "destroy_private_key",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.batch() {
+            Some(batch) => write!(f, "{} batch {}", self.name(), batch),
+            None => f.write_str(self.name()),
+        }
+    }
+}
+
+/// What a step asks of the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Put a private half into custody.
+    Put,
+    /// Import a public key.
+    Import,
+    /// Stop instances.
+    Stop,
+    /// Bind a key pair.
+    Bind,
+    /// Start instances.
+    Start,
+    /// Reboot instances.
+    Reboot,
+    /// Delete a key pair.
+    Delete,
+    /// Destroy a private half.
+    Destroy,
+}
+
+impl Call {
+    /// Its name, as logs and progress lines have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Import => "import",
+            Self::Stop => "stop",
+            Self::Bind => "bind",
+            Self::Start => "start",
+            Self::Reboot => "reboot",
+            Self::Delete => "delete",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// An instance as the look right before a call found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its power then.
+    pub power: Power,
+    /// The key pairs bound to it then.
+    pub keys: Vec<KeyPairId>,
+    /// Its boot marker then, where the cloud has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+/// An instance that the cloud shows bound to our pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundInstance {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its power in the look that first showed the pair bound.
+    pub power: Power,
+    /// Its boot marker in that look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+/// An instance that will not be rotated any further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedInstance {
+    /// Which.
+    pub instance: InstanceId,
+    /// Why.
+    pub reason: Exclusion,
+}
+
+/// Why an instance was excluded while the rotation ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exclusion {
+    /// The cloud refuses this instance.
+    Refused(Error),
+    /// It was bound by somebody else since we first saw it: never bind over that.
+    Drifted {
+        /// The keys that nobody expected.
+        keys: Vec<KeyPairId>,
+    },
+    /// It was not seen stopped in time.
+    StopMissed,
+    /// It was not seen bound and active in time.
+    SettleMissed,
+    /// It stayed in a state in which it cannot be bound.
+    NotReady {
+        /// The cloud's word for the state.
+        state: String,
+    },
+    /// A person chose to leave it switched off.
+    LeftOff,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused by the cloud: {error}"),
+            Self::Drifted { keys } => {
+                let keys: Vec<&str> = keys.iter().map(KeyPairId::as_str).collect();
+                write!(f, "bound by somebody else meanwhile ({})", keys.join(", "))
+            }
+            Self::StopMissed => f.write_str("not seen stopped in time"),
+            Self::SettleMissed => f.write_str("not seen bound and active in time"),
+            Self::NotReady { state } => write!(f, "stayed in state {state}, in which it cannot be bound"),
+            Self::LeftOff => f.write_str("left switched off by an operator's decision"),
+        }
+    }
+}
+
+/// Why a journal is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// An operator said so.
+    Operator {
+        /// The operator's words.
+        note: String,
+    },
+    /// More instances failed than `failures_max` allows.
+    Failures {
+        /// So many failed since the last release.
+        failed: u32,
+        /// So many may.
+        allowed: u32,
+    },
+    /// Nobody in the canary batch became active.
+    Canary,
+    /// A step cannot go on.
+    Step {
+        /// Which.
+        step: Step,
+        /// Why.
+        error: Error,
+    },
+    /// The cloud shows a pair of our name with another public key.
+    KeyMismatch,
+    /// Pairs with our mark that no journal in this store knows.
+    UnknownPairs {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Custody does not have the private half, or a copy of it is damaged.
+    Custody {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Instances that we stopped cannot be started, and nothing else can be done.
+    StartRefused {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
+    /// Our clock and the cloud's differ too much.
+    Clock {
+        /// Ours less the cloud's, in seconds.
+        difference: i64,
+    },
+    /// The account in the config file is no longer the one of the plan.
+    Account {
+        /// What differs.
+        problem: String,
+    },
+}
+
+impl HoldReason {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Failures { .. } => "failures",
+            Self::Canary => "canary",
+            Self::Step { .. } => "step",
+            Self::KeyMismatch => "key_mismatch",
+            Self::UnknownPairs { .. } => "unknown_pairs",
+            Self::Custody { .. } => "custody",
+            Self::StartRefused { .. } => "start_refused",
+            Self::Clock { .. } => "clock",
+            Self::Account { .. } => "account",
+        }
+    }
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator { note } if note.is_empty() => f.write_str("held by an operator"),
+            Self::Operator { note } => write!(f, "held by an operator: {note}"),
+            Self::Failures { failed, allowed } => {
+                write!(f, "{failed} instances failed, failures_max allows {allowed}")
+            }
+            Self::Canary => f.write_str("nobody in the canary batch became active"),
+            Self::Step { step, error } => write!(f, "{step} cannot go on: {error}"),
+            Self::KeyMismatch => f.write_str("the cloud shows a key pair of our name with another public key"),
+            Self::UnknownPairs { names } => write!(
+                f,
+                "key pairs with our mark that no journal in this store knows: {} (a second daemon, or a restored database?)",
+                names.join(", ")
+            ),
+            Self::Custody { problem } => write!(f, "custody: {problem}"),
+            Self::StartRefused { instances } => {
+                let ids: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
+                write!(f, "the cloud refuses to start {}", ids.join(", "))
+            }
+            Self::Clock { difference } => {
+                write!(f, "our clock differs from the cloud's by {difference} s, 60 s is the most")
+            }
+            Self::Account { problem } => f.write_str(problem),
+        }
+    }
+}
+
+/// What a release allows besides going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// This instance may stay switched off: its start is no longer owed.
+    LeaveOff(InstanceId),
+    /// The private half of a retire journal may be destroyed without a login proof.
+    Destroy,
+}
+
+/// How a journal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A rotation: every instance of the plan is active, a straggler, excluded or gone.
+    Completed,
+    /// A rotation: given up by an operator; what is bound stays bound.
+    Abandoned,
+    /// A retire journal: the pair is deleted, the private half destroyed.
+    Retired,
+    /// A retire journal: the pair is deleted, the private half kept for want of a login proof.
+    Kept,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::Abandoned => "abandoned",
+            Self::Retired => "retired",
+            Self::Kept => "kept",
+        })
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The journal began with this plan. Always the first entry.
+    Planned {
+        /// SHA-256 of the plan and its instances, in hex.
+        digest: String,
+    },
+    /// A call is about to be made for exactly these instances. Intent comes before effect: from here on it may have
+    /// happened.
+    Started {
+        /// Of which step.
+        step: Step,
+        /// Which call.
+        call: Call,
+        /// The instances, as the look less than 10 s ago found them; empty for calls without instances.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        found: Vec<Found>,
+    },
+    /// The cloud took the call. What it does shows later.
+    Accepted {
+        /// Of which step.
+        step: Step,
+        /// For these instances.
+        instances: Vec<InstanceId>,
+        /// The request's id, which the latest operation will show.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
+    },
+    /// A step did not get on. What its error says of the effect is all that is known.
+    Failed {
+        /// Which.
+        step: Step,
+        /// For these instances; empty: the step as a whole.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        instances: Vec<InstanceId>,
+        /// Why.
+        error: Error,
+        /// Not to be tried again before this.
+        retry_at: Timestamp,
+    },
+    /// The private half is durable in every copy of custody.
+    KeyStored {
+        /// The public half.
+        public_key: PublicKey,
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
+    },
+    /// The cloud shows the pair with our public key.
+    KeyImported {
+        /// Its handle.
+        key_pair: KeyPairId,
+    },
+    /// Seen not running.
+    Down {
+        /// These are stopped.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stopped: Vec<InstanceId>,
+        /// These are on their way.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changing: Vec<InstanceId>,
+    },
+    /// The cloud shows our pair bound to these, and no operation under way.
+    Bound {
+        /// Which.
+        instances: Vec<BoundInstance>,
+    },
+    /// These run and accept the key, as far as the cloud keeps its word.
+    Activated {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
+    /// Seen running as they are: their start is no longer owed.
+    Running {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
+    /// These go no further.
+    Excluded {
+        /// Which and why.
+        instances: Vec<ExcludedInstance>,
+    },
+    /// The cloud has them no more.
+    Gone {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
+    /// Held: no new prepare, bind or reboot.
+    Held {
+        /// Why.
+        reason: HoldReason,
+    },
+    /// An operator lets it go on. The budget that tripped is raised.
+    Released {
+        /// The operator's words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+        /// What is allowed besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        allow: Option<Allow>,
+    },
+    /// An operator gives it up: it ends once nothing is in flight and no start is owed.
+    AbandonRequested {
+        /// The operator's words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+    },
+    /// The pair was seen gone, and nobody of its journals on it: from here grace counts.
+    KeyPairDeleted,
+    /// The private half is in no copy of custody any more.
+    PrivateKeyDestroyed,
+    /// The last entry.
+    Ended {
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+impl Event {
+    /// Whether an operator, and not the engine, writes such an entry.
+    pub fn is_operators(&self) -> bool {
+        matches!(self, Self::Released { .. } | Self::AbandonRequested { .. })
+            || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
+    }
+    /// Its name, as logs and tables have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planned { .. } => "planned",
+            Self::Started { .. } => "started",
+            Self::Accepted { .. } => "accepted",
+            Self::Failed { .. } => "failed",
+            Self::KeyStored { .. } => "key_stored",
+            Self::KeyImported { .. } => "key_imported",
+            Self::Down { .. } => "down",
+            Self::Bound { .. } => "bound",
+            Self::Activated { .. } => "activated",
+            Self::Running { .. } => "running",
+            Self::Excluded { .. } => "excluded",
+            Self::Gone { .. } => "gone",
+            Self::Held { .. } => "held",
+            Self::Released { .. } => "released",
+            Self::AbandonRequested { .. } => "abandon_requested",
+            Self::KeyPairDeleted => "key_pair_deleted",
+            Self::PrivateKeyDestroyed => "private_key_destroyed",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The frozen plan of a journal: what is to be done, decided once, before any call. What an edited config file says
+//! later must never change it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AccountName, Duration, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
+};
+use crate::provider::{Disruption, Power, Select};
+
+/// What a journal is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Plan {
+    /// Bind a new key to a fleet.
+    Rotate(RotatePlan),
+    /// Retire a superseded key pair.
+    Retire(RetirePlan),
+}
+
+/// Where the fleet lives: frozen with the plan. Credentials are always the file's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The account's name in the config file.
+    pub account: AccountName,
+    /// Its cloud.
+    pub provider: ProviderKind,
+    /// Its endpoint as the file gives it; `None` is the cloud's own.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Region,
+}
+
+/// Bind a new key to a fleet, batch by batch. Its instances are rows of their own ([`PlannedInstance`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotatePlan {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// Where it lives.
+    pub place: Place,
+    /// How its instances were found.
+    pub select: Select,
+    /// The name of the key pair: the idempotency key of everything that follows.
+    pub key_name: KeyPairName,
+    /// RSA modulus length of the new key.
+    pub key_bits: u16,
+    /// What a bind does to a machine here.
+    pub disruption: Disruption,
+    /// The policy in numbers.
+    pub policy: Policy,
+}
+
+/// The policy of one rotation, percentages already counted out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// So many instances of the fleet may be down at once because of us; at least 1.
+    pub unavailable_max: u32,
+    /// So many may fail before the rotation is held.
+    pub failures_max: u32,
+    /// Waited after the canary batch and before retiring.
+    pub soak: Duration,
+    /// Whether a stop may cut the power.
+    pub force_stop: bool,
+    /// From a superseded pair's deletion to the destruction of its private half.
+    pub grace: Duration,
+}
+
+/// Retire a superseded key pair of ours: delete the pair, wait out grace, destroy the private half.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetirePlan {
+    /// The fleet whose pair it was.
+    pub fleet: FleetName,
+    /// Where it lives.
+    pub place: Place,
+    /// The pair's name.
+    pub key_name: KeyPairName,
+    /// The rotation that bound it.
+    pub rotation: JournalId,
+    /// Waited before the deletion.
+    pub soak: Duration,
+    /// From the deletion to the destruction of the private half.
+    pub grace: Duration,
+}
+
+impl Plan {
+    /// The fleet.
+    pub fn fleet(&self) -> &FleetName {
+        match self {
+            Self::Rotate(plan) => &plan.fleet,
+            Self::Retire(plan) => &plan.fleet,
+        }
+    }
+    /// Where it lives.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::Rotate(plan) => &plan.place,
+            Self::Retire(plan) => &plan.place,
+        }
+    }
+    /// The key pair that it is about.
+    pub fn key_name(&self) -> &KeyPairName {
+        match self {
+            Self::Rotate(plan) => &plan.key_name,
+            Self::Retire(plan) => &plan.key_name,
+        }
+    }
+}
+
+/// One instance of a rotation's plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedInstance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its name when the plan was made.
+    pub name: String,
+    /// Its power when the plan was made.
+    pub power: Power,
+    /// The key pairs bound to it when the plan was made.
+    pub keys: Vec<KeyPairId>,
+    /// Its batch, or why it is in none.
+    pub part: Part,
+}
+
+/// An instance's part in a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// In this batch; 0 is the canary.
+    Batch(u32),
+    /// Excluded before any call, with the reason.
+    Excluded(String),
+}

@@ -1,0 +1,110 @@
+//! The store: journals, and nothing that could not be read from them. The only room with SQL. It keeps what it is given
+//! and must never change or drop an entry: journals are append-only and hash-chained.
+
+use async_trait::async_trait;
+
+use crate::model::{FleetName, JournalId, Timestamp};
+use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody appended first: read on, decide anew.
+    #[error("journal {journal} has entries after {after}")]
+    Conflict {
+        /// Which journal.
+        journal: JournalId,
+        /// The newest entry that the writer knew.
+        after: u64,
+    },
+    /// A rotation of this fleet is open already.
+    #[error("fleet {fleet} has an open rotation, {journal}: go on with that one, or abandon it first")]
+    Open {
+        /// The fleet.
+        fleet: FleetName,
+        /// Its open rotation.
+        journal: JournalId,
+    },
+    /// Every instance of the selection is excluded.
+    #[error("nobody is left to bind: every instance of the selection is excluded")]
+    NobodyToBind,
+    /// No such journal.
+    #[error("no journal {0}")]
+    Missing(JournalId),
+    /// The journal cannot be believed: a broken hash chain, a gap, an entry that cannot be read.
+    #[error("journal {journal} is damaged: {problem}")]
+    Damaged {
+        /// Which.
+        journal: JournalId,
+        /// How.
+        problem: String,
+    },
+    /// The database as a whole cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(String),
+}
+
+/// A journal's head, without its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its id.
+    pub id: JournalId,
+    /// Its plan.
+    pub plan: Plan,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When and how it ended, once it has. A later release may open a kept retire journal again; then `None`.
+    pub ended: Option<(Timestamp, Outcome)>,
+    /// Its newest entry's number.
+    pub seq: u64,
+}
+
+/// Keeps journals. Contract, held by one conformance suite for every implementation:
+///
+/// - [`begin`](Journal::begin) and [`append`](Journal::append) return only when what they wrote is durable, and write all or nothing.
+/// - Entries number 1, 2, 3 …; an entry's time is never earlier than that of the entry before it (a clock that
+///   stepped back is lifted to it).
+/// - Each entry carries the SHA-256 of the entry before it; the first one of a rotation the hash of the fleet's previous
+///   rotation's last entry, the first one of a retire journal that of the last entry of the rotation it names. `read`
+///   checks the chain and answers `Damaged` where it is broken.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Begins a journal: writes the plan, its instances and the `Planned` entry in one transaction.
+    ///
+    /// A rotation begins only if its fleet has none open. An instance that is in a batch of *another* fleet's open
+    /// rotation of the same provider, region and instance id is excluded with a reason that names the fleet; if nobody is left in any batch: `NobodyToBind`.
+    /// A retire journal of a key pair that has one already is `Open` with that journal's id, whether ended or not.
+    async fn begin(
+        &self,
+        id: JournalId,
+        plan: &Plan,
+        instances: &[PlannedInstance],
+        by: &Author,
+        at: Timestamp,
+    ) -> Result<Head, StoreError>;
+
+    /// The head of one journal.
+    async fn head(&self, id: JournalId) -> Result<Head, StoreError>;
+
+    /// The heads of all journals, oldest first.
+    async fn heads(&self) -> Result<Vec<Head>, StoreError>;
+
+    /// The planned instances of a rotation, in the order in which they were given to `begin`.
+    async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError>;
+
+    /// The entries after `after`, in order.
+    async fn read(&self, id: JournalId, after: u64) -> Result<Vec<Entry>, StoreError>;
+
+    /// Appends events, if `after` is the newest entry's number; else `Conflict`, and nothing is written.
+    async fn append(
+        &self,
+        id: JournalId,
+        after: u64,
+        events: &[Event],
+        by: &Author,
+        at: Timestamp,
+    ) -> Result<Vec<Entry>, StoreError>;
+}
