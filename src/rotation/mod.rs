@@ -1,10 +1,24 @@
 //! THE BRAIN. A pure function reads the journal and names the steps that may run now: no `async`, no clock, no I/O, no
 //! `HashMap` (order must not depend on luck). It must never be told what a call returned except by a journal entry.
 
+pub mod draft;
 pub mod event;
+pub mod judge;
+pub mod next;
 pub mod plan;
+pub mod policy;
+pub mod retire;
+pub mod state;
+#[cfg(test)]
+mod tests;
 
+pub use draft::{Draft, draft};
 pub use event::{
     Allow, Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Exclusion, Found, HoldReason, Outcome, Step,
 };
+pub use judge::{Finding, Sight, Want};
+pub use next::{Next, Standing};
 pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
+pub use policy::Rollout;
+pub use retire::Retirement;
+pub use state::{IllegalEvent, Member, Rotation};

@@ -1,0 +1,105 @@
+//! Prepare, Bind and Activate: ask the brain what it wants of each instance of a batch, guard, and call. No instance is
+//! disturbed that was not seen, less than 10 s ago, in the state that the call is for.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Duration, InstanceId};
+use crate::provider::{Instance, Provider};
+use crate::rotation::{Call, Found, HoldReason, Sight, Step, Want};
+
+use super::super::case::Case;
+use super::super::look::{look, shared_since, sight};
+use super::super::record::append;
+use super::super::{EngineError, Tools, guard};
+use super::{Done, call, failed, hold, kept, look_interval, settle};
+
+pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
+    let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
+    let now = tools.clock.now();
+    let ids = case.rotation()?.batch(step.batch().unwrap_or_default()).to_vec();
+    let since = shared_since(now);
+    if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
+        return failed(tools, case, step, error).await;
+    }
+    let rotation = case.rotation()?;
+    let (mut records, mut calls, mut waits) = (Vec::new(), BTreeMap::<Call, Vec<Found>>::new(), false);
+    for id in &ids {
+        let Some(sight) = sight(case, id, since, now) else {
+            waits = true;
+            continue;
+        };
+        match rotation.want(step, id, sight, now) {
+            Want::Nothing => {}
+            Want::Wait => waits = true,
+            Want::Record(finding) => records.push((id.clone(), finding)),
+            Want::Call(call) => {
+                if let Sight::Seen(seen) = sight {
+                    calls.entry(call).or_default().push(found(seen));
+                }
+            }
+        }
+    }
+    if !records.is_empty() {
+        let events = settle::events(tools, case, records)?;
+        append(tools, case, &events).await?;
+        return Ok(Done::Recorded);
+    }
+    // One bind for the whole batch: while some of it is still being stopped, the others wait for them.
+    let stopping = |id: &InstanceId| {
+        let pending = rotation.member(id).and_then(|member| member.pending.as_ref());
+        pending.is_some_and(|pending| pending.call == Call::Stop)
+    };
+    if matches!(step, Step::Bind(_)) && waits && ids.iter().any(stopping) {
+        return Ok(Done::Wait(look_interval(None, now)));
+    }
+    for (call, found) in calls {
+        if let Some(done) = guarded(tools, case, provider.as_ref(), step, call, found).await? {
+            return Ok(done);
+        }
+    }
+    let oldest = ids.iter().filter_map(|id| case.rotation().ok()?.member(id)?.pending.as_ref().map(|p| p.since)).min();
+    Ok(Done::Wait(look_interval(oldest, now)))
+}
+
+/// Makes a call if its guard lets it through; `None`: nobody may go now.
+async fn guarded(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    step: Step,
+    call: Call,
+    found: Vec<Found>,
+) -> Result<Option<Done>, EngineError> {
+    let rotation = case.rotation()?;
+    let disturbs = matches!(call, Call::Stop | Call::Bind | Call::Reboot);
+    let is_owed = |id: &InstanceId| rotation.member(id).is_some_and(|member| member.owed.is_some());
+    let mut found = if disturbs { guard::room(found, rotation.room(), &is_owed) } else { found };
+    let limits = provider.limits();
+    found.truncate(if call == Call::Bind { limits.bind_max } else { limits.power_max });
+    if found.is_empty() {
+        return Ok(None);
+    }
+    if disturbs && let Err(reason) = guard::clock(provider.clock_difference()) {
+        return hold(tools, case, reason).await.map(Some);
+    }
+    if call == Call::Bind {
+        let name = case.plan.key_name().clone();
+        let shown = match provider.find_key_pair(&name).await {
+            Ok(shown) => shown,
+            Err(error) => return failed(tools, case, step, error).await.map(Some),
+        };
+        let Some((public_key, _)) = case.rotation()?.key.clone() else { return Ok(None) };
+        if let Err(reason) = guard::bind(&public_key, kept(tools, case).await, shown.as_ref()) {
+            return hold(tools, case, reason).await.map(Some);
+        }
+        let journalled = case.rotation()?.key_pair.as_ref().map(|(_, id)| id);
+        if shown.as_ref().map(|pair| &pair.id) != journalled {
+            return hold(tools, case, HoldReason::KeyMismatch).await.map(Some);
+        }
+    }
+    call::make(tools, case, provider, step, call, found).await.map(Some)
+}
+
+pub(super) fn found(seen: &Instance) -> Found {
+    Found { instance: seen.id.clone(), power: seen.power, keys: seen.keys.clone(), boot: seen.boot.clone() }
+}

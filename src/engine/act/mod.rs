@@ -1,0 +1,88 @@
+//! One file a step. An act looks, acts on the difference only, and appends: intent before the call, outcome after it. It
+//! must never sleep, and never make a call that its guard has not let through.
+
+mod batch;
+mod call;
+mod import_key;
+mod retire;
+mod settle;
+mod store_key;
+
+use crate::model::{Duration, Timestamp};
+use crate::provider::Error;
+use crate::rotation::policy::{back_off, later};
+use crate::rotation::{Event, HoldReason, Step};
+
+use super::case::Case;
+use super::record::append;
+use super::{EngineError, Tools};
+
+/// What an act came to.
+pub(super) enum Done {
+    /// Something was written: ask the brain anew.
+    Recorded,
+    /// Nothing can be done yet: look again after this.
+    Wait(Duration),
+}
+
+/// Does what can be done of a step now.
+pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
+    if case.provider.is_none() && !matches!(step, Step::StoreKey) {
+        match (tools.providers)(case.plan.place()) {
+            Ok(provider) => case.provider = Some(provider),
+            Err(problem) => return account_is_gone(tools, case, problem).await,
+        }
+    }
+    match step {
+        Step::StoreKey => store_key::act(tools, case).await,
+        Step::ImportKey => import_key::act(tools, case).await,
+        Step::Settle(batch) => settle::act(tools, case, batch).await,
+        Step::Activate(_) | Step::Prepare(_) | Step::Bind(_) => batch::act(tools, case, step).await,
+        Step::RetireKeyPair => retire::delete(tools, case).await,
+        Step::DestroyPrivateKey => retire::destroy(tools, case).await,
+    }
+}
+
+/// The plan's account is no longer in the config file: hold. What is owed cannot be paid without it, so it is tried again.
+async fn account_is_gone(tools: &Tools, case: &mut Case, problem: String) -> Result<Done, EngineError> {
+    if case.course.is_halted() {
+        return Ok(Done::Wait(Duration::from_secs(60)));
+    }
+    hold(tools, case, HoldReason::Account { problem }).await
+}
+
+/// Holds the journal, unless it is held already.
+async fn hold(tools: &Tools, case: &mut Case, reason: HoldReason) -> Result<Done, EngineError> {
+    if case.course.is_halted() {
+        return Ok(Done::Wait(Duration::from_secs(5)));
+    }
+    append(tools, case, &[Event::Held { reason }]).await?;
+    Ok(Done::Recorded)
+}
+
+/// The step as a whole did not get on.
+async fn failed(tools: &Tools, case: &mut Case, step: Step, error: Error) -> Result<Done, EngineError> {
+    let retry_at = retry_at(tools, case.course.tries(step), &error);
+    append(tools, case, &[Event::Failed { step, instances: Vec::new(), error, retry_at }]).await?;
+    Ok(Done::Recorded)
+}
+
+/// When to try again after so many failures in a row.
+fn retry_at(tools: &Tools, tries: u32, error: &Error) -> Timestamp {
+    let jitter = match tools.chance.lock() {
+        Ok(mut chance) => rand::RngExt::random::<f64>(&mut *chance),
+        Err(_) => 1.0,
+    };
+    later(tools.clock.now(), back_off(tries, error.retry_after, jitter))
+}
+
+/// How long until the next look at something that has been going on since `since`: 1 s at first, 5 s at last.
+fn look_interval(since: Option<Timestamp>, now: Timestamp) -> Duration {
+    let age = since.map_or(0, |since| now.duration_since(since).as_secs().max(0));
+    Duration::from_secs((age / 10).clamp(1, 5) as u64)
+}
+
+/// Custody's word as the guards take it.
+async fn kept(tools: &Tools, case: &Case) -> Result<crate::model::PrivateKey, String> {
+    tools.custody.get(case.plan.key_name()).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,138 @@
+//! A journal as the engine has it in hand: its folded state, and when to look next. Everything here but the state may be
+//! lost without harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{InstanceId, JournalId, Timestamp};
+use crate::provider::Provider;
+use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Standing, Step};
+use crate::store::StoreError;
+
+use super::look::Snapshot;
+use super::{EngineError, Tools};
+
+/// The state of either kind of journal.
+#[derive(Debug)]
+pub(super) enum Course {
+    /// A rotation.
+    Rotate(Box<Rotation>),
+    /// A retire journal.
+    Retire(Box<Retirement>),
+}
+
+impl Course {
+    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEvent> {
+        match self {
+            Self::Rotate(rotation) => rotation.apply(entry),
+            Self::Retire(retirement) => retirement.apply(entry),
+        }
+    }
+    pub(super) fn next(&self, now: Timestamp) -> Next {
+        match self {
+            Self::Rotate(rotation) => rotation.next(now),
+            Self::Retire(retirement) => retirement.next(now),
+        }
+    }
+    pub(super) fn seq(&self) -> u64 {
+        match self {
+            Self::Rotate(rotation) => rotation.seq,
+            Self::Retire(retirement) => retirement.seq,
+        }
+    }
+    /// How many tries of a step failed in a row.
+    pub(super) fn tries(&self, step: Step) -> u32 {
+        let retry = match self {
+            Self::Rotate(rotation) => rotation.retry(step),
+            Self::Retire(retirement) => retirement.retry(step),
+        };
+        retry.map_or(0, |retry| retry.tries)
+    }
+    /// Whether no new disturbance may begin.
+    pub(super) fn is_halted(&self) -> bool {
+        match self {
+            Self::Rotate(rotation) => rotation.is_halted(),
+            Self::Retire(retirement) => retirement.held.is_some(),
+        }
+    }
+}
+
+/// A journal in hand.
+pub(super) struct Case {
+    pub(super) id: JournalId,
+    pub(super) plan: Plan,
+    pub(super) course: Course,
+    pub(super) provider: Option<Arc<dyn Provider>>,
+    /// What the newest looks showed.
+    pub(super) seen: Snapshot,
+    /// Since when an instance is missing from looks: gone only when it is so twice.
+    pub(super) missing: BTreeMap<InstanceId, Timestamp>,
+    /// Who hangs on the pair of a retire journal.
+    pub(super) waiting: Option<String>,
+    looks: BTreeMap<Step, Timestamp>,
+}
+
+impl Case {
+    /// Reads a journal and folds it.
+    pub(super) async fn load(tools: &Tools, id: JournalId) -> Result<Self, EngineError> {
+        let head = tools.journal.head(id).await?;
+        let entries = tools.journal.read(id, 0).await?;
+        let illegal = |source| EngineError::Illegal { journal: id, source };
+        let course = match &head.plan {
+            Plan::Rotate(plan) => {
+                let instances = tools.journal.instances(id).await?;
+                Course::Rotate(Box::new(Rotation::fold(id, plan.clone(), &instances, &entries).map_err(illegal)?))
+            }
+            Plan::Retire(plan) => {
+                Course::Retire(Box::new(Retirement::fold(id, plan.clone(), &entries).map_err(illegal)?))
+            }
+        };
+        Ok(Self {
+            id,
+            plan: head.plan,
+            course,
+            provider: None,
+            seen: Snapshot::default(),
+            missing: BTreeMap::new(),
+            waiting: None,
+            looks: BTreeMap::new(),
+        })
+    }
+
+    /// Its state as a rotation's.
+    pub(super) fn rotation(&self) -> Result<&Rotation, EngineError> {
+        match &self.course {
+            Course::Rotate(rotation) => Ok(rotation),
+            Course::Retire(_) => Err(self.misplaced("a rotation's step in a retire journal")),
+        }
+    }
+    /// Its state as a retire journal's.
+    pub(super) fn retirement(&self) -> Result<&Retirement, EngineError> {
+        match &self.course {
+            Course::Retire(retirement) => Ok(retirement),
+            Course::Rotate(_) => Err(self.misplaced("a retire step in a rotation's journal")),
+        }
+    }
+    fn misplaced(&self, problem: &str) -> EngineError {
+        EngineError::Store(StoreError::Damaged { journal: self.id, problem: problem.to_string() })
+    }
+
+    /// When a step looks next, if it has looked.
+    pub(super) fn look_at(&self, step: Step) -> Option<Timestamp> {
+        self.looks.get(&step).copied()
+    }
+    pub(super) fn look_again(&mut self, step: Step, at: Timestamp) {
+        self.looks.insert(step, at);
+    }
+    /// Something was done: everything is looked at anew.
+    pub(super) fn look_now(&mut self) {
+        self.looks.clear();
+    }
+    pub(super) fn forget_steps_except(&mut self, run: &[Step]) {
+        self.looks.retain(|step, _| run.contains(step));
+    }
+    /// Whether the journal goes on undisturbed.
+    pub(super) fn stands(&self, now: Timestamp) -> bool {
+        self.course.next(now).standing == Standing::Open
+    }
+}

@@ -1,0 +1,186 @@
+//! THE HANDS. `fold(journal) → next(now) → look → do → append`, until the journal says *ended*. The engine never sleeps,
+//! and remembers nothing that matters and is not in the journal: what it keeps in memory (when to look next) may be lost
+//! at any moment. It knows traits only, no cloud, no file, no SQL.
+
+pub mod act;
+mod case;
+pub mod drive;
+pub mod guard;
+mod look;
+pub mod planner;
+mod record;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+
+use crate::clock::Clock;
+use crate::custody::Custodian;
+use crate::model::{Duration, JournalId, Mark, Timestamp};
+use crate::provider::Provider;
+use crate::rotation::policy::later;
+use crate::rotation::{Author, Entry, IllegalEvent, Place, Plan, Standing};
+use crate::ssh::KeyMaker;
+use crate::store::{Head, Journal, StoreError};
+
+use case::Case;
+
+/// Hears each entry once it is durable. It must not fail, and cannot steer.
+pub trait Observer: Send + Sync {
+    /// An entry was appended to this journal.
+    fn recorded(&self, id: JournalId, plan: &Plan, entry: &Entry);
+}
+
+/// Opens the provider of a place, or says why the config file no longer has it.
+pub type OpenProvider = dyn Fn(&Place) -> Result<Arc<dyn Provider>, String> + Send + Sync;
+
+/// What the engine works with. All of it comes in from outside.
+pub struct Tools {
+    /// The journals.
+    pub journal: Arc<dyn Journal>,
+    /// The private halves.
+    pub custody: Arc<dyn Custodian>,
+    /// The clouds.
+    pub providers: Box<OpenProvider>,
+    /// Makes keys.
+    pub keys: Arc<dyn KeyMaker>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance: key-pair names, journal ids, jitter. Never keys.
+    pub chance: Mutex<StdRng>,
+    /// This installation's mark.
+    pub mark: Mark,
+    /// Who signs this engine's entries.
+    pub author: Author,
+    /// Who hears each entry.
+    pub observers: Vec<Arc<dyn Observer>>,
+}
+
+/// Why the engine stops. Whatever a cloud or custody says is no such reason: that is journalled.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal cannot be believed.
+    #[error("journal {journal}: {source}")]
+    Illegal {
+        /// Which.
+        journal: JournalId,
+        /// Why.
+        source: IllegalEvent,
+    },
+    /// Another engine wrote to the journal: only one may drive.
+    #[error("journal {journal}: {other} is writing to it as well; this engine stops")]
+    AnotherEngine {
+        /// Which.
+        journal: JournalId,
+        /// Who.
+        other: Author,
+    },
+}
+
+/// What one turn came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// How the journal stands.
+    pub standing: Standing,
+    /// Ask again then, or earlier.
+    pub wake: Timestamp,
+    /// What it waits for, where it is not time or the cloud alone: who still hangs on a pair.
+    pub waiting: Option<String>,
+}
+
+/// Operators' entries are noticed within this.
+pub const ATTENTION: Duration = Duration::from_secs(1);
+
+/// Drives journals, one turn at a time.
+pub struct Engine {
+    tools: Tools,
+    cases: BTreeMap<JournalId, Case>,
+    attention: Duration,
+}
+
+impl Engine {
+    /// An engine with these tools.
+    pub fn new(tools: Tools) -> Self {
+        Self { tools, cases: BTreeMap::new(), attention: ATTENTION }
+    }
+
+    /// The same, noticing operators' entries only this often (simulations wait through quarters of an hour).
+    pub fn with_attention(mut self, attention: Duration) -> Self {
+        self.attention = attention;
+        self
+    }
+
+    /// What it works with.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// Does everything that can be done now for a journal, and says when to ask again.
+    pub async fn turn(&mut self, id: JournalId) -> Result<Turn, EngineError> {
+        let mut case = match self.cases.remove(&id) {
+            Some(case) => case,
+            None => Case::load(&self.tools, id).await?,
+        };
+        let turn = self.turn_case(&mut case).await;
+        // A case that failed is folded anew: the journal is right, what is in memory may not be.
+        if turn.is_ok() {
+            self.cases.insert(id, case);
+        }
+        turn
+    }
+
+    async fn turn_case(&self, case: &mut Case) -> Result<Turn, EngineError> {
+        loop {
+            record::catch_up(&self.tools, case).await?;
+            let now = self.tools.clock.now();
+            let next = case.course.next(now);
+            if !next.record.is_empty() {
+                record::append(&self.tools, case, &next.record).await?;
+                continue;
+            }
+            if next.standing == Standing::Ended {
+                return Ok(Turn { standing: next.standing, wake: now, waiting: None });
+            }
+            case.forget_steps_except(&next.run);
+            let mut recorded = false;
+            look::share(&self.tools, case, &next.run).await;
+            for step in &next.run {
+                if case.look_at(*step).is_some_and(|at| self.tools.clock.now() < at) {
+                    continue;
+                }
+                match act::act(&self.tools, case, *step).await? {
+                    act::Done::Recorded => {
+                        recorded = true;
+                        break;
+                    }
+                    act::Done::Wait(wait) => case.look_again(*step, later(self.tools.clock.now(), wait)),
+                }
+            }
+            if recorded {
+                continue;
+            }
+            let now = self.tools.clock.now();
+            let looks = next.run.iter().filter_map(|step| case.look_at(*step)).min();
+            let wake = looks.into_iter().chain(next.wake).min().unwrap_or(Timestamp::MAX);
+            let wake = wake.min(later(now, self.attention));
+            return Ok(Turn { standing: next.standing, wake, waiting: case.waiting.clone() });
+        }
+    }
+
+    /// A journal's state as of its last turn.
+    pub fn rotation(&self, id: JournalId) -> Option<&crate::rotation::Rotation> {
+        match &self.cases.get(&id)?.course {
+            case::Course::Rotate(rotation) => Some(rotation),
+            case::Course::Retire(_) => None,
+        }
+    }
+
+    /// Heads of all journals.
+    pub async fn heads(&self) -> Result<Vec<Head>, EngineError> {
+        Ok(self.tools.journal.heads().await?)
+    }
+}

@@ -1,0 +1,192 @@
+//! From a listing to the instances of a plan: who takes part, in which batch, and who does not and why. Pure; what it
+//! decides is frozen when the journal begins.
+
+use crate::model::FleetName;
+use crate::provider::{Instance, Limits, Power};
+
+use super::plan::{Part, PlannedInstance};
+use super::policy::Rollout;
+
+/// The instances of a plan and the policy's numbers, percentages counted out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// All instances of the selection that exist, those in batches first, batch by batch.
+    pub instances: Vec<PlannedInstance>,
+    /// Down at once because of us; at least 1.
+    pub unavailable_max: u32,
+    /// Failures before a hold.
+    pub failures_max: u32,
+}
+
+/// Drafts a plan. `claimed` tells whether another fleet matches an instance too.
+///
+/// Percentages are of the running instances that take part, rounded down. The canary is drawn from running machines; if
+/// none runs, from the stopped ones. No batch holds more than the cloud takes, nor more running machines than
+/// `unavailable_max`.
+pub fn draft(
+    listing: &[Instance],
+    rollout: &Rollout,
+    limits: &Limits,
+    claimed: &dyn Fn(&Instance) -> Option<FleetName>,
+) -> Draft {
+    let mut listing: Vec<&Instance> = listing.iter().filter(|seen| seen.power != Power::Gone).collect();
+    listing.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut excluded = Vec::new();
+    let (mut running, mut resting) = (Vec::new(), Vec::new());
+    for seen in listing {
+        match reason_to_exclude(seen, claimed) {
+            Some(reason) => excluded.push(planned(seen, Part::Excluded(reason))),
+            // Whatever is on its way is counted as running: it may be by the time its batch comes.
+            None if seen.power == Power::Stopped => resting.push(seen),
+            None => running.push(seen),
+        }
+    }
+    let unavailable_max = rollout.unavailable_max.of(running.len()).max(1);
+    let failures_max = rollout.failures_max.of(running.len());
+    let bind_max = u32::try_from(limits.bind_max.min(limits.power_max)).unwrap_or(u32::MAX);
+    let batch_max = rollout.batch_max.map_or(bind_max, |max| max.min(bind_max)).max(1);
+    let canary = rollout.canary.of(running.len() + resting.len()).clamp(1, batch_max);
+
+    let mut instances = Vec::new();
+    let (mut running, mut resting) = (running.into_iter().peekable(), resting.into_iter().peekable());
+    for batch in 0u32.. {
+        let size = if batch == 0 { canary } else { batch_max } as usize;
+        let mut taken: Vec<&Instance> = running.by_ref().take(size.min(unavailable_max as usize)).collect();
+        // A canary of stopped machines proves nothing: they fill it only when no machine runs.
+        if batch > 0 || taken.is_empty() {
+            let left = size - taken.len();
+            taken.extend(resting.by_ref().take(left));
+        }
+        if taken.is_empty() {
+            break;
+        }
+        instances.extend(taken.into_iter().map(|seen| planned(seen, Part::Batch(batch))));
+        if running.peek().is_none() && resting.peek().is_none() {
+            break;
+        }
+    }
+    instances.extend(excluded);
+    Draft { instances, unavailable_max, failures_max }
+}
+
+fn reason_to_exclude(seen: &Instance, claimed: &dyn Fn(&Instance) -> Option<FleetName>) -> Option<String> {
+    if let Some(reason) = &seen.unfit {
+        return Some(reason.clone());
+    }
+    if seen.power == Power::Other {
+        return Some(format!("state {}", seen.state));
+    }
+    claimed(seen).map(|fleet| format!("matched by fleet {fleet} too"))
+}
+
+fn planned(seen: &Instance, part: Part) -> PlannedInstance {
+    PlannedInstance { id: seen.id.clone(), name: seen.name.clone(), power: seen.power, keys: seen.keys.clone(), part }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Amount, Duration, ProviderKind};
+    use crate::provider::Disruption;
+
+    fn limits(bind_max: usize) -> Limits {
+        Limits {
+            provider: ProviderKind::AlibabaEcs,
+            bind_max,
+            power_max: 100,
+            page_max: 100,
+            delete_max: 1,
+            key_name_max: 25,
+            key_bits: &[2048],
+            disruption: Disruption::NeedsReboot,
+            whole_batch_fails: false,
+            key_pairs_max: None,
+            requests_per_second: &[],
+            downtime: Duration::from_secs(60),
+        }
+    }
+
+    fn rollout(canary: &str, batch_max: Option<u32>, unavailable_max: &str) -> Rollout {
+        let amount = |text: &str| text.parse::<Amount>().unwrap();
+        Rollout {
+            canary: amount(canary),
+            batch_max,
+            unavailable_max: amount(unavailable_max),
+            failures_max: amount("5%"),
+            soak: Duration::ZERO,
+        }
+    }
+
+    /// `r` runs, `s` is stopped, `w` is Windows, `o` is in another state, `g` is gone, `c` is on its way, `x` is claimed.
+    fn listing(letters: &str) -> Vec<Instance> {
+        letters
+            .chars()
+            .enumerate()
+            .map(|(index, letter)| Instance {
+                id: format!("i-{index:04}").as_str().into(),
+                name: letter.to_string(),
+                power: match letter {
+                    's' => Power::Stopped,
+                    'o' => Power::Other,
+                    'g' => Power::Gone,
+                    'c' => Power::Changing,
+                    _ => Power::Running,
+                },
+                state: "RESCUE_MODE".into(),
+                keys: Vec::new(),
+                boot: None,
+                operation: None,
+                unfit: (letter == 'w').then(|| "Windows".to_string()),
+                tags: Default::default(),
+                zone: None,
+            })
+            .collect()
+    }
+
+    fn check(letters: &str, rollout: &Rollout, bind_max: usize, expect: &str) {
+        let claimed = |seen: &Instance| (seen.name == "x").then(|| FleetName::new("db"));
+        let draft = draft(&listing(letters), rollout, &limits(bind_max), &claimed);
+        let mut batches: Vec<String> = Vec::new();
+        let mut out = Vec::new();
+        for instance in &draft.instances {
+            match &instance.part {
+                Part::Batch(batch) => {
+                    batches.resize((*batch as usize + 1).max(batches.len()), String::new());
+                    batches[*batch as usize].push_str(&instance.name);
+                }
+                Part::Excluded(reason) => out.push(reason.as_str()),
+            }
+        }
+        let shown = format!("{} | {} | {}", batches.join(" "), out.join(", "), draft.unavailable_max);
+        assert_eq!(shown, expect, "{letters}");
+    }
+
+    #[test]
+    fn batches_keep_to_the_canary_the_budget_and_the_cloud() {
+        check("rrrrrrrrrr", &rollout("1", None, "100%"), 4, "r rrrr rrrr r |  | 10");
+        check("rrrrrrrrrr", &rollout("1", None, "30%"), 50, "r rrr rrr rrr |  | 3");
+        check("rrrrr", &rollout("3", None, "2"), 50, "rr rr r |  | 2");
+        check("rrrr", &rollout("50%", Some(1), "100%"), 50, "r r r r |  | 4");
+        check("rrr", &rollout("1", None, "1%"), 50, "r r r |  | 1");
+    }
+
+    #[test]
+    fn stopped_machines_fill_batches_but_never_a_canary_with_running_ones_at_hand() {
+        check("srsr", &rollout("2", None, "100%"), 50, "rr ss |  | 2");
+        check("rsss", &rollout("2", None, "1"), 2, "r ss s |  | 1");
+        check("sss", &rollout("1", None, "1"), 50, "s ss |  | 1");
+        check("rrsss", &rollout("1", None, "1"), 3, "r rss s |  | 1");
+    }
+
+    #[test]
+    fn what_cannot_take_a_key_is_excluded_with_the_reason_and_what_is_gone_is_not_there() {
+        check(
+            "rwgxoc",
+            &rollout("1", None, "100%"),
+            50,
+            "r c | Windows, matched by fleet db too, state RESCUE_MODE | 2",
+        );
+        check("ww", &rollout("1", None, "100%"), 50, " | Windows, Windows | 1");
+        check("", &rollout("1", None, "100%"), 50, " |  | 1");
+    }
+}

@@ -1,0 +1,270 @@
+//! From one look at one instance to what is true of it and what is wanted of it. Pure: the hands look, ask here, and do no
+//! more than what is wanted. What makes a key *active* on which cloud stands here, and only here.
+
+use crate::model::{InstanceId, KeyPairId, Timestamp};
+use crate::provider::{Disruption, Instance, Power};
+
+use super::event::{BoundInstance, Call, Exclusion, Step};
+use super::policy::{
+    FRESH, OWN_REBOOT, REPEAT_AFTER, REQUEST_ID_SHOWS, SETTLE_DEADLINE, STOP_DEADLINE, TRIES_MAX, later,
+};
+use super::state::{Member, Pending, Rotation};
+
+/// What a look showed of an instance.
+#[derive(Clone, Copy, Debug)]
+pub enum Sight<'a> {
+    /// This.
+    Seen(&'a Instance),
+    /// The cloud does not know it (seen so twice).
+    Missing,
+}
+
+/// What has come true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The cloud has it no more.
+    Gone,
+    /// Seen stopped.
+    Stopped,
+    /// Seen on its way from one power state to another.
+    Changing,
+    /// Shown bound to our pair.
+    Bound(BoundInstance),
+    /// It runs and accepts the key.
+    Activated,
+    /// It runs as it is; nothing is owed.
+    Running,
+    /// It goes no further.
+    Excluded(Exclusion),
+    /// The operation that our call began ended in failure.
+    OperationFailed(Call),
+}
+
+/// What a step wants of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing.
+    Nothing,
+    /// Nothing yet: look again.
+    Wait,
+    /// This call.
+    Call(Call),
+    /// This is true already, or ends it: write it down.
+    Record(Finding),
+}
+
+impl Rotation {
+    /// What has come true of an instance, and is not in the journal yet. For `Settle`.
+    pub fn finding(&self, id: &InstanceId, sight: Sight<'_>, now: Timestamp) -> Option<Finding> {
+        let member = self.member(id).filter(|member| member.is_open(now))?;
+        let seen = match sight {
+            Sight::Missing => return Some(Finding::Gone),
+            Sight::Seen(seen) if seen.power == Power::Gone => return Some(Finding::Gone),
+            Sight::Seen(seen) => seen,
+        };
+        self.pending_finding(member, seen, now)
+            .or_else(|| self.bound_finding(member, seen))
+            .or_else(|| self.debt_finding(member, seen, now))
+            .or_else(|| self.missed(member, now))
+    }
+
+    fn pending_finding(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Finding> {
+        let pending = member.pending.as_ref()?;
+        let operation = seen.operation.as_ref();
+        let is_ours = |id: &Option<String>| id.as_ref().is_some_and(|id| pending.request_ids.contains(id));
+        match pending.call {
+            Call::Stop if seen.power == Power::Stopped && !seen.is_busy() => return Some(Finding::Stopped),
+            Call::Bind if self.shows_ours(seen) && self.bind_has_settled(pending, seen, now) => {
+                return Some(Finding::Bound(bound(seen)));
+            }
+            _ => {}
+        }
+        let failed = operation.is_some_and(|operation| operation.failed && is_ours(&operation.request_id));
+        (pending.accepted && failed).then_some(Finding::OperationFailed(pending.call))
+    }
+
+    /// Whether a shown pair may be believed. The first look after the call still shows the old state, so the latest
+    /// operation must be ours and over; where our request id is lost, or is not shown in time, none may be under way.
+    fn bind_has_settled(&self, pending: &Pending, seen: &Instance, now: Timestamp) -> bool {
+        let Some(operation) = &seen.operation else { return true };
+        let ours = operation.request_id.as_ref().is_some_and(|id| pending.request_ids.contains(id));
+        !operation.running && (ours || pending.request_ids.is_empty() || now >= later(pending.since, REQUEST_ID_SHOWS))
+    }
+
+    fn bound_finding(&self, member: &Member, seen: &Instance) -> Option<Finding> {
+        let (_, bound) = member.bound.as_ref().filter(|_| !member.active && self.shows_ours(seen))?;
+        let runs = seen.power == Power::Running && !seen.is_busy();
+        let active = match self.plan.disruption {
+            Disruption::StopsInstance | Disruption::NeedsStopped => runs,
+            Disruption::NeedsReboot => {
+                let booted = bound.boot.is_some() && seen.boot.is_some() && bound.boot != seen.boot;
+                runs && (member.down_since_bound || booted)
+            }
+            Disruption::RebootsInstance => runs && member.down_since_bound,
+        };
+        if active {
+            return Some(Finding::Activated);
+        }
+        let boots_count = matches!(self.plan.disruption, Disruption::NeedsReboot | Disruption::RebootsInstance);
+        if !boots_count || member.down_since_bound {
+            let stopping = member.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop);
+            return (stopping && seen.power == Power::Stopped).then_some(Finding::Stopped);
+        }
+        match (seen.power, self.plan.disruption) {
+            (Power::Stopped, _) => Some(Finding::Stopped),
+            (Power::Changing, Disruption::RebootsInstance) => Some(Finding::Changing),
+            _ => None,
+        }
+    }
+
+    /// Seen running, with nothing of ours that could still take it down: its start is no longer owed.
+    fn debt_finding(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Finding> {
+        member.owed?;
+        let goes_no_further = self.is_halted() || member.excluded.is_some() || member.active;
+        let may_still_land = member.watch_until().is_some_and(|until| now < until);
+        let runs = seen.power == Power::Running && !seen.is_busy();
+        (runs && goes_no_further && !may_still_land).then_some(Finding::Running)
+    }
+
+    fn missed(&self, member: &Member, now: Timestamp) -> Option<Finding> {
+        if member.excluded.is_some() || member.is_straggler() {
+            return None;
+        }
+        if let Some(pending) = member.pending.as_ref().filter(|pending| pending.call == Call::Stop) {
+            let over = now >= later(pending.since, STOP_DEADLINE);
+            return over.then_some(Finding::Excluded(Exclusion::StopMissed));
+        }
+        let from = member
+            .last_accepted
+            .max(member.bound.as_ref().map(|(at, _)| *at))
+            .max(member.pending.as_ref().map(|pending| pending.since))?;
+        let over = now >= later(from, SETTLE_DEADLINE);
+        over.then_some(Finding::Excluded(Exclusion::SettleMissed))
+    }
+
+    /// What a step wants of an instance now.
+    pub fn want(&self, step: Step, id: &InstanceId, sight: Sight<'_>, now: Timestamp) -> Want {
+        let Some(member) = self.member(id).filter(|member| !member.gone) else { return Want::Nothing };
+        let Sight::Seen(seen) = sight else { return Want::Wait };
+        match step {
+            Step::Prepare(_) => self.want_prepared(member, seen, now),
+            Step::Bind(_) => self.want_bound(member, seen, now),
+            Step::Activate(_) => self.want_active(member, seen, now),
+            _ => Want::Nothing,
+        }
+    }
+
+    fn want_prepared(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
+        if member.is_done() || member.bound.is_some() {
+            return Want::Nothing;
+        }
+        if let Some(want) = self.before_disturbing(member, seen, now) {
+            return want;
+        }
+        match seen.power {
+            Power::Running if !seen.is_busy() => Want::Call(Call::Stop),
+            Power::Stopped if !seen.is_busy() => Want::Nothing,
+            _ => self.not_ready(seen, now),
+        }
+    }
+
+    fn want_bound(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
+        if member.is_done() || member.bound.is_some() {
+            return Want::Nothing;
+        }
+        if let Some(want) = self.before_disturbing(member, seen, now) {
+            return want;
+        }
+        match seen.power {
+            _ if seen.is_busy() => self.not_ready(seen, now),
+            Power::Stopped => Want::Call(Call::Bind),
+            Power::Running if self.plan.disruption != Disruption::NeedsStopped => Want::Call(Call::Bind),
+            Power::Running => Want::Wait,
+            _ => self.not_ready(seen, now),
+        }
+    }
+
+    /// What forbids to stop or bind an instance now, or makes it needless.
+    fn before_disturbing(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Want> {
+        let Some((_, ours)) = &self.key_pair else { return Some(Want::Nothing) };
+        if let Some(retry) = &member.retry {
+            if retry.tries >= TRIES_MAX {
+                return Some(Want::Record(Finding::Excluded(Exclusion::Refused(retry.error.clone()))));
+            }
+            if now < retry.at {
+                return Some(Want::Wait);
+            }
+        }
+        if let Some(pending) = &member.pending {
+            // Accepted: it will show. Unanswered: it may have happened, so the world gets a moment to show it.
+            if pending.accepted || now < later(pending.since, FRESH) {
+                return Some(Want::Wait);
+            }
+        }
+        if self.shows_ours(seen) && member.pending.is_none() {
+            return Some(Want::Record(Finding::Bound(bound(seen))));
+        }
+        let is_strange =
+            |key: &&KeyPairId| *key != ours && member.found.as_ref().is_some_and(|found| !found.keys.contains(key));
+        let strange: Vec<KeyPairId> = seen.keys.iter().filter(is_strange).cloned().collect();
+        if !strange.is_empty() {
+            return Some(Want::Record(Finding::Excluded(Exclusion::Drifted { keys: strange })));
+        }
+        None
+    }
+
+    fn not_ready(&self, seen: &Instance, now: Timestamp) -> Want {
+        if now >= self.not_ready_after() {
+            return Want::Record(Finding::Excluded(Exclusion::NotReady { state: seen.state.clone() }));
+        }
+        Want::Wait
+    }
+
+    fn want_active(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
+        if member.retry.as_ref().is_some_and(|retry| now < retry.at) || seen.is_busy() {
+            return Want::Wait;
+        }
+        let pending = member.pending.as_ref();
+        let waits = |call: Call, repeat_after| {
+            pending.is_some_and(|pending| {
+                let patience = if pending.accepted { repeat_after } else { FRESH };
+                pending.call == call && now < later(pending.since, patience)
+            })
+        };
+        let goes_no_further = self.is_halted() || member.excluded.is_some() || member.active;
+        if seen.power == Power::Stopped && member.owed.is_some() {
+            let may_start = member.bound.is_some() || goes_no_further;
+            let stop_unseen = pending.is_some_and(|pending| pending.call == Call::Stop);
+            let wait = waits(Call::Start, REPEAT_AFTER / 3) || waits(Call::Bind, REPEAT_AFTER) || stop_unseen;
+            return match (may_start, wait) {
+                (false, _) => Want::Nothing,
+                (true, true) => Want::Wait,
+                (true, false) => Want::Call(Call::Start),
+            };
+        }
+        if self.is_halted() || !member.awaits_activation() || seen.power != Power::Running {
+            return Want::Nothing;
+        }
+        if let Some(retry) = member.retry.as_ref().filter(|retry| retry.tries >= TRIES_MAX) {
+            return Want::Record(Finding::Excluded(Exclusion::Refused(retry.error.clone())));
+        }
+        let bound_at = member.bound.as_ref().map_or(now, |(at, _)| *at);
+        match self.plan.disruption {
+            Disruption::NeedsReboot if waits(Call::Reboot, REPEAT_AFTER) => Want::Wait,
+            Disruption::NeedsReboot => Want::Call(Call::Reboot),
+            Disruption::RebootsInstance if member.down_since_bound => Want::Nothing,
+            Disruption::RebootsInstance if now < later(bound_at, OWN_REBOOT) => Want::Wait,
+            Disruption::RebootsInstance if waits(Call::Stop, STOP_DEADLINE) => Want::Wait,
+            Disruption::RebootsInstance => Want::Call(Call::Stop),
+            Disruption::StopsInstance | Disruption::NeedsStopped => Want::Nothing,
+        }
+    }
+
+    fn shows_ours(&self, seen: &Instance) -> bool {
+        self.key_pair.as_ref().is_some_and(|(_, ours)| seen.keys.contains(ours))
+    }
+}
+
+fn bound(seen: &Instance) -> BoundInstance {
+    BoundInstance { instance: seen.id.clone(), power: seen.power, boot: seen.boot.clone() }
+}

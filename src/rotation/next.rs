@@ -1,0 +1,174 @@
+//! `next`: from a rotation's state to the steps that may run now. It decides; it must never look, call or remember.
+
+use crate::model::{InstanceId, Timestamp};
+use crate::provider::{Disruption, Power};
+
+use super::event::{Event, HoldReason, Outcome, Step};
+use super::policy::{TRIES_MAX, later};
+use super::state::{Member, Rotation};
+
+/// What may happen now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The steps that may run, those already begun too, in the order in which they are to be tried.
+    pub run: Vec<Step>,
+    /// What the brain itself has to say: holds and ends.
+    pub record: Vec<Event>,
+    /// When to ask again though nothing happens.
+    pub wake: Option<Timestamp>,
+    /// How the journal stands.
+    pub standing: Standing,
+}
+
+/// How a journal stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It goes on.
+    Open,
+    /// Held or given up: only what is owed and under way goes on.
+    Held,
+    /// Nothing more will happen.
+    Ended,
+}
+
+impl Next {
+    /// Nothing yet.
+    pub fn new(standing: Standing) -> Self {
+        Self { run: Vec::new(), record: Vec::new(), wake: None, standing }
+    }
+    /// Ask again at this moment, or before.
+    pub fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+impl Rotation {
+    /// The steps that may run now.
+    pub fn next(&self, now: Timestamp) -> Next {
+        if self.ended.is_some() {
+            return Next::new(Standing::Ended);
+        }
+        let mut next = Next::new(if self.is_halted() { Standing::Held } else { Standing::Open });
+        // What is under way is looked at, and what is owed is paid, however the journal stands.
+        let open = self.open_batches(now);
+        for batch in &open {
+            self.offer(&mut next, Step::Settle(*batch), now);
+            self.offer(&mut next, Step::Activate(*batch), now);
+        }
+        if self.is_halted() {
+            if self.abandoned && open.is_empty() {
+                next.record.push(Event::Ended { outcome: Outcome::Abandoned });
+            }
+            return next;
+        }
+        if let Some(reason) = self.reason_to_hold(&open, now) {
+            next.record.push(Event::Held { reason });
+            return next;
+        }
+        if self.key.is_none() {
+            self.offer(&mut next, Step::StoreKey, now);
+        } else if self.key_pair.is_none() {
+            self.offer(&mut next, Step::ImportKey, now);
+        } else if self.current < self.batches.len() {
+            self.next_batch(&mut next, now);
+        } else if open.is_empty() {
+            next.record.push(Event::Ended { outcome: Outcome::Completed });
+        }
+        next
+    }
+
+    fn next_batch(&self, next: &mut Next, now: Timestamp) {
+        match self.current_from() {
+            Some(from) if now < from => next.wake_at(from),
+            _ => {
+                let batch = self.current as u32;
+                if self.plan.disruption == Disruption::NeedsStopped {
+                    self.offer(next, Step::Prepare(batch), now);
+                }
+                self.offer(next, Step::Bind(batch), now);
+            }
+        }
+    }
+
+    fn offer(&self, next: &mut Next, step: Step, now: Timestamp) {
+        match self.retries.get(&step) {
+            Some(retry) if now < retry.at => next.wake_at(retry.at),
+            _ => next.run.push(step),
+        }
+    }
+
+    /// Batches in which something is under way. Given up means: what is bound need not become active any more.
+    fn open_batches(&self, now: Timestamp) -> Vec<u32> {
+        let counts = |member: &Member| match self.abandoned {
+            true => member.is_in_flight(now),
+            false => member.is_open(now),
+        };
+        let is_open = |batch: &u32| self.batch(*batch).iter().any(|id| counts(&self.members[id]));
+        self.busy.iter().copied().filter(is_open).collect()
+    }
+
+    fn reason_to_hold(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
+        let failed = self.failed - self.failed_at_release;
+        let allowed = self.plan.policy.failures_max;
+        if failed > allowed {
+            return Some(HoldReason::Failures { failed, allowed });
+        }
+        if self.canary_failed() {
+            return Some(HoldReason::Canary);
+        }
+        let hopeless = self.retries.iter().find(|(_, retry)| retry.is_hopeless(now));
+        if let Some((step, retry)) = hopeless {
+            return Some(HoldReason::Step { step: *step, error: retry.error.clone() });
+        }
+        self.starts_refused(open, now)
+    }
+
+    /// The canary batch is done, some of it ran, and nobody became active.
+    fn canary_failed(&self) -> bool {
+        let ran = |id| {
+            let member: &Member = &self.members[id];
+            member.found.as_ref().map_or(member.planned, |found| found.power) == Power::Running
+        };
+        let canary = self.batch(0);
+        self.current > 0
+            && !self.canary_released
+            && canary.iter().any(ran)
+            && !canary.iter().any(|id| self.members[id].active)
+    }
+
+    /// Starts that the cloud refuses again and again, when nothing else can be done.
+    fn starts_refused(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
+        let mut refused = Vec::new();
+        for id in open.iter().flat_map(|batch| self.batch(*batch)) {
+            let member = &self.members[id];
+            if member.is_open(now) {
+                let tries = member.retry.as_ref().map_or(0, |retry| retry.tries);
+                if member.owed.is_none() || tries < TRIES_MAX || !member.is_done() {
+                    return None;
+                }
+                refused.push(id.clone());
+            }
+        }
+        let stuck = self.current >= self.batches.len() || self.room() == 0;
+        (stuck && !refused.is_empty()).then_some(HoldReason::StartRefused { instances: refused })
+    }
+
+    /// Who must still be waited for: something is in flight, or a start is owed that the cloud does not refuse.
+    pub fn in_flight(&self, now: Timestamp) -> Vec<InstanceId> {
+        let hopeless = |member: &Member| {
+            member.excluded.is_some() && member.retry.as_ref().is_some_and(|retry| retry.tries >= TRIES_MAX)
+        };
+        let ids = self.busy.iter().flat_map(|batch| self.batch(*batch));
+        ids.filter(|id| self.members[*id].is_in_flight(now) && !hopeless(&self.members[*id])).cloned().collect()
+    }
+
+    /// When an instance may be tried again, if not yet.
+    pub fn retry_at(&self, id: &InstanceId, now: Timestamp) -> Option<Timestamp> {
+        self.members.get(id)?.retry.as_ref().map(|retry| retry.at).filter(|at| now < *at)
+    }
+
+    /// When the batch that is being worked at opened, for deadlines of those that were never ready.
+    pub(super) fn not_ready_after(&self) -> Timestamp {
+        self.current_from().map_or(Timestamp::MAX, |from| later(from, super::policy::SETTLE_DEADLINE))
+    }
+}

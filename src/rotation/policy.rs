@@ -1,0 +1,125 @@
+//! The numbers that bound every rotation, and the arithmetic of budgets. Nothing here looks at a journal.
+
+use crate::model::{Amount, Duration, Timestamp};
+use crate::provider::{Error, Kind};
+
+/// A look is evidence for a call for so long; afterwards the world is looked at again first.
+pub const FRESH: Duration = Duration::from_secs(10);
+/// An accepted stop is seen within this, or the instance is excluded.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(180);
+/// What was bound is active within this from the last accepted call, or the instance is excluded.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(900);
+/// An accepted start or reboot that shows nothing is repeated after this.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(180);
+/// Baidu's own reboot shows within this of the bind, or we stop and start the instance ourselves.
+pub const OWN_REBOOT: Duration = Duration::from_secs(60);
+/// The request id of an accepted bind is waited for in the latest operation for so long; then the shown state decides.
+pub const REQUEST_ID_SHOWS: Duration = Duration::from_secs(60);
+/// Bounded means so many tries.
+pub const TRIES_MAX: u32 = 5;
+/// Our clock may differ from the cloud's by so many seconds; else nothing that destroys or disturbs is done.
+pub const CLOCK_DIFFERENCE_MAX: i64 = 60;
+
+/// A moment later by a duration; at the end of time it stays there.
+pub fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// How many tries have failed in a row, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// So many.
+    pub tries: u32,
+    /// The first of them.
+    pub since: Timestamp,
+    /// Not again before this.
+    pub at: Timestamp,
+    /// The newest error.
+    pub error: Error,
+}
+
+impl Retry {
+    /// Whether it is time to stop trying and ask a person. Throttling is never a reason to hold; an outage of the cloud
+    /// is one after a quarter of an hour; an answer that no repetition betters is one at once.
+    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+        match self.error.kind {
+            Kind::Throttled => false,
+            Kind::Busy | Kind::Unavailable => self.tries >= TRIES_MAX && now >= later(self.since, SETTLE_DEADLINE),
+            Kind::Already | Kind::InvalidState | Kind::InUse | Kind::Protocol => self.tries >= TRIES_MAX,
+            Kind::NotFound | Kind::Conflict | Kind::Quota | Kind::Denied | Kind::Invalid | Kind::Unsupported => true,
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row: 1, 2, 4, 8 … s, a minute at most, more where the cloud asks for it,
+/// and a part of it by chance (`jitter`, 0 to 1) so that fleets do not march in step.
+pub fn back_off(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
+    let seconds = f64::from(1u32 << tries.min(6)).min(60.0);
+    let wait = Duration::from_secs_f64(seconds * (0.75 + 0.25 * jitter.clamp(0.0, 1.0)));
+    wait.max(asked.unwrap_or_default()).min(Duration::from_secs(300))
+}
+
+/// How a fleet is rolled out, as the config file says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// The first batch's size.
+    pub canary: Amount,
+    /// No batch is larger; `None`: as large as the cloud takes.
+    pub batch_max: Option<u32>,
+    /// Down at once because of us; at least 1 whatever the percentage.
+    pub unavailable_max: Amount,
+    /// Failures before a hold.
+    pub failures_max: Amount,
+    /// Waited after the canary and before retiring.
+    pub soak: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Blame, Effect};
+
+    #[test]
+    fn back_off_doubles_to_a_minute_and_obeys_the_cloud() {
+        let check = |tries, asked: u64, expect: u64| {
+            assert_eq!(back_off(tries, Some(Duration::from_secs(asked)), 1.0).as_secs(), expect, "{tries} {asked}");
+        };
+        check(0, 0, 1);
+        check(1, 0, 2);
+        check(5, 0, 32);
+        check(6, 0, 60);
+        check(60, 0, 60);
+        check(0, 20, 20);
+        check(0, 9_999, 300);
+        assert!(back_off(3, None, 0.0) < back_off(3, None, 1.0));
+    }
+
+    #[test]
+    fn hopeless_depends_on_the_kind_the_tries_and_the_time() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let check = |kind, tries, minutes: u64, expect| {
+            let error = Error {
+                kind,
+                effect: Effect::NotDone,
+                blame: Blame::Request,
+                action: "A".into(),
+                code: "C".into(),
+                message: String::new(),
+                request_id: None,
+                retry_after: None,
+            };
+            let retry = Retry { tries, since: start, at: start, error };
+            let now = later(start, Duration::from_secs(60 * minutes));
+            assert_eq!(retry.is_hopeless(now), expect, "{kind:?} {tries} {minutes}");
+        };
+        check(Kind::Throttled, 1000, 1000, false);
+        check(Kind::Unavailable, 100, 14, false);
+        check(Kind::Unavailable, 4, 1000, false);
+        check(Kind::Unavailable, 5, 15, true);
+        check(Kind::Protocol, 4, 0, false);
+        check(Kind::Protocol, 5, 0, true);
+        check(Kind::Denied, 1, 0, true);
+        check(Kind::Quota, 1, 0, true);
+        check(Kind::Invalid, 1, 0, true);
+    }
+}

@@ -1,0 +1,240 @@
+//! Retiring a superseded key pair: when one is due, what its journal adds up to, and who still hangs on the pair. The
+//! pair dies before the private half, and the half only after grace. Pure, like all of the brain.
+
+use std::collections::BTreeMap;
+
+use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
+use crate::provider::{Disruption, Instance, Power};
+
+use super::event::{Allow, BoundInstance, Entry, Event, HoldReason, Outcome, Step};
+use super::next::{Next, Standing};
+use super::plan::{PlannedInstance, RetirePlan};
+use super::policy::{Retry, later};
+use super::state::{IllegalEvent, Rotation};
+
+/// A retire journal's state.
+#[derive(Clone, Debug)]
+pub struct Retirement {
+    /// The journal.
+    pub id: JournalId,
+    /// The frozen plan.
+    pub plan: RetirePlan,
+    /// The newest entry.
+    pub seq: u64,
+    /// When it was written.
+    pub last_at: Timestamp,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When the pair was seen gone, and nobody on it.
+    pub deleted: Option<Timestamp>,
+    /// The private half is destroyed.
+    pub destroyed: bool,
+    /// An operator allows to destroy the half without a login proof.
+    pub destroy_allowed: bool,
+    /// Why it is held.
+    pub held: Option<HoldReason>,
+    /// How and when it ended.
+    pub ended: Option<(Timestamp, Outcome)>,
+    retries: BTreeMap<Step, Retry>,
+}
+
+impl Retirement {
+    /// The state of a retire journal by its plan and entries.
+    pub fn fold(id: JournalId, plan: RetirePlan, entries: &[Entry]) -> Result<Self, IllegalEvent> {
+        let mut retirement = Self {
+            id,
+            plan,
+            seq: 0,
+            last_at: Timestamp::MIN,
+            begun: Timestamp::MIN,
+            deleted: None,
+            destroyed: false,
+            destroy_allowed: false,
+            held: None,
+            ended: None,
+            retries: BTreeMap::new(),
+        };
+        for entry in entries {
+            retirement.apply(entry)?;
+        }
+        Ok(retirement)
+    }
+
+    /// Takes one more entry.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEvent> {
+        let illegal = |problem: &str| Err(IllegalEvent { seq: entry.seq, problem: problem.to_string() });
+        if entry.seq != self.seq + 1 {
+            return illegal("it does not follow the entry before it");
+        }
+        if entry.at < self.last_at {
+            return illegal("its time runs back");
+        }
+        if (entry.seq == 1) != matches!(entry.event, Event::Planned { .. }) {
+            return illegal("the plan stands first, and only there");
+        }
+        let kept = matches!(self.ended, Some((_, Outcome::Kept)));
+        let allows = matches!(&entry.event, Event::Released { allow: Some(Allow::Destroy), .. });
+        if self.ended.is_some() && !(kept && allows) {
+            return illegal("the journal has ended");
+        }
+        match &entry.event {
+            Event::Planned { .. } => self.begun = entry.at,
+            Event::Started { .. } => {}
+            Event::Failed { step, error, retry_at, .. } => {
+                let fresh = || Retry { tries: 0, since: entry.at, at: *retry_at, error: error.clone() };
+                let retry = self.retries.entry(*step).or_insert_with(fresh);
+                retry.tries += 1;
+                retry.at = *retry_at;
+                retry.error = error.clone();
+            }
+            Event::KeyPairDeleted => {
+                self.deleted = Some(entry.at);
+                self.retries.clear();
+            }
+            Event::PrivateKeyDestroyed => self.destroyed = true,
+            Event::Held { reason } => self.held = Some(reason.clone()),
+            Event::Released { allow, .. } => {
+                self.held = None;
+                self.retries.clear();
+                self.ended = None;
+                self.destroy_allowed |= matches!(allow, Some(Allow::Destroy));
+            }
+            Event::Ended { outcome } => self.ended = Some((entry.at, *outcome)),
+            other => return illegal(&format!("{} is no entry of a retire journal", other.name())),
+        }
+        self.seq = entry.seq;
+        self.last_at = entry.at;
+        Ok(())
+    }
+
+    /// Failures in a row of a step.
+    pub fn retry(&self, step: Step) -> Option<&Retry> {
+        self.retries.get(&step)
+    }
+
+    /// The steps that may run now: delete the pair, wait out grace, destroy the half. Without a login proof the half is
+    /// kept, unless an operator allowed its destruction.
+    pub fn next(&self, now: Timestamp) -> Next {
+        if self.ended.is_some() {
+            return Next::new(Standing::Ended);
+        }
+        if self.held.is_some() {
+            return Next::new(Standing::Held);
+        }
+        let mut next = Next::new(Standing::Open);
+        // A pair that is still bound, or a cloud that is away, is waited for, not held for.
+        if let Some((step, retry)) = self
+            .retries
+            .iter()
+            .find(|(_, retry)| retry.is_hopeless(now) && retry.error.kind != crate::provider::Kind::InUse)
+        {
+            next.record.push(Event::Held { reason: HoldReason::Step { step: *step, error: retry.error.clone() } });
+            return next;
+        }
+        let Some(deleted) = self.deleted else {
+            self.offer(&mut next, Step::RetireKeyPair, later(self.begun, self.plan.soak), now);
+            return next;
+        };
+        let over = later(deleted, self.plan.grace);
+        if self.destroyed {
+            next.record.push(Event::Ended { outcome: Outcome::Retired });
+        } else if now < over {
+            next.wake_at(over);
+        } else if self.destroy_allowed {
+            self.offer(&mut next, Step::DestroyPrivateKey, over, now);
+        } else {
+            next.record.push(Event::Ended { outcome: Outcome::Kept });
+        }
+        next
+    }
+
+    fn offer(&self, next: &mut Next, step: Step, from: Timestamp, now: Timestamp) {
+        let from = self.retries.get(&step).map_or(from, |retry| retry.at.max(from));
+        if now < from { next.wake_at(from) } else { next.run.push(step) }
+    }
+}
+
+/// What is known of one key pair of a fleet, for [`due`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The rotation that made it.
+    pub rotation: JournalId,
+    /// Its name.
+    pub key_name: KeyPairName,
+    /// How that rotation ended; `None` while it is open.
+    pub ended: Option<Outcome>,
+    /// Whether it has a retire journal, ended or not.
+    pub retired: bool,
+}
+
+/// Which pairs of one fleet are due to be retired: once no rotation is open, each that is not the newest completed one and
+/// has no retire journal. `pairs` come oldest first. (The pair of an abandoned rotation is due too: its journal waits
+/// while anybody is bound.)
+pub fn due(pairs: &[Pair]) -> Vec<&Pair> {
+    if pairs.iter().any(|pair| pair.ended.is_none()) {
+        return Vec::new();
+    }
+    let newest = pairs.iter().rev().find(|pair| pair.ended == Some(Outcome::Completed)).map(|pair| pair.rotation);
+    pairs.iter().filter(|pair| !pair.retired && Some(pair.rotation) != newest).collect()
+}
+
+/// What the journals say of an instance and a superseded pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It was found on the pair, or asked to be bound to it, and nothing later took it off.
+    On,
+    /// A later rotation bound it to this other pair, but did not see it active.
+    BoundTo(KeyPairId, BoundInstance),
+    /// A later rotation saw it active on another pair, or gone.
+    Free,
+}
+
+/// Who any journal found on the pair `key`, or asked to be bound to it, and what later journals say of them. `rotations`
+/// are those of the account from the pair's own on, oldest first, each with all the instances of its plan.
+pub fn holds(
+    key_name: &KeyPairName,
+    key: &KeyPairId,
+    rotations: &[(Rotation, Vec<PlannedInstance>)],
+) -> BTreeMap<InstanceId, Hold> {
+    let mut holds: BTreeMap<InstanceId, Hold> = BTreeMap::new();
+    for (rotation, planned) in rotations {
+        let own = rotation.plan.key_name == *key_name;
+        for instance in planned {
+            let member = rotation.member(&instance.id);
+            let found = member.and_then(|member| member.found.as_ref()).is_some_and(|found| found.keys.contains(key));
+            let asked = own && member.is_some_and(|member| member.found.is_some() || member.bound.is_some());
+            if found || asked || instance.keys.contains(key) {
+                holds.insert(instance.id.clone(), Hold::On);
+            }
+            let Some(member) = member else { continue };
+            let Some(hold) = holds.get_mut(&instance.id) else { continue };
+            if member.gone || (!own && member.active) {
+                *hold = Hold::Free;
+            } else if let (false, Some((_, bound)), Some((_, other))) = (own, &member.bound, &rotation.key_pair) {
+                *hold = Hold::BoundTo(other.clone(), bound.clone());
+            }
+        }
+    }
+    holds
+}
+
+/// Whether an instance that the journals do not call free is seen to be so: gone (`None`), active on another pair, or
+/// stopped and bound to another.
+pub fn is_free(hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption: Disruption) -> bool {
+    let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
+    if seen.keys.contains(key) || seen.keys.is_empty() || seen.is_busy() {
+        return false;
+    }
+    match (hold, seen.power, disruption) {
+        (Hold::Free, ..) | (_, Power::Stopped, _) => true,
+        (_, Power::Running, Disruption::StopsInstance | Disruption::NeedsStopped) => true,
+        // It was stopped when the other pair was bound: running now, it has booted since.
+        (Hold::BoundTo(other, bound), Power::Running, Disruption::RebootsInstance) => {
+            bound.power == Power::Stopped && seen.keys.contains(other)
+        }
+        (Hold::BoundTo(other, bound), Power::Running, Disruption::NeedsReboot) => {
+            seen.keys.contains(other) && bound.boot.is_some() && seen.boot.is_some() && bound.boot != seen.boot
+        }
+        _ => false,
+    }
+}

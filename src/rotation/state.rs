@@ -1,0 +1,504 @@
+//! What a rotation's journal adds up to. `apply` is the only thing that changes it, one entry at a time, at the same cost
+//! for 100 instances and 100,000. It must never ask the clock: what depends on now is asked with `now`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
+use crate::provider::{Blame, Disruption, Effect, Error, Power};
+
+use super::event::{Allow, BoundInstance, Call, Entry, Event, Exclusion, Found, HoldReason, Outcome, Step};
+use super::plan::{Part, PlannedInstance, RotatePlan};
+use super::policy::{Retry, SETTLE_DEADLINE, later};
+
+/// An entry that cannot follow what stands before it: the journal cannot be believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {seq} cannot stand there: {problem}")]
+pub struct IllegalEvent {
+    /// Its number.
+    pub seq: u64,
+    /// Why not.
+    pub problem: String,
+}
+
+/// One instance on its way through the rotation.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its batch.
+    pub batch: u32,
+    /// Its power when the plan was made.
+    pub planned: Power,
+    /// As the first call that disturbs it found it: what power and rollback return to. Later looks never replace it.
+    pub found: Option<Found>,
+    /// The call whose effect is not seen yet.
+    pub pending: Option<Pending>,
+    /// An earlier call whose answer was lost may still land until then.
+    pub unsure_until: Option<Timestamp>,
+    /// Bound to our pair, as the cloud first showed it, and when that was.
+    pub bound: Option<(Timestamp, BoundInstance)>,
+    /// Seen not running since it was bound.
+    pub down_since_bound: bool,
+    /// It runs and accepts the key.
+    pub active: bool,
+    /// We stopped it, or bound it while it ran: a start is owed since then.
+    pub owed: Option<Timestamp>,
+    /// It goes no further, since when and why.
+    pub excluded: Option<(Timestamp, Exclusion)>,
+    /// The cloud has it no more.
+    pub gone: bool,
+    /// The last call that the cloud took for it.
+    pub last_accepted: Option<Timestamp>,
+    /// What this instance itself was refused since something last went well.
+    pub retry: Option<Retry>,
+}
+
+/// A call whose effect is not seen yet.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Which.
+    pub call: Call,
+    /// When its intent was written.
+    pub since: Timestamp,
+    /// The cloud has said that it took it.
+    pub accepted: bool,
+    /// The request ids that the latest operation may show.
+    pub request_ids: Vec<String>,
+}
+
+impl Member {
+    fn new(batch: u32, planned: Power) -> Self {
+        Self {
+            batch,
+            planned,
+            found: None,
+            pending: None,
+            unsure_until: None,
+            bound: None,
+            down_since_bound: false,
+            active: false,
+            owed: None,
+            excluded: None,
+            gone: false,
+            last_accepted: None,
+            retry: None,
+        }
+    }
+    /// Found stopped by the first call: it stays stopped, and waits bound for its next boot.
+    pub fn is_straggler(&self) -> bool {
+        self.bound.is_some() && !self.active && !self.gone && self.was_stopped()
+    }
+    fn was_stopped(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| found.power == Power::Stopped)
+    }
+    /// Bound while it ran, not active yet, and still to become so.
+    pub fn awaits_activation(&self) -> bool {
+        self.bound.is_some() && !self.active && !self.gone && self.excluded.is_none() && !self.was_stopped()
+    }
+    /// Nothing more is expected of it in its batch.
+    pub fn is_done(&self) -> bool {
+        self.active || self.gone || self.excluded.is_some() || self.is_straggler()
+    }
+    /// Until when a call whose effect we have not seen is watched for.
+    pub fn watch_until(&self) -> Option<Timestamp> {
+        let unseen = |pending: &Pending| matches!(pending.call, Call::Stop | Call::Bind | Call::Reboot);
+        let pending = self.pending.as_ref().filter(|pending| unseen(pending));
+        let own = pending.map(|pending| later(pending.since, SETTLE_DEADLINE));
+        let missed = self.excluded.as_ref().filter(|_| pending.is_some()).map(|(at, _)| later(*at, SETTLE_DEADLINE));
+        own.max(missed).max(self.unsure_until)
+    }
+    /// Whether a call of ours may still change it, or a start is owed.
+    pub fn is_in_flight(&self, now: Timestamp) -> bool {
+        let watched = self.watch_until().is_some_and(|until| now < until);
+        let under_way = self.pending.is_some() && self.excluded.is_none();
+        !self.gone && (self.owed.is_some() || under_way || watched)
+    }
+    /// Whether anything is under way with it that must be looked at.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.is_in_flight(now) || self.awaits_activation()
+    }
+}
+
+/// A rotation's state: its journal, folded.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The journal.
+    pub id: JournalId,
+    /// The frozen plan.
+    pub plan: RotatePlan,
+    /// The newest entry.
+    pub seq: u64,
+    /// When it was written.
+    pub last_at: Timestamp,
+    /// The public key, once its private half is in custody.
+    pub key: Option<(PublicKey, Fingerprint)>,
+    /// The pair's handle, once imported, and when that was.
+    pub key_pair: Option<(Timestamp, KeyPairId)>,
+    /// Why it is held.
+    pub held: Option<HoldReason>,
+    /// An operator gave it up.
+    pub abandoned: bool,
+    /// How and when it ended.
+    pub ended: Option<(Timestamp, Outcome)>,
+    pub(super) members: BTreeMap<InstanceId, Member>,
+    pub(super) batches: Vec<Vec<InstanceId>>,
+    /// The first batch that is not done; the number of batches when all are.
+    pub(super) current: usize,
+    /// When the batch before the current one was done, or the key imported.
+    pub(super) current_since: Option<Timestamp>,
+    /// Batches in which something is under way.
+    pub(super) busy: BTreeSet<u32>,
+    pub(super) retries: BTreeMap<Step, Retry>,
+    pub(super) failed: u32,
+    pub(super) failed_at_release: u32,
+    pub(super) canary_released: bool,
+    owed: u32,
+}
+
+impl Rotation {
+    /// The state of a journal by its plan, its instances and its entries.
+    pub fn fold(
+        id: JournalId,
+        plan: RotatePlan,
+        instances: &[PlannedInstance],
+        entries: &[Entry],
+    ) -> Result<Self, IllegalEvent> {
+        let mut members = BTreeMap::new();
+        let mut batches: Vec<Vec<InstanceId>> = Vec::new();
+        for instance in instances {
+            if let Part::Batch(batch) = instance.part {
+                let index = batch as usize;
+                if batches.len() <= index {
+                    batches.resize_with(index + 1, Vec::new);
+                }
+                batches[index].push(instance.id.clone());
+                members.insert(instance.id.clone(), Member::new(batch, instance.power));
+            }
+        }
+        let mut rotation = Self {
+            id,
+            plan,
+            seq: 0,
+            last_at: Timestamp::MIN,
+            key: None,
+            key_pair: None,
+            held: None,
+            abandoned: false,
+            ended: None,
+            members,
+            batches,
+            current: 0,
+            current_since: None,
+            busy: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            failed: 0,
+            failed_at_release: 0,
+            canary_released: false,
+            owed: 0,
+        };
+        for entry in entries {
+            rotation.apply(entry)?;
+        }
+        Ok(rotation)
+    }
+
+    /// The instances of the plan's batches.
+    pub fn members(&self) -> impl Iterator<Item = (&InstanceId, &Member)> {
+        self.members.iter()
+    }
+    /// One instance of the plan's batches.
+    pub fn member(&self, id: &InstanceId) -> Option<&Member> {
+        self.members.get(id)
+    }
+    /// The instances of one batch.
+    pub fn batch(&self, batch: u32) -> &[InstanceId] {
+        self.batches.get(batch as usize).map(Vec::as_slice).unwrap_or_default()
+    }
+    /// How many batches the plan has.
+    pub fn batch_count(&self) -> usize {
+        self.batches.len()
+    }
+    /// How many instances are owed a start: as many may be down because of us.
+    pub fn owed(&self) -> u32 {
+        self.owed
+    }
+    /// How many more running instances may be disturbed now.
+    pub fn room(&self) -> u32 {
+        self.plan.policy.unavailable_max.saturating_sub(self.owed)
+    }
+    /// Whether no new prepare, bind or reboot may begin.
+    pub fn is_halted(&self) -> bool {
+        self.held.is_some() || self.abandoned
+    }
+    /// Failures in a row of a step as a whole.
+    pub fn retry(&self, step: Step) -> Option<&Retry> {
+        self.retries.get(&step)
+    }
+    /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the
+    /// canary, the soak.
+    pub fn current_from(&self) -> Option<Timestamp> {
+        let soak = if self.current == 1 { self.plan.policy.soak } else { Default::default() };
+        self.current_since.map(|since| later(since, soak))
+    }
+
+    /// Takes one more entry.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEvent> {
+        let illegal = |problem: &str| Err(IllegalEvent { seq: entry.seq, problem: problem.to_string() });
+        if entry.seq != self.seq + 1 {
+            return illegal("it does not follow the entry before it");
+        }
+        if entry.at < self.last_at {
+            return illegal("its time runs back");
+        }
+        if self.ended.is_some() {
+            return illegal("the journal has ended");
+        }
+        if (entry.seq == 1) != matches!(entry.event, Event::Planned { .. }) {
+            return illegal("the plan stands first, and only there");
+        }
+        if let Some(stranger) = named(&entry.event).find(|id| !self.members.contains_key(*id)) {
+            return illegal(&format!("{stranger} is not in the plan"));
+        }
+        self.seq = entry.seq;
+        self.last_at = entry.at;
+        self.take(entry.at, &entry.event);
+        let touched: BTreeSet<u32> = named(&entry.event).filter_map(|id| Some(self.members.get(id)?.batch)).collect();
+        for batch in touched {
+            self.recount(batch);
+        }
+        self.advance(entry.at);
+        Ok(())
+    }
+
+    fn take(&mut self, at: Timestamp, event: &Event) {
+        match event {
+            Event::Planned { .. } => {}
+            Event::Started { call, found, .. } => {
+                for found in found {
+                    self.change(&found.instance, |member| member.start(at, *call, found));
+                }
+            }
+            Event::Accepted { step, instances, request_id } => {
+                self.retries.remove(step);
+                for id in instances {
+                    self.change(id, |member| member.accept(at, request_id.as_deref()));
+                }
+            }
+            Event::Failed { step, instances, error, retry_at } => {
+                if error.blame != Blame::Instance || instances.is_empty() {
+                    bump(self.retries.entry(*step), at, *retry_at, error);
+                }
+                for id in instances {
+                    self.change(id, |member| member.fail(at, *retry_at, error));
+                }
+            }
+            Event::KeyStored { public_key, fingerprint } => {
+                self.retries.remove(&Step::StoreKey);
+                self.key = Some((public_key.clone(), fingerprint.clone()));
+            }
+            Event::KeyImported { key_pair } => {
+                self.retries.remove(&Step::ImportKey);
+                self.key_pair = Some((at, key_pair.clone()));
+                self.current_since = Some(at);
+            }
+            Event::Down { stopped, changing } => {
+                for id in stopped {
+                    self.change(id, |member| member.see_down(true));
+                }
+                for id in changing {
+                    self.change(id, |member| member.see_down(false));
+                }
+            }
+            Event::Bound { instances } => {
+                let ours = self.key_pair.as_ref().map(|(_, id)| id.clone());
+                let own_reboot = self.plan.disruption == Disruption::RebootsInstance;
+                for bound in instances {
+                    self.change(&bound.instance, |member| member.bind(at, bound, ours.clone(), own_reboot));
+                }
+            }
+            Event::Activated { instances } => {
+                for id in instances {
+                    self.change(id, |member| {
+                        member.active = true;
+                        member.see_running();
+                    });
+                }
+            }
+            Event::Running { instances } => {
+                for id in instances {
+                    self.change(id, Member::see_running);
+                }
+            }
+            Event::Excluded { instances } => {
+                for excluded in instances {
+                    self.failed += 1;
+                    self.change(&excluded.instance, |member| {
+                        member.excluded.get_or_insert((at, excluded.reason.clone()));
+                    });
+                }
+            }
+            Event::Gone { instances } => {
+                for id in instances {
+                    self.change(id, |member| {
+                        member.gone = true;
+                        member.owed = None;
+                        member.pending = None;
+                    });
+                }
+            }
+            Event::Held { reason } => self.held = Some(reason.clone()),
+            Event::Released { allow, .. } => self.release(at, allow.as_ref()),
+            Event::AbandonRequested { .. } => self.abandoned = true,
+            Event::Ended { outcome } => self.ended = Some((at, *outcome)),
+            // A retire journal's: the store keeps them apart, the fold has nothing to learn from them.
+            Event::KeyPairDeleted | Event::PrivateKeyDestroyed => {}
+        }
+    }
+
+    fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
+        self.held = None;
+        self.retries.clear();
+        self.failed_at_release = self.failed;
+        self.canary_released |= self.current > 0;
+        if let Some(since) = &mut self.current_since {
+            *since = (*since).max(at);
+        }
+        let batches: BTreeSet<usize> = self.busy.iter().map(|batch| *batch as usize).chain([self.current]).collect();
+        for id in batches.iter().filter_map(|batch| self.batches.get(*batch)).flatten() {
+            if let Some(member) = self.members.get_mut(id) {
+                member.retry = None;
+            }
+        }
+        if let Some(Allow::LeaveOff(id)) = allow {
+            self.change(id, |member| {
+                member.owed = None;
+                member.pending = None;
+                member.unsure_until = None;
+                member.excluded.get_or_insert((at, Exclusion::LeftOff));
+            });
+        }
+    }
+
+    /// Every change of a member goes through here: the count of owed starts is kept with it.
+    fn change(&mut self, id: &InstanceId, change: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.members.get_mut(id) {
+            let before = member.owed.is_some();
+            change(member);
+            self.owed = self.owed + u32::from(member.owed.is_some()) - u32::from(before);
+        }
+    }
+
+    fn recount(&mut self, batch: u32) {
+        // Asked with the beginning of time: what is only watched until some moment counts, `next` filters it by now.
+        let open = self.batch(batch).iter().any(|id| self.members[id].is_open(Timestamp::MIN));
+        if open {
+            self.busy.insert(batch)
+        } else {
+            self.busy.remove(&batch)
+        };
+    }
+
+    fn advance(&mut self, at: Timestamp) {
+        while self.current < self.batches.len()
+            && self.batches[self.current].iter().all(|id| self.members[id].is_done())
+        {
+            self.current += 1;
+            self.current_since = Some(at);
+        }
+    }
+}
+
+impl Member {
+    fn start(&mut self, at: Timestamp, call: Call, found: &Found) {
+        let disturbs = matches!(call, Call::Stop | Call::Bind | Call::Reboot);
+        if disturbs {
+            self.found.get_or_insert_with(|| found.clone());
+            if found.power == Power::Running {
+                self.owed.get_or_insert(at);
+            }
+        }
+        let mut request_ids = Vec::new();
+        if let Some(old) = self.pending.take() {
+            if !old.accepted && matches!(old.call, Call::Stop | Call::Bind | Call::Reboot) {
+                self.unsure_until = self.unsure_until.max(Some(later(old.since, SETTLE_DEADLINE)));
+            }
+            if old.call == call {
+                request_ids = old.request_ids;
+            }
+        }
+        self.pending = Some(Pending { call, since: at, accepted: false, request_ids });
+    }
+    fn accept(&mut self, at: Timestamp, request_id: Option<&str>) {
+        self.last_accepted = Some(at);
+        if let Some(pending) = &mut self.pending {
+            pending.accepted = true;
+            pending.request_ids.extend(request_id.map(str::to_string));
+        }
+    }
+    fn fail(&mut self, at: Timestamp, retry_at: Timestamp, error: &Error) {
+        if error.effect == Effect::NotDone {
+            self.pending = None;
+        }
+        let (tries, since) = match &self.retry {
+            Some(retry) => (retry.tries, retry.since),
+            None => (0, at),
+        };
+        // Only what is this instance's own fault counts against it.
+        let tries = tries + u32::from(error.blame == Blame::Instance);
+        self.retry = Some(Retry { tries, since, at: retry_at, error: error.clone() });
+    }
+    fn see_down(&mut self, stopped: bool) {
+        if stopped && self.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop) {
+            self.pending = None;
+            self.unsure_until = None;
+            self.retry = None;
+        }
+        self.down_since_bound |= self.bound.is_some();
+    }
+    fn bind(&mut self, at: Timestamp, bound: &BoundInstance, ours: Option<KeyPairId>, own_reboot: bool) {
+        self.found.get_or_insert_with(|| Found {
+            instance: bound.instance.clone(),
+            power: bound.power,
+            keys: ours.into_iter().collect(),
+            boot: bound.boot.clone(),
+        });
+        let asked = self.pending.as_ref().is_some_and(|pending| pending.call == Call::Bind);
+        if asked {
+            self.pending = None;
+        }
+        self.unsure_until = None;
+        self.retry = None;
+        // Where the cloud reboots by itself, any state but running is that reboot; elsewhere only a full stop counts.
+        self.down_since_bound =
+            bound.power == Power::Stopped || (own_reboot && asked && bound.power == Power::Changing);
+        self.bound = Some((at, bound.clone()));
+    }
+    fn see_running(&mut self) {
+        self.owed = None;
+        self.pending = None;
+        self.unsure_until = None;
+        self.retry = None;
+    }
+}
+
+fn bump(entry: std::collections::btree_map::Entry<'_, Step, Retry>, at: Timestamp, retry_at: Timestamp, error: &Error) {
+    let retry = entry.or_insert_with(|| Retry { tries: 0, since: at, at: retry_at, error: error.clone() });
+    retry.tries += 1;
+    retry.at = retry_at;
+    retry.error = error.clone();
+}
+
+/// The instances that an event names.
+fn named(event: &Event) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
+    match event {
+        Event::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
+        Event::Accepted { instances, .. }
+        | Event::Failed { instances, .. }
+        | Event::Activated { instances }
+        | Event::Running { instances }
+        | Event::Gone { instances } => Box::new(instances.iter()),
+        Event::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
+        Event::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
+        Event::Excluded { instances } => Box::new(instances.iter().map(|excluded| &excluded.instance)),
+        Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => Box::new(std::iter::once(id)),
+        _ => Box::new(std::iter::empty()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Tables over the brain: entries in, steps out.
