@@ -26,6 +26,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens the directory, makes it (not its parents) if it is not there, and removes what killed writers left.
     pub(super) fn open(path: &Path) -> Result<Self, CustodyError> {
+        // Without a slash at its end, which would hide that it is a link.
+        let path: &Path = &path.components().collect::<PathBuf>();
         let folder = Self { path: path.to_path_buf() };
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {
