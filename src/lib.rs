@@ -2,7 +2,9 @@
 
 pub mod clock;
 pub mod custody;
+pub mod engine;
 pub mod model;
 pub mod provider;
 pub mod rotation;
+pub mod ssh;
 pub mod store;

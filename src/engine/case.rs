@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::{InstanceId, JournalId, Timestamp};
 use crate::provider::Provider;
-use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Standing, Step};
+use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Step};
 use crate::store::StoreError;
 
 use super::look::Snapshot;
@@ -130,9 +130,5 @@ impl Case {
     }
     pub(super) fn forget_steps_except(&mut self, run: &[Step]) {
         self.looks.retain(|step, _| run.contains(step));
-    }
-    /// Whether the journal goes on undisturbed.
-    pub(super) fn stands(&self, now: Timestamp) -> bool {
-        self.course.next(now).standing == Standing::Open
     }
 }

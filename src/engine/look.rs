@@ -8,8 +8,8 @@ use crate::provider::{Error, Instance, Provider, Select};
 use crate::rotation::policy::later;
 use crate::rotation::{Sight, Step};
 
-use super::case::Case;
 use super::Tools;
+use super::case::Case;
 
 /// Looks of one turn are shared for so long.
 const SHARED: Duration = Duration::from_secs(2);

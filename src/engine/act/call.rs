@@ -187,14 +187,17 @@ async fn give_up(
     error: Error,
 ) -> Result<(), EngineError> {
     let ids: Vec<InstanceId> = groups.into_iter().flatten().map(|found| found.instance).collect();
-    let error = Error { blame: Blame::Request, kind: Kind::Busy, code: error.code, message: error.message, ..not_sent(call) };
+    let error =
+        Error { blame: Blame::Request, kind: Kind::Busy, code: error.code, message: error.message, ..not_sent(call) };
     append(tools, case, &[failure(tools, case, step, ids, error)]).await?;
     Ok(())
 }
 
 fn failure(tools: &Tools, case: &Case, step: Step, instances: Vec<InstanceId>, error: Error) -> Event {
     let own = match &instances[..] {
-        [only] => case.rotation().ok().and_then(|rotation| rotation.member(only)?.retry.as_ref()).map(|retry| retry.tries),
+        [only] => {
+            case.rotation().ok().and_then(|rotation| rotation.member(only)?.retry.as_ref()).map(|retry| retry.tries)
+        }
         _ => None,
     };
     let tries = own.unwrap_or(0).max(case.course.tries(step));

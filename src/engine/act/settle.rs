@@ -67,7 +67,8 @@ pub(super) fn events(
                     crate::rotation::Call::Bind => Step::Bind(batch),
                     _ => Step::Activate(batch),
                 };
-                let tries = rotation.member(&id).and_then(|member| member.retry.as_ref()).map_or(0, |retry| retry.tries);
+                let tries =
+                    rotation.member(&id).and_then(|member| member.retry.as_ref()).map_or(0, |retry| retry.tries);
                 let error = operation_failed(call.name());
                 let retry_at = retry_at(tools, tries, &error);
                 events.push(Event::Failed { step, instances: vec![id], error, retry_at });

@@ -1,5 +1,4 @@
-//! StoreKey: make the key, put its private half into custody, read it back. A half that is there already is adopted. One
-//! that an earlier run left half-way in some copies was never imported, so it is taken away and made anew.
+//! StoreKey: make the key, put its private half into custody, read it back. A half that is there already is adopted.
 
 use crate::custody::CustodyError;
 use crate::model::PrivateKey;
@@ -14,13 +13,9 @@ use super::{Done, failed};
 pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let plan = &case.rotation()?.plan;
     let (name, bits) = (plan.key_name.clone(), plan.key_bits);
-    let kept = match tools.custody.get(&name).await {
+    // An earlier run may have been killed while it wrote the copies: what reached one of them is completed in the others.
+    let kept = match tools.custody.complete(&name).await {
         Err(CustodyError::Missing(_)) => None,
-        // Half-way in some copies, from a run that was killed there: the journal has no KeyStored, so nothing was imported.
-        Err(CustodyError::Damaged { .. }) => match tools.custody.destroy(&name).await {
-            Ok(()) => None,
-            Err(error) => return failed(tools, case, Step::StoreKey, refused("destroy", &error)).await,
-        },
         other => Some(other),
     };
     let key = match kept {

@@ -1,0 +1,205 @@
+//! RetireKeyPair and DestroyPrivateKey. The pair dies first: its deletion is the fence against a late bind. After it was
+//! seen gone, everybody who was ever on it is looked at again, and only then grace counts.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Duration, InstanceId, KeyPairId, PublicKey};
+use crate::provider::{Error, Instance, KeyPair, Kind, Provider, Select};
+use crate::rotation::policy::{FRESH, later};
+use crate::rotation::retire::{Hold, holds, is_free};
+use crate::rotation::{Call, Event, HoldReason, Plan, PlannedInstance, Rotation, Step};
+
+use super::super::case::Case;
+use super::super::guard::{self, Refusal};
+use super::super::record::{Appended, append};
+use super::super::{EngineError, Tools};
+use super::{Done, failed, hold};
+
+/// A pair that is waited for is looked at so often.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the journals know of the pair.
+struct Known {
+    public_key: Option<PublicKey>,
+    holds: BTreeMap<InstanceId, Hold>,
+    disruption: crate::provider::Disruption,
+}
+
+/// Deletes the pair.
+pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
+    let step = Step::RetireKeyPair;
+    let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
+    let shown = match provider.find_key_pair(case.plan.key_name()).await {
+        Ok(shown) => shown,
+        Err(error) => return failed(tools, case, step, error).await,
+    };
+    let handle = match &shown {
+        Some(pair) => Some(pair.id.clone()),
+        None => journalled_handle(tools, case).await?,
+    };
+    let Some(handle) = handle else {
+        // Never imported as far as anybody knows: nothing can be bound to it.
+        append(tools, case, &[Event::KeyPairDeleted]).await?;
+        return Ok(Done::Recorded);
+    };
+    let known = known(tools, case, &handle).await?;
+    let hanging = match hanging(provider.as_ref(), &known, &handle).await {
+        Ok(hanging) => hanging,
+        Err(error) => return failed(tools, case, step, error).await,
+    };
+    let Some(pair) = shown else {
+        // Seen gone: everybody was looked at again after that.
+        return match hanging.is_empty() {
+            true => {
+                case.waiting = None;
+                append(tools, case, &[Event::KeyPairDeleted]).await?;
+                Ok(Done::Recorded)
+            }
+            false => wait(case, format!("deleted, but not proven to be off it: {}", list(&hanging))),
+        };
+    };
+    delete_pair(tools, case, provider.as_ref(), &known, pair, &hanging).await
+}
+
+async fn delete_pair(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    known: &Known,
+    pair: KeyPair,
+    hanging: &[InstanceId],
+) -> Result<Done, EngineError> {
+    let step = Step::RetireKeyPair;
+    // Known to us or not: whoever the cloud shows bound.
+    let bound = match provider.instances(&Select::BoundTo(pair.id.clone())).await {
+        Ok(bound) => bound,
+        Err(error) => return failed(tools, case, step, error).await,
+    };
+    match guard::delete(&tools.mark, known.public_key.as_ref(), &pair, &bound, hanging) {
+        Ok(()) => {}
+        Err(Refusal::Wait(reason)) => return wait(case, reason),
+        Err(Refusal::Hold(reason)) => return hold(tools, case, reason).await,
+    }
+    if let Err(reason) = guard::clock(provider.clock_difference()) {
+        return hold(tools, case, reason).await;
+    }
+    case.waiting = None;
+    let intent = tools.clock.now();
+    let started = Event::Started { step, call: Call::Delete, found: Vec::new() };
+    if append(tools, case, &[started]).await? == Appended::AfterOperator {
+        return Ok(Done::Recorded);
+    }
+    match provider.delete_key_pair(&pair.id, later(intent, FRESH)).await {
+        // Success may hide an undeleted pair: the next look says.
+        Ok(()) => Ok(Done::Wait(Duration::from_secs(1))),
+        Err(error) if guard::says_gone(&error) => Ok(Done::Wait(Duration::from_secs(1))),
+        Err(error) if error.kind == Kind::InUse => {
+            let waiting = wait(case, "the cloud says that it is still in use".to_string());
+            failed(tools, case, step, error).await?;
+            waiting
+        }
+        Err(error) => failed(tools, case, step, error).await,
+    }
+}
+
+/// Destroys the private half.
+pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
+    let step = Step::DestroyPrivateKey;
+    let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
+    let name = case.plan.key_name().clone();
+    let shown = match provider.find_key_pair(&name).await {
+        Ok(shown) => shown,
+        Err(error) => return failed(tools, case, step, error).await,
+    };
+    let mut left = Vec::new();
+    if let Some(handle) = journalled_handle(tools, case).await? {
+        let known = known(tools, case, &handle).await?;
+        left = match hanging(provider.as_ref(), &known, &handle).await {
+            Ok(hanging) => hanging,
+            Err(error) => return failed(tools, case, step, error).await,
+        };
+    }
+    let heads = tools.journal.heads().await?;
+    let others =
+        heads.iter().filter(|head| head.id != case.id && head.ended.is_none() && *head.plan.key_name() == name).count();
+    match guard::destroy(shown.as_ref(), &left, others) {
+        Ok(()) => {}
+        Err(Refusal::Wait(reason)) => return wait(case, reason),
+        Err(Refusal::Hold(reason)) => return hold(tools, case, reason).await,
+    }
+    if let Err(reason) = guard::clock(provider.clock_difference()) {
+        return hold(tools, case, reason).await;
+    }
+    case.waiting = None;
+    let started = Event::Started { step, call: Call::Destroy, found: Vec::new() };
+    if append(tools, case, &[started]).await? == Appended::AfterOperator {
+        return Ok(Done::Recorded);
+    }
+    if let Err(error) = tools.custody.destroy(&name).await {
+        return hold(tools, case, HoldReason::Custody { problem: error.to_string() }).await;
+    }
+    append(tools, case, &[Event::PrivateKeyDestroyed]).await?;
+    Ok(Done::Recorded)
+}
+
+fn wait(case: &mut Case, reason: String) -> Result<Done, EngineError> {
+    case.waiting = Some(reason);
+    Ok(Done::Wait(PATIENCE))
+}
+
+fn list(ids: &[InstanceId]) -> String {
+    let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+    guard::some_of(&ids)
+}
+
+/// The handle that the pair's own rotation journalled.
+async fn journalled_handle(tools: &Tools, case: &Case) -> Result<Option<KeyPairId>, EngineError> {
+    let rotation = load(tools, case.retirement()?.plan.rotation).await?;
+    Ok(rotation.and_then(|(rotation, _)| rotation.key_pair.map(|(_, id)| id)))
+}
+
+/// What the journals of the place know, from the pair's own rotation on.
+async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, EngineError> {
+    let plan = &case.retirement()?.plan;
+    let mut rotations = Vec::new();
+    for head in tools.journal.heads().await? {
+        let same_place =
+            head.plan.place().provider == plan.place.provider && head.plan.place().region == plan.place.region;
+        if matches!(head.plan, Plan::Rotate(_)) && same_place && head.id >= plan.rotation {
+            rotations.extend(load(tools, head.id).await?);
+        }
+    }
+    let own = rotations.iter().find(|(rotation, _)| rotation.id == plan.rotation).map(|(rotation, _)| rotation);
+    let public_key = own.and_then(|rotation| rotation.key.as_ref().map(|(public_key, _)| public_key.clone()));
+    let disruption = own.map(|rotation| rotation.plan.disruption);
+    Ok(Known {
+        public_key,
+        holds: holds(&plan.key_name, handle, &rotations),
+        disruption: disruption.unwrap_or(crate::provider::Disruption::NeedsReboot),
+    })
+}
+
+async fn load(
+    tools: &Tools,
+    id: crate::model::JournalId,
+) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, EngineError> {
+    let Plan::Rotate(plan) = tools.journal.head(id).await?.plan else { return Ok(None) };
+    let instances = tools.journal.instances(id).await?;
+    let entries = tools.journal.read(id, 0).await?;
+    let rotation = Rotation::fold(id, plan, &instances, &entries)
+        .map_err(|source| EngineError::Illegal { journal: id, source })?;
+    Ok(Some((rotation, instances)))
+}
+
+/// Looks at everybody whom any journal found on the pair: those who are not proven to be off it.
+async fn hanging(provider: &dyn Provider, known: &Known, key: &KeyPairId) -> Result<Vec<InstanceId>, Error> {
+    let ids: Vec<InstanceId> =
+        known.holds.iter().filter(|(_, hold)| **hold != Hold::Free).map(|(id, _)| id.clone()).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let seen = provider.instances(&Select::Ids(ids.clone())).await?;
+    let seen: BTreeMap<&InstanceId, &Instance> = seen.iter().map(|seen| (&seen.id, seen)).collect();
+    let free = |id: &InstanceId| is_free(&known.holds[id], seen.get(id).copied(), key, known.disruption);
+    Ok(ids.into_iter().filter(|id| !free(id)).collect())
+}

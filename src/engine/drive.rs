@@ -1,0 +1,151 @@
+//! Driving a fleet from one command: its rotation to the end or to a hold, then its retire journals as far as they go.
+//! The daemon's loop is `scheduler`'s.
+
+use crate::model::{FleetName, JournalId, Timestamp};
+use crate::rotation::retire::{Pair, due};
+use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing};
+use crate::store::{Head, StoreError};
+
+use super::planner::new_id;
+use super::{Engine, EngineError, Turn};
+
+/// How a rotation stands when there is nothing left to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// It ended.
+    Ended(Outcome),
+    /// It is held, nothing is in flight, and nobody is owed a start but these, whom the cloud refuses to start.
+    Held {
+        /// Why.
+        reason: HoldReason,
+        /// Who is down and stays so.
+        down: Vec<crate::model::InstanceId>,
+    },
+}
+
+/// How a retire journal stands when there is nothing left to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retiring {
+    /// The journal.
+    pub id: JournalId,
+    /// Its head as of now.
+    pub plan: RetirePlan,
+    /// How it ended, or `None`.
+    pub ended: Option<Outcome>,
+    /// Why it is held.
+    pub held: Option<HoldReason>,
+    /// Who or what it waits for.
+    pub waiting: Option<String>,
+    /// Until when it waits.
+    pub until: Option<Timestamp>,
+}
+
+impl Engine {
+    /// Drives a rotation until it ends, or is held with nothing more to be done.
+    pub async fn drive(&mut self, id: JournalId) -> Result<Reached, EngineError> {
+        loop {
+            let turn = self.turn(id).await?;
+            let now = self.tools.clock.now();
+            if let Some(rotation) = self.rotation(id) {
+                if let Some((_, outcome)) = rotation.ended {
+                    return Ok(Reached::Ended(outcome));
+                }
+                if let Some(reason) = rotation.held.as_ref().filter(|_| rotation.in_flight(now).is_empty()) {
+                    let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
+                    let down = owed.map(|(id, _)| id.clone()).collect();
+                    return Ok(Reached::Held { reason: reason.clone(), down });
+                }
+            }
+            self.tools.clock.sleep_until(turn.wake).await;
+        }
+    }
+
+    /// Begins the retire journals that are due in a fleet.
+    pub async fn begin_retirements(&mut self, fleet: &FleetName) -> Result<Vec<JournalId>, EngineError> {
+        let heads: Vec<Head> = self.heads().await?.into_iter().filter(|head| head.plan.fleet() == fleet).collect();
+        let retired =
+            |name: &_| heads.iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name));
+        let rotations = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
+        let pairs: Vec<Pair> = rotations
+            .map(|head| Pair {
+                rotation: head.id,
+                key_name: head.plan.key_name().clone(),
+                ended: head.ended.map(|(_, outcome)| outcome),
+                retired: retired(head.plan.key_name()),
+            })
+            .collect();
+        // Soak and grace are those of the rotation that superseded the pair: the newest one.
+        let newest = heads.iter().rev().find_map(|head| match &head.plan {
+            Plan::Rotate(plan) => Some(plan.policy.clone()),
+            Plan::Retire(_) => None,
+        });
+        let Some(policy) = newest else { return Ok(Vec::new()) };
+        let mut begun = Vec::new();
+        for pair in due(&pairs) {
+            let Some(head) = heads.iter().find(|head| head.id == pair.rotation) else { continue };
+            let plan = Plan::Retire(RetirePlan {
+                fleet: fleet.clone(),
+                place: head.plan.place().clone(),
+                key_name: pair.key_name.clone(),
+                rotation: pair.rotation,
+                soak: policy.soak,
+                grace: policy.grace,
+            });
+            let id = new_id(&self.tools);
+            match self.tools.journal.begin(id, &plan, &[], &self.tools.author, self.tools.clock.now()).await {
+                Ok(head) => begun.push(head.id),
+                // Begun by another process between our reading and our writing: that one will do.
+                Err(StoreError::Open { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Drives the retire journals of a fleet until each has ended, or waits for time, a machine or a person. A wait of
+    /// less than `patience` is waited out.
+    pub async fn drive_retirements(
+        &mut self,
+        fleet: &FleetName,
+        patience: crate::model::Duration,
+    ) -> Result<Vec<Retiring>, EngineError> {
+        self.begin_retirements(fleet).await?;
+        let mut reached = Vec::new();
+        for head in self.heads().await? {
+            let Plan::Retire(plan) = &head.plan else { continue };
+            if plan.fleet == *fleet && head.ended.is_none() {
+                reached.push(self.drive_retirement(head.id, plan, patience).await?);
+            }
+        }
+        Ok(reached)
+    }
+
+    async fn drive_retirement(
+        &mut self,
+        id: JournalId,
+        plan: &RetirePlan,
+        patience: crate::model::Duration,
+    ) -> Result<Retiring, EngineError> {
+        loop {
+            let turn: Turn = self.turn(id).await?;
+            let now = self.tools.clock.now();
+            let super::case::Course::Retire(retirement) = &self.cases[&id].course else {
+                return Err(StoreError::Missing(id).into());
+            };
+            let until = retirement.next(now).wake;
+            let far = until.is_some_and(|until| until > crate::rotation::policy::later(now, patience));
+            let outcome = retirement.ended.map(|(_, outcome)| outcome);
+            if outcome.is_some() || turn.standing == Standing::Held || turn.waiting.is_some() || far {
+                return Ok(Retiring {
+                    id,
+                    plan: plan.clone(),
+                    ended: outcome,
+                    held: retirement.held.clone(),
+                    waiting: turn.waiting,
+                    until,
+                });
+            }
+            self.tools.clock.sleep_until(turn.wake).await;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From a fleet's settings to a plan: look at the fleet, draft the batches, forecast what it will cost. Nothing is made,
+//! imported or bound here; `begin` only opens the journal.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
+use crate::provider::{Disruption, Error, Instance, Power, Select};
+use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, draft};
+use crate::store::{Head, StoreError};
+
+use super::Tools;
+
+/// A fleet, as the config file has it.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// Its name.
+    pub name: FleetName,
+    /// Where it lives.
+    pub place: Place,
+    /// How its instances are found.
+    pub select: Select,
+    /// RSA modulus length.
+    pub key_bits: u16,
+    /// How it is rolled out.
+    pub rollout: Rollout,
+    /// Whether a stop may cut the power.
+    pub force_stop: bool,
+    /// From a superseded pair's deletion to the destruction of its private half.
+    pub grace: Duration,
+}
+
+/// Why no plan can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The account cannot be used.
+    #[error("{0}")]
+    Account(String),
+    /// The cloud did not answer well.
+    #[error("{0}")]
+    Provider(#[from] Error),
+    /// The selection is empty, or everybody in it is excluded.
+    #[error("fleet {fleet}: {problem}; nothing was done")]
+    Nobody {
+        /// The fleet.
+        fleet: FleetName,
+        /// What was found.
+        problem: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A plan, and what it will cost.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The plan.
+    pub plan: RotatePlan,
+    /// Its instances.
+    pub instances: Vec<PlannedInstance>,
+    /// What it will cost.
+    pub forecast: Forecast,
+}
+
+/// What a plan will cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// Sizes of the batches, the canary first.
+    pub batches: Vec<usize>,
+    /// Changing calls, by action.
+    pub calls: BTreeMap<&'static str, usize>,
+    /// Running machines that go down.
+    pub goes_down: usize,
+    /// For so long each, when all goes well.
+    pub downtime: Duration,
+    /// Nobody of the canary batch runs: it proves nothing.
+    pub canary_proves_nothing: bool,
+    /// Who has no key pair now: a bind ends their password login, and no bind can bring it back.
+    pub loses_password: Vec<InstanceId>,
+}
+
+/// Plans a rotation: looks at the fleet, drafts the batches. `others` are the other fleets of the account and region.
+pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Proposal, PlanError> {
+    let provider = (tools.providers)(&fleet.place).map_err(PlanError::Account)?;
+    let listing = provider.instances(&fleet.select).await?;
+    let claimed = |seen: &Instance| {
+        let matching = others
+            .iter()
+            .find(|other| other.name != fleet.name && other.place == fleet.place && selects(&other.select, seen));
+        matching.map(|other| other.name.clone())
+    };
+    let limits = provider.limits();
+    let draft = draft(&listing, &fleet.rollout, limits, &claimed);
+    let mut batches = Vec::new();
+    for instance in &draft.instances {
+        if let Part::Batch(batch) = instance.part {
+            batches.resize((batch as usize + 1).max(batches.len()), Vec::new());
+            batches[batch as usize].push(instance);
+        }
+    }
+    if batches.is_empty() {
+        let problem = match draft.instances.len() {
+            0 => "no instance matches its selection".to_string(),
+            count => format!("{count} instances match its selection, and all of them are excluded"),
+        };
+        return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem });
+    }
+    let policy = Policy {
+        unavailable_max: draft.unavailable_max,
+        failures_max: draft.failures_max,
+        soak: fleet.rollout.soak,
+        force_stop: fleet.force_stop,
+        grace: fleet.grace,
+    };
+    let chance = chance(tools);
+    let plan = RotatePlan {
+        fleet: fleet.name.clone(),
+        place: fleet.place.clone(),
+        select: fleet.select.clone(),
+        key_name: KeyPairName::derive(&tools.mark, tools.clock.now(), chance as u32),
+        key_bits: fleet.key_bits,
+        disruption: limits.disruption,
+        policy,
+    };
+    let forecast = forecast(&batches, limits.disruption, limits.downtime);
+    Ok(Proposal { plan, forecast, instances: draft.instances })
+}
+
+/// Opens the journal of a proposal.
+pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError> {
+    let plan = Plan::Rotate(proposal.plan.clone());
+    let at = tools.clock.now();
+    Ok(tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?)
+}
+
+/// A fresh journal id.
+pub(super) fn new_id(tools: &Tools) -> JournalId {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&chance(tools).to_be_bytes());
+    JournalId::derive(tools.clock.now(), bytes)
+}
+
+fn chance(tools: &Tools) -> u64 {
+    match tools.chance.lock() {
+        Ok(mut chance) => rand::RngExt::random(&mut *chance),
+        // A poisoned lock means that a thread panicked with it: the generator itself is whole.
+        Err(poisoned) => rand::RngExt::random(&mut *poisoned.into_inner()),
+    }
+}
+
+/// Whether a fleet's selection takes an instance that a listing showed.
+pub fn selects(select: &Select, seen: &Instance) -> bool {
+    match select {
+        Select::All => true,
+        Select::Tags(tags) => tags.iter().all(|(key, value)| seen.tags.get(key) == Some(value)),
+        Select::Ids(ids) => ids.contains(&seen.id),
+        Select::BoundTo(key) => seen.keys.contains(key),
+    }
+}
+
+fn forecast(batches: &[Vec<&PlannedInstance>], disruption: Disruption, downtime: Duration) -> Forecast {
+    let mut calls: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut call = |name| *calls.entry(name).or_default() += 1;
+    call("import key pair");
+    let runs = |instance: &&PlannedInstance| instance.power == Power::Running;
+    for batch in batches {
+        call("bind");
+        if batch.iter().any(|instance| runs(&instance)) {
+            match disruption {
+                Disruption::StopsInstance => call("start"),
+                Disruption::NeedsStopped => {
+                    call("stop");
+                    call("start");
+                }
+                Disruption::NeedsReboot => call("reboot"),
+                Disruption::RebootsInstance => {}
+            }
+        }
+    }
+    let all = || batches.iter().flatten();
+    Forecast {
+        batches: batches.iter().map(Vec::len).collect(),
+        calls,
+        goes_down: all().filter(|instance| runs(instance)).count(),
+        downtime,
+        canary_proves_nothing: !batches.first().is_some_and(|canary| canary.iter().any(|instance| runs(&instance))),
+        loses_password: all().filter(|instance| instance.keys.is_empty()).map(|instance| instance.id.clone()).collect(),
+    }
+}
