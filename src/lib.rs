@@ -1,6 +1,7 @@
 //! rekeyd replaces the SSH key pairs of cloud VM fleets on a schedule, and never locks anybody out.
 
 pub mod clock;
+pub mod config;
 pub mod custody;
 pub mod engine;
 pub mod model;

@@ -1,0 +1,241 @@
+//! The `accounts` of the file: which cloud, where it is reached, where its secrets come from, how fast it may be asked.
+//! Reading an account needs no secret; [`Account::credentials`] fetches them.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::fields::{Field, Group, Quote, nearest};
+use super::report::{Remark, Report};
+use super::secret::{Env, Secret};
+use super::{Cloud, ConfigError};
+use crate::model::{ProviderKind, Region};
+
+/// A cloud account.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Which cloud.
+    pub provider: ProviderKind,
+    /// Requests a second, by the name of the cloud's action; what is not named keeps the provider's own rate.
+    pub rates: BTreeMap<String, u32>,
+    /// Scheme and authority, perhaps with `{region}`.
+    endpoint: Option<String>,
+    access_key_id: Secret,
+    access_key_secret: Secret,
+    session_token: Option<Secret>,
+    file: PathBuf,
+}
+
+/// The secrets of an account, read.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The access key's id (Tencent: SecretId).
+    pub access_key_id: SecretString,
+    /// The access key's secret (Tencent: SecretKey).
+    pub access_key_secret: SecretString,
+    /// The token of temporary credentials.
+    pub session_token: Option<SecretString>,
+    /// What their keeper should know: a file that others can read.
+    pub warnings: Vec<Remark>,
+}
+
+impl Account {
+    /// Where this account's cloud is reached in `region`: scheme and authority, without a path, as
+    /// [`crate::provider::http::transport::Request::origin`] wants it. `None`: the provider's own default.
+    pub fn endpoint(&self, region: &Region) -> Option<String> {
+        self.endpoint.as_ref().map(|template| template.replace("{region}", region.as_str()))
+    }
+
+    /// Fetches the secrets. The error names every one that cannot be read, with its line.
+    pub fn credentials(&self, env: Env<'_>) -> Result<Credentials, ConfigError> {
+        let mut report = Report::new(&self.file);
+        let mut fetch = |secret: &Secret| match secret.fetch(env) {
+            Ok(fetched) => {
+                if let Some(warning) = fetched.warning {
+                    report.note(&secret.at, warning);
+                }
+                Some(fetched.value)
+            }
+            Err(why) => {
+                report.problem(&secret.at, why);
+                None
+            }
+        };
+        let id = fetch(&self.access_key_id);
+        let secret = fetch(&self.access_key_secret);
+        let session_token = self.session_token.as_ref().and_then(&mut fetch);
+        let (problems, warnings) = report.into_parts();
+        match (id, secret) {
+            (Some(access_key_id), Some(access_key_secret)) if problems.is_empty() => {
+                Ok(Credentials { access_key_id, access_key_secret, session_token, warnings })
+            }
+            _ => Err(ConfigError { problems }),
+        }
+    }
+
+    /// Whether both are the same account of the same cloud under two names, as far as the file tells.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.provider == other.provider
+            && self.endpoint == other.endpoint
+            && self.access_key_id.source == other.access_key_id.source
+    }
+
+    /// Reads one account.
+    pub(super) fn read(
+        report: &mut Report,
+        field: &Field<'_>,
+        file: &std::path::Path,
+        clouds: &dyn Fn(ProviderKind) -> Cloud,
+    ) -> Option<Self> {
+        let group = Group::open(report, field, &["provider", "endpoint", "credentials", "rates"], Quote::Keys);
+        let provider = group
+            .need(report, "provider", &format!("write one of {}", providers()))
+            .and_then(|field| field.parse(report, parse_provider));
+        let endpoint = group.parse(report, "endpoint", parse_endpoint);
+        let rates = match (group.get("rates"), provider) {
+            (Some(field), Some(provider)) => read_rates(report, &field, provider, clouds(provider).actions),
+            _ => BTreeMap::new(),
+        };
+        const WAYS: &str = "write { env: NAME }, { file: /PATH } or { credential: NAME }";
+        let field = group.need(report, "credentials", "it takes access_key_id and access_key_secret")?;
+        let keys = ["access_key_id", "access_key_secret", "session_token"];
+        let credentials = Group::open(report, &field, &keys, Quote::Nothing);
+        let mut secret = |key: &str, needed: bool| {
+            let field = if needed { credentials.need(report, key, WAYS) } else { credentials.get(key) };
+            field.and_then(|field| Secret::read(report, &field))
+        };
+        let (id, key, session_token) =
+            (secret("access_key_id", true), secret("access_key_secret", true), secret("session_token", false));
+        Some(Self {
+            provider: provider?,
+            rates,
+            endpoint,
+            access_key_id: id?,
+            access_key_secret: key?,
+            session_token,
+            file: file.to_path_buf(),
+        })
+    }
+}
+
+fn providers() -> String {
+    ProviderKind::ALL.map(ProviderKind::as_str).join(", ")
+}
+
+fn parse_provider(text: &str) -> Result<ProviderKind, String> {
+    ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        let names = ProviderKind::ALL.map(ProviderKind::as_str);
+        let hint = nearest(text, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        format!("unknown provider {text:?}{hint} (known: {})", providers())
+    })
+}
+
+/// An origin: `https://HOST[:PORT]`, or `http://` on loopback. It is not repeated in a message: a password may stand in it.
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let (plain, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err("is no endpoint: write https://HOST (plain http:// only to loopback)".into()),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains('@') {
+        return Err("holds a user or password; credentials stand under `credentials`".into());
+    }
+    if rest.contains(['/', '?', '#', '\\']) {
+        return Err("holds a path or a query; write scheme, host and port only".into());
+    }
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+        return Err("has no port between 1 and 65535 after its colon".into());
+    }
+    let host = host.to_ascii_lowercase();
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let loopback = match ipv6 {
+        Some(address) => {
+            address.parse::<Ipv6Addr>().map_err(|_| "holds no IPv6 address between [ and ]")?.is_loopback()
+        }
+        None => host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    };
+    let bare = host.replacen("{region}", "region", 1);
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if ipv6.is_none() && !bare.split('.').all(|label| !label.is_empty() && label.chars().all(legal)) {
+        return Err("holds no host name; {region} may stand in it once".into());
+    }
+    if plain && !loopback {
+        return Err(
+            "is plain http off this machine: requests and answers could be read and changed; write https://".into()
+        );
+    }
+    let scheme = if plain { "http" } else { "https" };
+    Ok(port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}")))
+}
+
+fn read_rates(
+    report: &mut Report,
+    field: &Field<'_>,
+    provider: ProviderKind,
+    actions: &'static [&'static str],
+) -> BTreeMap<String, u32> {
+    let mut rates = BTreeMap::new();
+    for (action, rate) in field.entries(report) {
+        if !actions.is_empty() && !actions.contains(&action) {
+            let hint = nearest(action, actions).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let known = actions.join(", ");
+            report.problem(&rate.at, format!("{provider} is never asked for this action{hint} (known: {known})"));
+            continue;
+        }
+        let value = rate.parse(report, |text| match text.parse::<u32>() {
+            Ok(rate @ 1..=1000) => Ok(rate),
+            _ => Err(format!("{text:?} is no rate: 1 to 1000 requests a second; leave it out for the cloud's own")),
+        });
+        if let Some(value) = value {
+            rates.insert(action.to_string(), value);
+        }
+    }
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_origin_by_https_or_on_loopback() {
+        let check = |text: &str, expect: Result<&str, &str>| match (parse_endpoint(text), expect) {
+            (Ok(origin), Ok(expect)) => assert_eq!(origin, expect, "{text}"),
+            (Err(why), Err(part)) => {
+                assert!(why.contains(part), "{text}: {why}");
+                assert!(!why.contains("hunter"), "{why}");
+            }
+            (answer, _) => panic!("{text}: {answer:?}"),
+        };
+        check("https://cvm.tencentcloudapi.com", Ok("https://cvm.tencentcloudapi.com"));
+        check("https://ECS.{region}.aliyuncs.com/", Ok("https://ecs.{region}.aliyuncs.com"));
+        check("https://proxy:8443", Ok("https://proxy:8443"));
+        check("http://127.0.0.1:1", Ok("http://127.0.0.1:1"));
+        check("http://localhost:80", Ok("http://localhost:80"));
+        check("http://[::1]:80", Ok("http://[::1]:80"));
+        check("https://[2001:db8::1]", Ok("https://[2001:db8::1]"));
+        check("http://[2001:db8::1]", Err("plain http"));
+        check("http://127.0.0.1.example.com", Err("plain http"));
+        check("http://bcc.bj.baidubce.com", Err("plain http"));
+        check("bcc.bj.baidubce.com", Err("is no endpoint"));
+        check("ftp://hunter", Err("is no endpoint"));
+        check("https://", Err("no host name"));
+        check("https://a..b", Err("no host name"));
+        check("https://{region}.{region}.com", Err("no host name"));
+        check("https://a b", Err("no host name"));
+        check("https://a:0", Err("port"));
+        check("https://a:hunter", Err("port"));
+        check("https://a:99999", Err("port"));
+        check("https://[hunter]", Err("IPv6"));
+        check("https://me:hunter2@host", Err("password"));
+        check("https://host/hunter", Err("path"));
+        check("https://host?hunter", Err("path"));
+    }
+}

@@ -1,0 +1,501 @@
+//! Every rule of the config file, by one table each.
+
+use std::ffi::OsString;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::model::{Amount, Duration, Region};
+use crate::provider::Select;
+
+/// A file with every key, line by line as the tests count them.
+const FULL: &str = r#"store: sqlite:///var/lib/rekeyd/rekeyd.db
+listen: 127.0.0.1:9797
+installation: a7f3
+custody:
+  directory: /var/lib/rekeyd/keys
+  copies: [/mnt/backup/rekeyd]
+accounts:
+  lh:
+    provider: tencent-lighthouse
+    endpoint: https://lighthouse.intl.tencentcloudapi.com
+    credentials:
+      access_key_id: { env: TENCENTCLOUD_SECRET_ID }
+      access_key_secret: { credential: lighthouse-secret }
+      session_token: { file: /run/token }
+    rates: { AssociateInstancesKeyPairs: 5 }
+defaults: { timezone: Asia/Shanghai, key: { bits: 3072 }, rollout: { soak: 5m } }
+fleets:
+  web:
+    account: lh
+    region: ap-singapore
+    tags: { role: web, env: prod }
+    schedule: "0 0 3 1 * *"
+    schedule_slack: 2h
+    schedule_jitter: 30m
+    key: { bits: 2048 }
+    rollout: { canary: 5%, batch_max: 20, unavailable_max: 3, failures_max: 0 }
+    power: { force_stop: true }
+    verify: none
+    retire: { grace: 1d }
+"#;
+
+/// The least that is a file.
+const LEAST: &str = "store: sqlite:///s/db
+custody: { directory: /k }
+accounts: { a: { provider: alibaba-ecs, credentials: { access_key_id: { env: I }, access_key_secret: { env: S } } } }
+fleets:
+  f: { account: a, region: cn-hangzhou, all_instances: true, verify: none }
+";
+
+fn cloud(provider: ProviderKind) -> Cloud {
+    match provider {
+        ProviderKind::TencentLighthouse => {
+            Cloud { bind_max: 100, actions: &["AssociateInstancesKeyPairs", "DescribeInstances"] }
+        }
+        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, actions: &[] },
+        _ => Cloud { bind_max: 100, actions: &[] },
+    }
+}
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    load(text, Path::new("rekeyd.yaml"), &cloud)
+}
+
+/// `FULL` with its first `from` replaced. The text must be there, or the test tests nothing.
+fn edit(from: &str, to: &str) -> String {
+    assert!(FULL.contains(from), "{from:?} is not in the example");
+    FULL.replacen(from, to, 1)
+}
+
+/// The problems of a file: so many, in this order, each with this text in it.
+#[track_caller]
+fn check(text: &str, expect: &[&str]) {
+    let problems = match load_text(text) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.to_string().lines().map(str::to_string).collect(),
+    };
+    assert_eq!(problems.len(), expect.len(), "{text}\n{}", problems.join("\n"));
+    for (problem, expect) in problems.iter().zip(expect) {
+        assert!(problem.contains(expect), "expected {expect:?} in\n{problem}");
+    }
+}
+
+/// The notes of a file that is well, other than `verify: none`'s.
+#[track_caller]
+fn check_notes(text: &str, expect: &[&str]) {
+    let config = load_text(text).unwrap_or_else(|error| panic!("{error}"));
+    let notes: Vec<String> =
+        config.notes.iter().filter(|note| !note.path.ends_with("verify")).map(Remark::to_string).collect();
+    assert_eq!(notes.len(), expect.len(), "{}", notes.join("\n"));
+    for (note, expect) in notes.iter().zip(expect) {
+        assert!(note.contains(expect), "expected {expect:?} in\n{note}");
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = load_text(FULL).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.store, Path::new("/var/lib/rekeyd/rekeyd.db"));
+    assert_eq!(config.listen, "127.0.0.1:9797".parse().unwrap());
+    assert_eq!(config.installation.as_ref().map(Mark::as_str), Some("a7f3"));
+    assert_eq!(config.custody.directory, Path::new("/var/lib/rekeyd/keys"));
+    assert_eq!(config.custody.copies, [Path::new("/mnt/backup/rekeyd")]);
+    let account = &config.accounts[&AccountName::from("lh")];
+    assert_eq!(account.provider, ProviderKind::TencentLighthouse);
+    assert_eq!(account.endpoint(&Region::from("x")).as_deref(), Some("https://lighthouse.intl.tencentcloudapi.com"));
+    assert_eq!(account.rates, BTreeMap::from([("AssociateInstancesKeyPairs".to_string(), 5)]));
+    let fleet = &config.fleets[&FleetName::from("web")];
+    assert_eq!(fleet.account, AccountName::from("lh"));
+    assert_eq!(fleet.region, Region::from("ap-singapore"));
+    let tags = [("env", "prod"), ("role", "web")].map(|(key, value)| (key.to_string(), value.to_string()));
+    assert_eq!(fleet.select, Select::Tags(BTreeMap::from(tags)));
+    let schedule = fleet.schedule.as_ref().unwrap();
+    assert_eq!(schedule.expression, "0 0 3 1 * *");
+    assert_eq!(schedule.timezone.iana_name(), Some("Asia/Shanghai"));
+    assert_eq!((schedule.slack.as_secs(), schedule.jitter.as_secs()), (7200, 1800));
+    assert_eq!(fleet.key_bits, 2048);
+    let rollout = Rollout {
+        canary: Amount::Percent(5),
+        batch_max: 20,
+        unavailable_max: Amount::Count(3),
+        failures_max: Amount::Count(0),
+        soak: Duration::from_secs(300),
+    };
+    assert_eq!(fleet.rollout, rollout);
+    assert!(fleet.force_stop);
+    assert_eq!(fleet.verify, Verify::None);
+    assert_eq!(fleet.grace, Duration::from_secs(86_400));
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let config = load_text(LEAST).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.listen, "127.0.0.1:9797".parse().unwrap());
+    assert_eq!(config.installation, None);
+    assert!(config.custody.copies.is_empty());
+    let account = &config.accounts[&AccountName::from("a")];
+    assert_eq!(account.endpoint(&Region::from("x")), None);
+    assert!(account.rates.is_empty());
+    let fleet = &config.fleets[&FleetName::from("f")];
+    assert_eq!(fleet.select, Select::All);
+    assert!(fleet.schedule.is_none());
+    assert_eq!(fleet.key_bits, 4096);
+    let rollout = Rollout {
+        canary: Amount::Count(1),
+        batch_max: 50,
+        unavailable_max: Amount::Percent(10),
+        failures_max: Amount::Percent(5),
+        soak: Duration::from_secs(600),
+    };
+    assert_eq!(fleet.rollout, rollout);
+    assert!(!fleet.force_stop);
+    assert_eq!(fleet.grace, Duration::from_secs(7 * 86_400));
+}
+
+#[test]
+fn defaults_fill_what_a_fleet_leaves_out_key_by_key() {
+    let text = LEAST.replace(
+        "fleets:",
+        "defaults: { region: bj, schedule: '0 0 3 * * *', timezone: Asia/Tokyo, verify: none, power: { force_stop: true },
+            rollout: { canary: 2, soak: 1m }, retire: { grace: 1d } }\nfleets:",
+    );
+    let text = text.replace(", verify: none }\n", ", rollout: { canary: 3 }, timezone: UTC }\n");
+    let config = load_text(&text).unwrap_or_else(|error| panic!("{error}"));
+    let fleet = &config.fleets[&FleetName::from("f")];
+    assert_eq!(fleet.region, Region::from("cn-hangzhou"), "the fleet's own word wins");
+    assert_eq!((fleet.rollout.canary, fleet.rollout.soak), (Amount::Count(3), Duration::from_secs(60)));
+    assert_eq!(fleet.schedule.as_ref().unwrap().timezone, jiff::tz::TimeZone::UTC);
+    assert!(fleet.force_stop);
+    assert_eq!(fleet.grace, Duration::from_secs(86_400));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_in_the_files_order() {
+    let text = FULL
+        .replace("/var/lib/rekeyd/keys", "keys")
+        .replace("account: lh", "account: lx")
+        .replace("2h", "2 moons")
+        .replace("batch_max: 20", "batch_max: 0, banana: 1")
+        .replace("    verify: none\n", "");
+    check(
+        &text,
+        &[
+            "rekeyd.yaml:5: custody.directory: \"keys\" is no absolute path",
+            "rekeyd.yaml:18: fleets.web.verify: is missing: it has no default; write verify: none; then the cloud's word",
+            "rekeyd.yaml:19: fleets.web.account: unknown account \"lx\" (accounts in this file: lh)",
+            "rekeyd.yaml:23: fleets.web.schedule_slack: \"2 moons\" is no duration",
+            "rekeyd.yaml:26: fleets.web.rollout.banana: unknown key (known here: canary, batch_max",
+            "rekeyd.yaml:26: fleets.web.rollout.batch_max: a batch of 0",
+        ],
+    );
+}
+
+#[test]
+fn the_file_itself_is_checked() {
+    check(FULL, &[]);
+    check(LEAST, &[]);
+    check("", &["rekeyd.yaml:1: the file is empty"]);
+    check("just text\n", &["expected a mapping", "store: is missing", "custody: is", "accounts: is", "fleets: is"]);
+    check("a: [\n", &["rekeyd.yaml:1:4: unclosed bracket"]);
+    check(&edit("store:", "stroe:"), &["stroe: unknown key; did you mean store?", "store: is missing"]);
+    check(&edit("sqlite://", "postgres://me:hunter2@h"), &["yaml:1: store: is no SQLite store"]);
+    check(&edit("sqlite:///var", "sqlite://var"), &["store: takes an absolute path"]);
+    check(&edit("rekeyd.db", "rekeyd.db?mode=ro"), &["store: takes a path and nothing behind it"]);
+    check(&edit("127.0.0.1:9797", "localhost"), &["yaml:2: listen: \"localhost\" is no address and port"]);
+    check(&edit("a7f3", "A7F3"), &["yaml:3: installation: \"A7F3\" is no installation mark"]);
+    check(&edit("a7f3", "1e5"), &[]);
+    check(&edit("installation: a7f3", "installation:"), &["installation: is empty; write a single value"]);
+    check(&edit("installation: a7f3", "store: x"), &["yaml:3: store: the same key stands here and on line 1"]);
+    check(&edit("a7f3", "[a7f3]"), &["installation: expected a single value, found a list"]);
+}
+
+#[test]
+fn custody_is_checked() {
+    check(&edit("/var/lib/rekeyd/keys", "/"), &["custody.directory: \"/\" is no absolute path to a place of its own"]);
+    check(&edit("lib/rekeyd/keys", "../keys"), &["custody.directory: \"/var/../keys\" holds \"..\""]);
+    check(&edit("directory", "dir"), &["directory: is missing", "custody.dir: unknown key"]);
+    check(&edit("[/mnt/backup/rekeyd]", "/mnt"), &["custody.copies: expected a list"]);
+    check(&edit("/mnt/backup/rekeyd", "mnt"), &["yaml:6: custody.copies[0]: \"mnt\" is no absolute path"]);
+    check(
+        &edit("/mnt/backup/rekeyd", "/var/lib//rekeyd/keys/"),
+        &["copies[0]: is the same place as custody.directory"],
+    );
+    check(&edit("/mnt/backup/rekeyd", "/m, /m/n"), &["copies[1]: is the same place as custody.copies[0]"]);
+    check(&edit("/var/lib/rekeyd/keys", "/var/lib/rekeyd"), &["custody.directory: holds the store too"]);
+}
+
+#[test]
+fn accounts_are_checked() {
+    check(
+        &edit("tencent-lighthouse", "tencent-lighthose"),
+        &[
+            "yaml:9: accounts.lh.provider: unknown provider \"tencent-lighthose\"; did you mean tencent-lighthouse? (known: tencent-lighthouse, tencent-cvm, alibaba-ecs, baidu-bcc)",
+        ],
+    );
+    check(&edit("    provider: tencent-lighthouse\n", ""), &["yaml:8: accounts.lh.provider: is missing: write one of"]);
+    check(&edit("https://light", "http://light"), &["yaml:10: accounts.lh.endpoint: is plain http off this machine"]);
+    check(&edit("rates: { Associate", "rates: { Asociate"), &["did you mean AssociateInstancesKeyPairs?"]);
+    check(&edit("KeyPairs: 5", "KeyPairs: 0"), &["rates.AssociateInstancesKeyPairs: \"0\" is no rate"]);
+    check(&edit("  lh:", "  LH:").replace("account: lh", "account: LH"), &["yaml:8: accounts.LH: a name has 1 to 40"]);
+    check(
+        &FULL.replace(&FULL[FULL.find("  lh:").unwrap()..FULL.find("defaults:").unwrap()], ""),
+        &["yaml:7: accounts: is empty", "fleets.web.account: unknown account \"lh\" (accounts in this file: none)"],
+    );
+    check(
+        &edit("      access_key_id: { env: TENCENTCLOUD_SECRET_ID }\n", ""),
+        &["yaml:11: accounts.lh.credentials.access_key_id: is missing: write { env: NAME }"],
+    );
+    check(&edit("{ env: TENCENTCLOUD_SECRET_ID }", "{ }"), &["access_key_id: takes exactly one source"]);
+    check(&edit("{ env: TEN", "{ file: /x, env: TEN"), &["access_key_id: takes exactly one source"]);
+    check(&edit("{ env: TENCENTCLOUD_SECRET_ID }", ""), &["access_key_id: is empty; write a mapping"]);
+    check(
+        &edit("/run/token", "run/token"),
+        &["yaml:14: accounts.lh.credentials.session_token.file: is no absolute path"],
+    );
+    check(&edit("lighthouse-secret", "../passwd"), &["credential: is no name of a systemd credential"]);
+    check(&edit("{ env: TENCENTCLOUD_SECRET_ID }", "{ env: '' }"), &["env: is no name of an environment variable"]);
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_never_repeated() {
+    let secret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
+    for source in [
+        secret.to_string(),
+        format!("'{secret}'"),
+        format!("[{secret}]"),
+        format!("{{ {secret} }}"),
+        format!("{{ {secret}: {secret}, {secret}: x }}"),
+        format!("{{ value: {secret} }}"),
+        format!("{{ env: [{secret}] }}"),
+        format!("{{ env: {secret}= }}"),
+        format!("{{ file: {secret} }}"),
+        format!("{{ credential: {secret}/x }}"),
+        format!("{{ env: {secret} "),
+        format!("\"{secret}"),
+        format!("*{secret}"),
+        format!("&{secret}"),
+        format!("!{secret} x"),
+        format!("{secret}: {secret}"),
+        format!("|\n{secret}"),
+    ] {
+        let text = edit("{ credential: lighthouse-secret }", &source);
+        let error = load_text(&text).map(|_| ()).expect_err(&source);
+        assert!(!format!("{error} {error:?}").contains("wJalr"), "{source}:\n{error}");
+        assert!(error.problems.iter().any(|problem| (12..=30).contains(&problem.line)), "{source}:\n{error}");
+    }
+    check(&edit("{ env: TENCENTCLOUD_SECRET_ID }", "abc"), &["access_key_id: a secret does not stand in this file"]);
+}
+
+#[test]
+fn fleets_are_checked() {
+    let fleet = |line: &str, to: &str| edit(&format!("    {line}\n"), to);
+    check(&fleet("account: lh", ""), &["yaml:18: fleets.web.account: is missing: write one of the accounts"]);
+    check(&fleet("region: ap-singapore", ""), &["fleets.web.region: is missing"]);
+    check(&edit("ap-singapore", "AP Singapore"), &["yaml:20: fleets.web.region: \"AP Singapore\" is no region"]);
+    check(&edit("  web:", "  Web 1:"), &["yaml:18: fleets.Web 1: a name has 1 to 40 characters"]);
+    check(&edit("  web:", &format!("  {}:", "w".repeat(41))), &["a name has 1 to 40 characters"]);
+    check(&edit("    account:", "    acount: lh\n    account:"), &["web.acount: unknown key; did you mean account?"]);
+    check(&fleet("tags: { role: web, env: prod }", ""), &["yaml:18: fleets.web: selects no machine: write tags"]);
+    check(&fleet("tags: { role: web, env: prod }", "    all_instances: false\n"), &["web: selects no machine"]);
+    check(&edit("{ role: web, env: prod }", "{}"), &["yaml:21: fleets.web.tags: is empty"]);
+    check(&edit("{ role: web, env: prod }", ""), &["fleets.web.tags: is empty"]);
+    check(&edit("{ role: web, env: prod }", "[web]"), &["fleets.web.tags: expected a mapping"]);
+    check(&edit("role: web", "role: [web]"), &["fleets.web.tags.role: expected a single value, found a list"]);
+    check(&edit("    tags", "    all_instances: true\n    tags"), &["tags: stands beside all_instances: true"]);
+    check(&edit("    tags", "    all_instances: yes\n    tags"), &["all_instances: \"yes\" is neither true nor false"]);
+    check(&edit("timezone", "tags: {a: b}, timezone"), &["yaml:16: defaults.tags: says which machines a fleet has"]);
+    check(&edit("timezone", "timezon"), &["yaml:16: defaults.timezon: unknown key; did you mean timezone?"]);
+    check(&edit("bits: 2048", "bits: 1024"), &["yaml:25: fleets.web.key.bits: \"1024\" is no key size"]);
+    check(&edit("force_stop: true", "force_stop: 1"), &["power.force_stop: \"1\" is neither true nor false"]);
+    check(&edit("grace: 1d", "grace: 1"), &["yaml:29: fleets.web.retire.grace: \"1\" is no duration"]);
+    check(&edit("grace: 1d", "grace: 3years"), &["retire.grace: \"3years\" is longer than a year"]);
+    let none = FULL.replace(&FULL[FULL.find("  web:").unwrap()..], "");
+    check(&none, &["yaml:17: fleets: is empty; write at least one fleet"]);
+    check(&none.replace("fleets:", "fleets: {}"), &["fleets: is empty; write at least one fleet"]);
+}
+
+#[test]
+fn verify_is_chosen_and_never_assumed() {
+    check(&edit("    verify: none\n", ""), &["yaml:18: fleets.web.verify: is missing: it has no default"]);
+    check(
+        &edit("verify: none", "verify: { ssh: { user: root, port: 22, address: private, old_key: refuse } }"),
+        &["yaml:28: fleets.web.verify: ssh is not available in this version; write verify: none"],
+    );
+    check(&edit("verify: none", "verify: ssh"), &["fleets.web.verify: takes none"]);
+    check(&edit("verify: none", "verify: ~"), &["fleets.web.verify: takes none"]);
+    let config = load_text(FULL).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        config.notes.iter().any(|note| note.to_string().contains("yaml:28: fleets.web.verify: none: the cloud's word"))
+    );
+}
+
+#[test]
+fn rollouts_are_checked() {
+    check(&edit("canary: 5%", "canary: 0"), &["yaml:26: fleets.web.rollout.canary: a canary is at least 1"]);
+    check(&edit("canary: 5%", "canary: 0%"), &["rollout.canary: a canary is at least 1"]);
+    check(&edit("canary: 5%", "canary: 21"), &["rollout.canary: 21 is more than the largest batch (20)"]);
+    check(&edit("canary: 5%", "canary: one"), &["rollout.canary: \"one\" is neither a number"]);
+    check(&edit("batch_max: 20", "batch_max: 10%"), &["rollout.batch_max: \"10%\" is no number of machines"]);
+    check(&edit("batch_max: 20", "batch_max: -1"), &["rollout.batch_max: \"-1\" is no number"]);
+    check(&edit("unavailable_max: 3", "unavailable_max: 0"), &["rollout.unavailable_max: at 0 nothing could"]);
+    check(&edit("unavailable_max: 3", "unavailable_max: 0%"), &["rollout.unavailable_max: at 0 nothing could"]);
+    check(&edit("unavailable_max: 3", "unavailable_max: 120%"), &["unavailable_max: \"120%\" is more than all"]);
+    check(&edit("failures_max: 0", "failures_max: 300%"), &["failures_max: \"300%\" is more than all"]);
+    check(&edit("soak: 5m", "soak: 5"), &["yaml:16: defaults.rollout.soak: \"5\" is no duration"]);
+    check(&edit("rollout: { soak: 5m }", "rollout: 5m"), &["yaml:16: defaults.rollout: expected a mapping"]);
+}
+
+#[test]
+fn schedules_are_checked() {
+    check(&edit("0 0 3 1 * *", "0 3 1 * *"), &["yaml:22: fleets.web.schedule: \"0 3 1 * *\" has five fields"]);
+    check(&edit("\"0 0 3 1 * *\"", "* * * * * *"), &["yaml:22:15: while scanning an anchor or alias"]);
+    check(&edit("Asia/Shanghai", "Mars/Olympus"), &["yaml:16: defaults.timezone: \"Mars/Olympus\" is no zone"]);
+    check(
+        &edit("schedule_jitter: 30m", "schedule_jitter: 3h"),
+        &["yaml:24: fleets.web.schedule_jitter: 3h is more than schedule_slack (2h)"],
+    );
+    check(
+        &edit("schedule_slack: 2h", "schedule_slack: 0s").replace("30m", "0s"),
+        &["schedule_slack: is less than a second"],
+    );
+}
+
+#[test]
+fn two_fleets_never_claim_the_same_machines() {
+    let two = |a: &str, b: &str, region: &str, account: &str| {
+        let mut text = FULL.replace("tags: { role: web, env: prod }", a);
+        let other = &FULL[FULL.find("  lh:").unwrap()..FULL.find("defaults:").unwrap()];
+        text = text.replace("defaults:", &format!("{}defaults:", other.replace("  lh:", "  twin:")));
+        text = text.replace(
+            "defaults:",
+            &format!("{}defaults:", other.replace("  lh:", "  cvm:").replace("SECRET_ID", "OTHER_ID")),
+        );
+        text + &format!("  db: {{ account: {account}, region: {region}, {b}, verify: none }}\n")
+    };
+    let same = "db and web (line 34) select the same machines";
+    let check = |a: &str, b: &str, region: &str, account: &str, expect: &[&str]| {
+        check(&two(a, b, region, account), expect);
+    };
+    check("tags: {r: w}", "tags: {r: w}", "ap-singapore", "lh", &[same]);
+    check("tags: {r: w}", "tags: {r: w, e: p}", "ap-singapore", "lh", &[same]);
+    check("tags: {r: w, e: p}", "tags: {r: w}", "ap-singapore", "lh", &[same]);
+    check("all_instances: true", "tags: {r: w}", "ap-singapore", "lh", &[same]);
+    check("tags: {r: w}", "all_instances: true", "ap-singapore", "lh", &[same]);
+    check("tags: {r: w}", "tags: {r: w}", "ap-singapore", "twin", &[same]);
+    check("tags: {r: w}", "tags: {r: w}", "ap-singapore", "cvm", &[]);
+    check("tags: {r: w}", "tags: {r: w}", "ap-tokyo", "lh", &[]);
+    check("tags: {r: w}", "tags: {r: d}", "ap-singapore", "lh", &[]);
+    check("tags: {r: w, a: b}", "tags: {r: w, c: d}", "ap-singapore", "lh", &[]);
+}
+
+#[test]
+fn what_is_worth_knowing_is_noted() {
+    check_notes(FULL, &[]);
+    check_notes(
+        &edit("batch_max: 20", "batch_max: 200"),
+        &["yaml:26: fleets.web.rollout.batch_max: 200 is capped at 100 by tencent-lighthouse"],
+    );
+    check_notes(&edit("127.0.0.1", "0.0.0.0"), &["yaml:2: listen: is not loopback"]);
+    check_notes(&edit("0 0 3 1", "0 * 3 1"), &["yaml:22: fleets.web.schedule: is due every 1m"]);
+    check_notes(
+        &edit("    schedule: \"0 0 3 1 * *\"\n", ""),
+        &["schedule_slack: has no effect without a schedule", "schedule_jitter: has no effect"],
+    );
+    check_notes(
+        &edit(
+            "  lh:",
+            "  idle: { provider: baidu-bcc, credentials: { access_key_id: {env: A}, access_key_secret: {env: B} } }\n  lh:",
+        ),
+        &["yaml:8: accounts.idle: is not used by any fleet"],
+    );
+}
+
+#[test]
+fn secrets_are_fetched_apart_and_all_that_are_missing_are_named() {
+    let config = load_text(LEAST).unwrap_or_else(|error| panic!("{error}"));
+    let full = |name: &str| match name {
+        "I" => Some(OsString::from("the-id")),
+        "S" => Some(OsString::from("the-secret\n")),
+        _ => None,
+    };
+    let credentials = config.credentials(&full).unwrap_or_else(|error| panic!("{error}"));
+    let a = &credentials[&AccountName::from("a")];
+    assert_eq!(a.access_key_id.expose_secret(), "the-id");
+    assert_eq!(a.access_key_secret.expose_secret(), "the-secret");
+    assert!(a.session_token.is_none());
+    assert!(!format!("{config:?} {credentials:?}").contains("the-"), "a secret prints itself");
+    let error = config.credentials(&|_| None).map(|_| ()).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 2, "{error}");
+    assert!(lines[0].starts_with("rekeyd.yaml:3: accounts.a.credentials.access_key_id: $I is not set"), "{error}");
+    assert!(lines[1].starts_with("rekeyd.yaml:3: accounts.a.credentials.access_key_secret: $S is not set"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rekeyd.yaml");
+    let error = read(&path, &cloud).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("rekeyd.yaml: cannot be read") && error.contains("--config FILE"), "{error}");
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(read(&path, &cloud).map(|_| ()).unwrap_err().to_string().contains("is not UTF-8"));
+    std::fs::write(&path, FULL).unwrap();
+    assert!(read(&path, &cloud).is_ok());
+}
+
+#[test]
+fn every_example_is_a_file_without_problems() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut providers = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let config = read(&path, &cloud).unwrap_or_else(|error| panic!("{error}"));
+        for note in &config.notes {
+            assert!(note.path.ends_with("verify"), "an example should need no note: {note}");
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        providers.extend(config.accounts.values().map(|account| (name.clone(), account.provider)));
+    }
+    for kind in ProviderKind::ALL {
+        assert!(providers.contains(&(kind.to_string(), kind)), "{kind} has no example of its own");
+        assert!(providers.contains(&("demo".to_string(), kind)), "{kind} is not in the demo");
+    }
+}
+
+#[test]
+fn the_reference_example_shows_every_key() {
+    let text = include_str!("../../config/rekeyd.yaml");
+    let others = [
+        "store",
+        "listen",
+        "installation",
+        "custody",
+        "directory",
+        "copies",
+        "accounts",
+        "provider",
+        "endpoint",
+        "credentials",
+        "access_key_id",
+        "access_key_secret",
+        "session_token",
+        "env",
+        "file",
+        "credential",
+        "rates",
+        "defaults",
+        "fleets",
+        "bits",
+        "canary",
+        "batch_max",
+        "unavailable_max",
+        "failures_max",
+        "soak",
+        "force_stop",
+        "grace",
+    ];
+    for key in others.into_iter().chain(fleet::KEYS) {
+        assert!(text.contains(&format!("{key}:")), "{key} is not shown");
+    }
+}
