@@ -10,17 +10,22 @@
 mod alibaba;
 mod baidu;
 mod cloud;
+mod direct;
 mod door;
 mod faults;
+mod fleet;
 mod keys;
 mod machine;
 mod rng;
+pub mod serve;
 mod tencent;
 mod world;
 
 pub use cloud::{Cloud, Rule, Violation};
+pub use direct::Direct;
 pub use door::{Outcome, handle};
 pub use faults::{BadFaults, Faults, Scripted, Weather};
+pub use fleet::{TAGS, furnish};
 pub use keys::KeyPair;
 pub use machine::{Machine, Operation, Os, Power, Progress, Refusal, View};
 pub use rng::Rng;
