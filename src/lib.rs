@@ -7,5 +7,6 @@ pub mod engine;
 pub mod model;
 pub mod provider;
 pub mod rotation;
+pub mod sim;
 pub mod ssh;
 pub mod store;
