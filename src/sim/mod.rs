@@ -9,6 +9,8 @@
 
 mod alibaba;
 mod baidu;
+mod checker;
+mod clock;
 mod cloud;
 mod direct;
 mod door;
@@ -21,6 +23,8 @@ pub mod serve;
 mod tencent;
 mod world;
 
+pub use checker::Promise;
+pub use clock::VirtualClock;
 pub use cloud::{Cloud, Rule, Violation};
 pub use direct::Direct;
 pub use door::{Outcome, handle};
