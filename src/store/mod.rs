@@ -1,10 +1,21 @@
 //! The store: journals, and nothing that could not be read from them. The only room with SQL. It keeps what it is given
 //! and must never change or drop an entry: journals are append-only and hash-chained.
 
+mod chain;
+#[cfg(test)]
+mod conformance;
+mod lock;
+mod memory;
+mod sqlite;
+
 use async_trait::async_trait;
 
-use crate::model::{FleetName, JournalId, Timestamp};
+use crate::model::{FleetName, JournalId, KeyPairName, Timestamp};
 use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
+
+pub use lock::DriverLock;
+pub use memory::Memory;
+pub use sqlite::{Sqlite, database_path};
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +39,9 @@ pub enum StoreError {
     /// Every instance of the selection is excluded.
     #[error("nobody is left to bind: every instance of the selection is excluded")]
     NobodyToBind,
+    /// The journal has ended: nothing is appended to it any more. Only the release of a kept retire journal is.
+    #[error("journal {0} has ended")]
+    Ended(JournalId),
     /// No such journal.
     #[error("no journal {0}")]
     Missing(JournalId),
@@ -45,6 +59,24 @@ pub enum StoreError {
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),
+}
+
+/// Refuses an empty store beside a custody that holds private keys: the journals that say what those keys open are
+/// lost, and a rotation begun without them would bind over pairs that it does not know.
+pub fn refuse_lost(store_is_empty: bool, in_custody: &[KeyPairName]) -> Result<(), StoreError> {
+    if !store_is_empty || in_custody.is_empty() {
+        return Ok(());
+    }
+    const SHOWN: usize = 10;
+    let mut names: Vec<&str> = in_custody.iter().take(SHOWN).map(KeyPairName::as_str).collect();
+    let more = format!("and {} more", in_custody.len().saturating_sub(SHOWN));
+    if in_custody.len() > SHOWN {
+        names.push(&more);
+    }
+    Err(StoreError::Unusable(format!(
+        "the database holds no journal, but custody holds private keys ({}): restore the database from its backup",
+        names.join(", ")
+    )))
 }
 
 /// A journal's head, without its entries.
