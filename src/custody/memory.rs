@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{Custodian, CustodyError, check_name};
-use crate::model::{KeyPairName, Mark, PrivateKey};
+use crate::model::{KeyPairName, Mark, PrivateKey, PublicKey};
 
 /// A custodian without disk, time or chance: the same calls get the same answers.
 #[derive(Debug, Default)]
@@ -23,6 +23,11 @@ impl Memory {
     /// A custodian that holds nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The public halves of all that is held: what a simulation's checker asks for.
+    pub fn publics(&self) -> Vec<PublicKey> {
+        self.contents().keys.values().map(|key| key.public().clone()).collect()
     }
 
     /// No call leaves the contents half-changed, so those of a panicked thread are as good as any.

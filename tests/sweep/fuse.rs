@@ -1,0 +1,160 @@
+//! A fuse in every call that leaves the engine: to a cloud, to custody, to the journal. It counts them, asks the promise
+//! after each, and blows once, before or after the n-th: the engine that made that call never runs again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use rekeyd::custody::{Custodian, CustodyError};
+use rekeyd::model::{JournalId, KeyPairName, Mark, PrivateKey, Timestamp};
+use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
+use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
+use rekeyd::store::{Head, Journal, StoreError};
+use tokio::sync::Notify;
+
+/// On which side of a call the fuse blows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Before,
+    After,
+}
+
+pub type Ask = dyn Fn() -> Vec<String> + Send + Sync;
+
+pub struct Fuse {
+    calls: Mutex<Vec<String>>,
+    blows: Option<(usize, Side)>,
+    blown: AtomicBool,
+    notify: Notify,
+    ask: Mutex<Option<Arc<Ask>>>,
+    broken: Mutex<Vec<String>>,
+}
+
+impl Fuse {
+    pub fn new(blows: Option<(usize, Side)>) -> Arc<Self> {
+        Arc::new(Self {
+            calls: Mutex::default(),
+            blows,
+            blown: AtomicBool::new(false),
+            notify: Notify::new(),
+            ask: Mutex::default(),
+            broken: Mutex::default(),
+        })
+    }
+    pub fn asks(&self, ask: Arc<Ask>) {
+        *self.ask.lock().unwrap() = Some(ask);
+    }
+    /// Returns when the fuse blows.
+    pub async fn blown(&self) {
+        self.notify.notified().await;
+    }
+    pub fn has_blown(&self) -> bool {
+        self.blown.load(Ordering::SeqCst)
+    }
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+    /// What the promise's checker found, with the call after which it did.
+    pub fn broken(&self) -> Vec<String> {
+        self.broken.lock().unwrap().clone()
+    }
+
+    async fn around<T>(&self, name: String, call: impl Future<Output = T>) -> T {
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(name.clone());
+            calls.len() - 1
+        };
+        self.blow(number, Side::Before).await;
+        let out = call.await;
+        let ask = self.ask.lock().unwrap().clone();
+        if let Some(ask) = ask {
+            let found = ask().into_iter().map(|broken| format!("after call {number} ({name}): {broken}"));
+            self.broken.lock().unwrap().extend(found);
+        }
+        self.blow(number, Side::After).await;
+        out
+    }
+
+    async fn blow(&self, number: usize, side: Side) {
+        if self.blows == Some((number, side)) && !self.blown.swap(true, Ordering::SeqCst) {
+            self.notify.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A room behind the fuse.
+pub struct Fused<T: ?Sized> {
+    pub fuse: Arc<Fuse>,
+    pub inner: Arc<T>,
+}
+
+#[async_trait]
+impl Transport for Fused<dyn Transport> {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let header = |name: &str| request.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let action = header("x-tc-action").or_else(|| header("x-acs-action"));
+        let rest = || format!("{} {}?{}", request.method, request.path, request.query);
+        self.fuse.around(action.unwrap_or_else(rest), self.inner.send(request)).await
+    }
+}
+
+#[async_trait]
+impl Custodian for Fused<dyn Custodian> {
+    async fn put(&self, name: &KeyPairName, key: &PrivateKey) -> Result<(), CustodyError> {
+        self.fuse.around("custody put".into(), self.inner.put(name, key)).await
+    }
+    async fn get(&self, name: &KeyPairName) -> Result<PrivateKey, CustodyError> {
+        self.inner.get(name).await
+    }
+    async fn complete(&self, name: &KeyPairName) -> Result<PrivateKey, CustodyError> {
+        self.fuse.around("custody complete".into(), self.inner.complete(name)).await
+    }
+    async fn list(&self) -> Result<Vec<KeyPairName>, CustodyError> {
+        self.inner.list().await
+    }
+    async fn destroy(&self, name: &KeyPairName) -> Result<(), CustodyError> {
+        self.fuse.around("custody destroy".into(), self.inner.destroy(name)).await
+    }
+    async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
+        self.inner.mark(fresh).await
+    }
+}
+
+#[async_trait]
+impl Journal for Fused<dyn Journal> {
+    async fn begin(
+        &self,
+        id: JournalId,
+        plan: &Plan,
+        instances: &[PlannedInstance],
+        by: &Author,
+        at: Timestamp,
+    ) -> Result<Head, StoreError> {
+        self.fuse.around("journal begin".into(), self.inner.begin(id, plan, instances, by, at)).await
+    }
+    async fn head(&self, id: JournalId) -> Result<Head, StoreError> {
+        self.inner.head(id).await
+    }
+    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
+        self.inner.heads().await
+    }
+    async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {
+        self.inner.instances(id).await
+    }
+    async fn read(&self, id: JournalId, after: u64) -> Result<Vec<Entry>, StoreError> {
+        self.inner.read(id, after).await
+    }
+    async fn append(
+        &self,
+        id: JournalId,
+        after: u64,
+        events: &[Event],
+        by: &Author,
+        at: Timestamp,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let names: Vec<&str> = events.iter().map(Event::name).collect();
+        self.fuse.around(format!("journal {}", names.join(" ")), self.inner.append(id, after, events, by, at)).await
+    }
+}
