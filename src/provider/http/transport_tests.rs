@@ -176,3 +176,11 @@ fn origins_are_https_or_plain_http_to_this_machine() {
     }
     assert!(!Origin::parse("https://user:hush@example.com").unwrap_err().to_string().contains("hush"));
 }
+
+#[test]
+fn a_request_does_not_print_its_headers_query_or_body() {
+    let mut secret = request("127.0.0.1:9", "POST", "Signature=hush", "hush");
+    secret.headers.push(("x-tc-token".to_string(), "hush".to_string()));
+    let shown = format!("{secret:?}");
+    assert!(!shown.contains("hush") && shown.contains("x-tc-token"), "{shown}");
+}
