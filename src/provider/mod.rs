@@ -1,8 +1,11 @@
 //! The clouds behind one small trait. A provider is one cloud, one account, one region.
 //! It reports what the cloud says and does what it is told; it must never decide what a rotation does next.
 
+mod credentials;
 pub mod error;
 pub mod http;
+mod open;
+mod tencent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +14,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Timestamp};
+pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
+pub use open::{OpenError, Settings, limits, open};
 
 /// What a provider answers.
 pub type Result<T> = std::result::Result<T, Error>;
