@@ -40,7 +40,8 @@ impl Promise {
             if machine.power == Power::Gone || machine.os == Os::Windows {
                 continue;
             }
-            for (when, lines) in [("now", Some(&machine.accepts)), ("after its next boot", machine.at_next_boot.as_ref())]
+            for (when, lines) in
+                [("now", Some(&machine.accepts)), ("after its next boot", machine.at_next_boot.as_ref())]
             {
                 let Some(lines) = lines else { continue };
                 let known = |line: &String| custody.contains(line) || machine.first_accepts.contains(line);
@@ -49,7 +50,9 @@ impl Promise {
                     broken.push(format!("locked out: {} accepts no known key {when}", machine.id));
                 }
             }
-            if machine.power != Power::Running && machine.down_because.as_ref().is_some_and(|because| because != "console") {
+            if machine.power != Power::Running
+                && machine.down_because.as_ref().is_some_and(|because| because != "console")
+            {
                 down.push(machine.id.as_str());
             }
         }
@@ -72,7 +75,9 @@ impl Promise {
             }
         }
         let staked = bound.into_iter().filter(|(_, (count, proven))| *count > self.canary && !proven);
-        staked.map(|(name, (count, _))| format!("{count} machines staked on {name}, which nobody accepts yet")).collect()
+        staked
+            .map(|(name, (count, _))| format!("{count} machines staked on {name}, which nobody accepts yet"))
+            .collect()
     }
 
     /// What is not as it must be when nothing is left to do: everybody who runs accepts the newest key and no other,

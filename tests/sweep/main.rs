@@ -13,26 +13,50 @@ use rekeyd::model::ProviderKind;
 use rekeyd::ssh::KeyPool;
 
 use fuse::Side;
-use rig::{Report, Rig, Scenario};
+use rig::{Rig, Scenario};
 
 fn pool() -> &'static Arc<KeyPool> {
     static POOL: OnceLock<Arc<KeyPool>> = OnceLock::new();
     POOL.get_or_init(|| KeyPool::new(12))
 }
 
-async fn run(scenario: &Scenario, blows: Option<(usize, Side)>) -> Report {
+/// Runs a scenario once without a crash, then once for each side of each call. Gives calls and kinds of steps covered.
+async fn sweep(scenario: &Scenario) -> (usize, BTreeSet<String>) {
+    let calls = run(scenario, None).await;
+    for number in 0..calls.len() {
+        for side in [Side::Before, Side::After] {
+            run(scenario, Some((number, side))).await;
+        }
+    }
+    let count = calls.len();
+    (count, calls.into_iter().collect())
+}
+
+async fn run(scenario: &Scenario, blows: Option<(usize, Side)>) -> Vec<String> {
     let mut rig = Rig::new(scenario.clone(), pool(), blows);
     let report = rig.run().await;
+    assert_eq!(rig.fuse.has_blown(), blows.is_some(), "the fuse at {blows:?}");
     if !report.problems.is_empty() {
-        eprintln!("{}", rig.story().await);
+        let calls: Vec<String> = report.calls.iter().enumerate().map(|(n, call)| format!("{n} {call}")).collect();
+        panic!(
+            "{:?} {blows:?}\n{}\n{}\n{:#?}",
+            scenario.provider,
+            calls.join(", "),
+            rig.story().await,
+            report.problems
+        );
     }
-    report
+    report.calls
 }
 
 #[tokio::test]
-async fn two_rotations_without_a_crash_keep_the_promise_on_lighthouse() {
-    let report = run(&Scenario::of(ProviderKind::TencentLighthouse), None).await;
-    assert!(report.problems.is_empty(), "{:#?}", report.problems);
-    let kinds: BTreeSet<&String> = report.calls.iter().collect();
-    eprintln!("{} calls, {} kinds", report.calls.len(), kinds.len());
+async fn lighthouse_keeps_the_promise_when_killed_at_any_call() {
+    let (calls, kinds) = sweep(&Scenario::of(ProviderKind::TencentLighthouse)).await;
+    assert!(calls > 100, "{calls} calls: {kinds:?}");
+}
+
+#[tokio::test]
+async fn cvm_keeps_the_promise_when_killed_at_any_call() {
+    let (calls, kinds) = sweep(&Scenario::of(ProviderKind::TencentCvm)).await;
+    assert!(calls > 100, "{calls} calls: {kinds:?}");
 }
