@@ -56,11 +56,11 @@ pub enum OpenError {
 /// What is fixed for a cloud.
 struct Cloud {
     limits: &'static Limits,
-    /// Where it answers if the config names no endpoint.
-    endpoint: &'static str,
+    /// Where it answers in a region if the config names no endpoint.
+    endpoint: fn(&Region) -> String,
     /// Every action that its client calls.
     actions: &'static [&'static str],
-    open: fn(Parts) -> Arc<dyn Provider>,
+    open: fn(Parts) -> Result<Arc<dyn Provider>, OpenError>,
 }
 
 /// What a client is made of.
@@ -73,17 +73,19 @@ pub(super) struct Parts {
 
 /// The clouds' table.
 fn cloud(kind: ProviderKind) -> Result<Cloud, OpenError> {
-    let tencent =
-        |face: &tencent::Face, endpoint, open| Cloud { limits: face.limits, endpoint, actions: tencent::ACTIONS, open };
     Ok(match kind {
-        ProviderKind::TencentLighthouse => {
-            tencent(tencent::LIGHTHOUSE, "https://lighthouse.tencentcloudapi.com", |parts| {
-                Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts))
-            })
-        }
-        ProviderKind::TencentCvm => tencent(tencent::CVM, "https://cvm.tencentcloudapi.com", |parts| {
-            Arc::new(Tencent::new(tencent::CVM, parts))
-        }),
+        ProviderKind::TencentLighthouse => Cloud {
+            limits: tencent::LIGHTHOUSE.limits,
+            endpoint: |_| "https://lighthouse.tencentcloudapi.com".to_string(),
+            actions: tencent::ACTIONS,
+            open: |parts| Ok(Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts))),
+        },
+        ProviderKind::TencentCvm => Cloud {
+            limits: tencent::CVM.limits,
+            endpoint: |_| "https://cvm.tencentcloudapi.com".to_string(),
+            actions: tencent::ACTIONS,
+            open: |parts| Ok(Arc::new(Tencent::new(tencent::CVM, parts))),
+        },
         ProviderKind::AlibabaEcs | ProviderKind::BaiduBcc => return Err(OpenError::Absent(kind)),
     })
 }
@@ -121,8 +123,11 @@ impl Settings {
                 return Err(bad("0 requests a second would stop everything; leave it out".to_string()));
             }
         }
-        let endpoint = self.endpoint.as_deref().unwrap_or(cloud.endpoint);
-        Ok(Origin::parse(&endpoint.replace("{region}", region))?)
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint.replace("{region}", region),
+            None => (cloud.endpoint)(&self.region),
+        };
+        Ok(Origin::parse(&endpoint)?)
     }
 }
 
@@ -140,7 +145,7 @@ pub fn open(
     rates.extend(settings.rates.clone());
     let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed);
     let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
-    Ok((cloud.open)(Parts { origin, region, credentials, door }))
+    (cloud.open)(Parts { origin, region, credentials, door })
 }
 
 #[cfg(test)]

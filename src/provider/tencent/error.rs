@@ -25,7 +25,7 @@ const ONE_ALREADY: Verdict = (Kind::Already, Effect::NotDone, Blame::Instance);
 
 /// What this code means as the answer to this action.
 pub fn judge(action: &str, code: &str) -> Verdict {
-    by_action(action, code).or_else(|| listed(code)).unwrap_or_else(|| by_shape(code))
+    by_action(action, code).or_else(|| listed(code)).unwrap_or_else(|| by_shape(action, code))
 }
 
 /// Where the action gives a code another meaning.
@@ -206,7 +206,7 @@ fn listed(code: &str) -> Option<Verdict> {
 
 /// Codes that nobody listed, by their shape (FACTS 6). One that fits no shape is read as an outage with an open
 /// outcome: it is repeated within bounds and looked up, never assumed.
-fn by_shape(code: &str) -> Verdict {
+fn by_shape(action: &str, code: &str) -> Verdict {
     let starts = |text: &str| code.starts_with(text);
     let ends = |text: &str| code.ends_with(text);
     if starts("RequestLimitExceeded") {
@@ -227,7 +227,8 @@ fn by_shape(code: &str) -> Verdict {
         QUOTA
     } else {
         // `Family.Detail` means at least what its family means.
-        code.split_once('.').and_then(|(family, _)| listed(family)).unwrap_or(DOWN)
+        let family = code.split_once('.').map(|(family, _)| family);
+        family.and_then(|family| by_action(action, family).or_else(|| listed(family))).unwrap_or(DOWN)
     }
 }
 

@@ -113,4 +113,5 @@ fn codes_that_nobody_listed_are_read_by_their_shape() {
     check("FailedOperation.New", DOWN);
     check("SomethingElse", DOWN);
     check("", DOWN);
+    assert_eq!(judge("DeleteKeyPairs", "ResourceInUse.New"), IN_USE);
 }
