@@ -3,7 +3,8 @@
 //! machines that no fleet may touch.
 
 use super::machine::{Os, Power};
-use super::world::{InstanceSpec, World};
+use super::meddle::InstanceSpec;
+use super::world::World;
 use crate::model::ProviderKind;
 
 /// The tags that every machine of the fleet bears, and no other machine.

@@ -2,6 +2,7 @@
 //! with `Response.Error`. It must never let a call through that the gateway would not.
 
 mod cvm;
+mod cvm_looks;
 mod lighthouse;
 mod listing;
 mod sign;
