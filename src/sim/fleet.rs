@@ -37,7 +37,7 @@ pub fn furnish(world: &mut World, cloud: usize, instances: usize) {
             _ if windows => Vec::new(),
             // Tencent's machines can hang on several pairs.
             1 if tencent => pairs.to_vec(),
-            0 | 1 | 2 => pairs[..1].to_vec(),
+            0..=2 => pairs[..1].to_vec(),
             3 => pairs[1..].to_vec(),
             _ => Vec::new(),
         };

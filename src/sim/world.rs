@@ -172,8 +172,8 @@ impl World {
         }
     }
 
-    /// The course of a Tencent bind or unbind: `before` and `after` are power steps around the change to `keys`, which
-    /// comes at `at`. The record sometimes changes at once ([`Settings::record_early`]).
+    /// The middle of a Tencent bind's or unbind's course: record and guest change to `keys` at `at`, the record
+    /// sometimes at once ([`Settings::record_early`]). What happens to the machine's power the face puts around it.
     pub fn rekey(&mut self, cloud: usize, keys: &[String], at: Duration) -> Course {
         let lines = self.clouds[cloud].lines(keys).unwrap_or_default();
         let early = self.rng.chance(self.settings.record_early);
@@ -258,4 +258,98 @@ fn fails(course: Course) -> Course {
     let mut failing: Course = course.into_iter().filter(|(_, step)| power(step)).collect();
     failing.push((end, Step::Fail));
     failing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::machine::{self, Power};
+    use crate::sim::{InstanceSpec, furnish};
+
+    fn world() -> World {
+        World::new(5, "2026-11-22T12:00:00Z".parse().unwrap())
+    }
+
+    fn wait(world: &mut World, milliseconds: u64) {
+        world.advance(later(world.now(), Duration::from_millis(milliseconds)));
+    }
+
+    #[test]
+    fn a_bind_for_the_next_boot_opens_the_machine_only_after_a_boot() {
+        for power in [Power::Running, Power::Stopped] {
+            let mut world = world();
+            let cloud = world.open_cloud(ProviderKind::AlibabaEcs);
+            let (old, new) = (world.add_strangers_pair(cloud, "old"), world.add_strangers_pair(cloud, "new"));
+            let keys = vec![old.clone()];
+            let id = world.add_instance(cloud, InstanceSpec { power, keys, ..InstanceSpec::default() });
+            let line = |world: &World, key: &String| world.cloud(cloud).key_pair(key).unwrap().line.clone();
+            let (old, new_line) = (line(&world, &old), line(&world, &new));
+            world.bind_for_next_boot(cloud, 0, &[new.clone()]);
+            let machine = world.cloud(cloud).machine(&id).unwrap();
+            assert_eq!((&machine.record_keys, &machine.accepts), (&vec![new], &vec![old.clone()]));
+            let opens = if power == Power::Running { &old } else { &new_line };
+            assert_eq!(machine.would_accept(), std::slice::from_ref(opens), "{power:?}");
+            let started = machine.booted_at;
+            let time = world.settings.operation_time;
+            let course = if power == Power::Running { machine::reboot(time) } else { machine::start(time) };
+            world.begin(cloud, 0, "boot", "r", course);
+            wait(&mut world, 199);
+            assert_eq!(world.cloud(cloud).machine(&id).unwrap().accepts, [old]);
+            wait(&mut world, 1);
+            let machine = world.cloud(cloud).machine(&id).unwrap();
+            assert_eq!((machine.power, machine.boots, &machine.accepts), (Power::Running, 1, &vec![new_line]));
+            assert!(machine.booted_at > started && machine.at_next_boot.is_none());
+        }
+    }
+
+    #[test]
+    fn a_new_operation_supersedes_the_old_ones_steps() {
+        let mut world = world();
+        let cloud = world.open_cloud(ProviderKind::BaiduBcc);
+        let id = world.add_instance(cloud, InstanceSpec::default());
+        let at = |milliseconds| Duration::from_millis(milliseconds);
+        let reboot = vec![(at(100), Step::Power(Power::Rebooting)), (at(300), Step::Power(Power::Running))];
+        world.begin(cloud, 0, "attach", "a", reboot);
+        world.begin(cloud, 0, "stop", "b", machine::stop(at(200)));
+        wait(&mut world, 10_000);
+        let machine = world.cloud(cloud).machine(&id).unwrap();
+        assert_eq!(
+            (machine.power, machine.reboots, machine.down_because.as_deref()),
+            (Power::Stopped, 0, Some("stop"))
+        );
+        assert_eq!(world.next_due(), None);
+    }
+
+    #[test]
+    fn a_look_shows_the_old_state_for_the_lag_and_time_never_runs_back() {
+        let mut world = world();
+        let cloud = world.open_cloud(ProviderKind::AlibabaEcs);
+        world.add_instance(cloud, InstanceSpec::default());
+        let start = world.now();
+        world.begin(cloud, 0, "stop", "a", machine::stop(Duration::from_millis(20)));
+        for (milliseconds, expect) in [(0, Power::Running), (49, Power::Running), (50, Power::Stopped)] {
+            world.advance(later(start, Duration::from_millis(milliseconds)));
+            assert_eq!(world.cloud(cloud).machines()[0].view(world.now()).power, expect, "{milliseconds}");
+        }
+        let now = world.now();
+        world.advance(start);
+        assert_eq!(world.now(), now);
+    }
+
+    #[test]
+    fn ids_credentials_and_fleets_come_from_the_seed_alone() {
+        let make = |seed| {
+            let mut world = World::new(seed, Timestamp::UNIX_EPOCH);
+            for kind in ProviderKind::ALL {
+                let cloud = world.open_cloud(kind);
+                furnish(&mut world, cloud, 30);
+            }
+            let clouds =
+                world.clouds().iter().map(|cloud| (cloud.access_key_id.clone(), cloud.access_key_secret.clone()));
+            let machines = world.machines().map(|(_, machine)| format!("{machine:?}"));
+            (clouds.collect::<Vec<_>>(), machines.collect::<Vec<_>>())
+        };
+        assert_eq!(make(1), make(1));
+        assert_ne!(make(1), make(2));
+    }
 }

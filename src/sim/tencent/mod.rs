@@ -4,6 +4,7 @@
 mod cvm;
 mod cvm_looks;
 mod lighthouse;
+mod lighthouse_looks;
 mod listing;
 mod sign;
 
