@@ -284,7 +284,7 @@ mod tests {
             let id = world.add_instance(cloud, InstanceSpec { power, keys, ..InstanceSpec::default() });
             let line = |world: &World, key: &String| world.cloud(cloud).key_pair(key).unwrap().line.clone();
             let (old, new_line) = (line(&world, &old), line(&world, &new));
-            world.bind_for_next_boot(cloud, 0, &[new.clone()]);
+            world.bind_for_next_boot(cloud, 0, std::slice::from_ref(&new));
             let machine = world.cloud(cloud).machine(&id).unwrap();
             assert_eq!((&machine.record_keys, &machine.accepts), (&vec![new], &vec![old.clone()]));
             let opens = if power == Power::Running { &old } else { &new_line };
