@@ -1,6 +1,7 @@
 //! The clouds behind one small trait. A provider is one cloud, one account, one region.
 //! It reports what the cloud says and does what it is told; it must never decide what a rotation does next.
 
+mod credentials;
 pub mod error;
 pub mod http;
 
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Timestamp};
+pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
 
 /// What a provider answers.

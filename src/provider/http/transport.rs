@@ -1,6 +1,11 @@
 //! The door to the network: one request out, one answer in. It must never repeat, redirect, sign or interpret.
 
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use reqwest::header::{HeaderName, HeaderValue};
 
 /// A request, ready to be sent. Header names are in lower case; `host` is among them and equals the URL's.
 #[derive(Clone, Debug)]
@@ -60,3 +65,214 @@ pub trait Transport: Send + Sync {
     /// Sends the request once.
     async fn send(&self, request: &Request) -> Result<Response, TransportError>;
 }
+
+/// How long name resolution, connecting and the TLS handshake may take together.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a request may take as a whole, its answer's body included.
+const REQUEST_MAX: Duration = Duration::from_secs(20);
+
+/// Why an origin is none that rekeyd speaks to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// Not `https://host[:port]` or `http://host[:port]`.
+    #[error("{0:?} is no endpoint: write https://HOST or https://HOST:PORT, without user, path or query")]
+    Malformed(String),
+    /// Plain http beyond this machine would show every request to the way in between.
+    #[error("{0:?}: plain http is allowed to this machine only (127.0.0.0/8, [::1], localhost); use https")]
+    PlainHttp(String),
+}
+
+/// An origin that has been looked at: `https`, or `http` to loopback; no user, path or query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: &'static str,
+    authority: String,
+    loopback: bool,
+}
+
+impl Origin {
+    /// Reads `https://host[:port]`; one `/` behind it is forgiven.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let malformed = || OriginError::Malformed(hide_user(text));
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("https", rest)) => ("https", rest),
+            Some(("http", rest)) => ("http", rest),
+            _ => return Err(malformed()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let url = reqwest::Url::parse(&format!("{scheme}://{authority}/")).map_err(|_| malformed())?;
+        let shown = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_string(),
+            (None, _) => return Err(malformed()),
+        };
+        // The parser writes lower case and leaves out `:443`. Whatever else it would change (a user, a path, blanks)
+        // is no part of an endpoint.
+        let default_port = if scheme == "https" { ":443" } else { ":80" };
+        let bare_port = authority.strip_suffix(default_port).unwrap_or(authority);
+        if !shown.eq_ignore_ascii_case(bare_port)
+            || url.path() != "/"
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
+            return Err(malformed());
+        }
+        let bare = shown.rsplit_once(':').filter(|_| url.port().is_some()).map_or(shown.as_str(), |(host, _)| host);
+        let address = bare.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let loopback = bare == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if scheme == "http" && !loopback {
+            return Err(OriginError::PlainHttp(hide_user(text)));
+        }
+        Ok(Self { scheme, authority: shown, loopback })
+    }
+
+    /// The host, with its port where it has one: what the `host` header says and the signature covers.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+/// A refused endpoint is printed: a password that was written into it is not.
+fn hide_user(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}"),
+        None => text.to_string(),
+    }
+}
+
+/// The real network, through reqwest and rustls. Redirects are answers here, nothing is repeated, and what goes over
+/// the wire is what was signed or nothing. System proxies (`HTTPS_PROXY`, `NO_PROXY`) are honoured for https beyond
+/// this machine, never for loopback.
+pub struct Network {
+    plain: reqwest::Client,
+    // Made when first needed: reqwest's TLS client needs the system's CA certificates (reqwest #2988), and a machine
+    // that only speaks to a simulator may have none.
+    secure: OnceLock<Result<reqwest::Client, String>>,
+    secure_loopback: OnceLock<Result<reqwest::Client, String>>,
+}
+
+/// Why there is no door to the network.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be made: {0}")]
+pub struct NetworkError(String);
+
+impl Network {
+    /// A door to the network. It needs no CA certificates until the first https request.
+    pub fn new() -> Result<Self, NetworkError> {
+        let plain = builder().no_proxy().tls_certs_only([]).build().map_err(|error| NetworkError(chain(&error)))?;
+        Ok(Self { plain, secure: OnceLock::new(), secure_loopback: OnceLock::new() })
+    }
+
+    fn client(&self, origin: &Origin) -> Result<&reqwest::Client, TransportError> {
+        let (cell, make): (_, fn() -> reqwest::ClientBuilder) = match (origin.scheme, origin.loopback) {
+            ("http", _) => return Ok(&self.plain),
+            (_, true) => (&self.secure_loopback, || builder().no_proxy()),
+            (_, false) => (&self.secure, builder),
+        };
+        cell.get_or_init(|| make().https_only(true).build().map_err(|error| chain(&error))).as_ref().map_err(
+            |problem| TransportError::NotSent(format!("no TLS client (is ca-certificates installed?): {problem}")),
+        )
+    }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_MAX)
+        .timeout(REQUEST_MAX)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // With HTTP/1.1 the host header goes out as signed, and a lost connection concerns one request only.
+        .http1_only()
+        .referer(false)
+}
+
+/// The URL of a request, if the parser leaves every signed byte as it is.
+fn url_of(request: &Request) -> Result<(Origin, reqwest::Url), TransportError> {
+    let refuse = |problem: String| TransportError::NotSent(problem);
+    let origin = Origin::parse(&request.origin).map_err(|error| refuse(error.to_string()))?;
+    let mut text = format!("{origin}{}", request.path);
+    if !request.query.is_empty() {
+        text = format!("{text}?{}", request.query);
+    }
+    let url = reqwest::Url::parse(&text).map_err(|error| refuse(format!("no URL: {error}")))?;
+    if url.path() != request.path || url.query().unwrap_or_default() != request.query || url.fragment().is_some() {
+        return Err(refuse("the path or query would be rewritten on its way and its signature broken".to_string()));
+    }
+    let hosts: Vec<&str> =
+        request.headers.iter().filter(|(name, _)| name == "host").map(|(_, value)| value.as_str()).collect();
+    if hosts != [origin.authority()] {
+        return Err(refuse(format!("the host header is {hosts:?} and not {:?}", origin.authority())));
+    }
+    Ok((origin, url))
+}
+
+#[async_trait]
+impl Transport for Network {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let refuse = |problem: &str| TransportError::NotSent(problem.to_string());
+        let (origin, url) = url_of(request)?;
+        let method = reqwest::Method::from_bytes(request.method.as_bytes()).map_err(|_| refuse("no HTTP method"))?;
+        let mut call = self.client(&origin)?.request(method, url);
+        for (name, value) in &request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refuse("no header name"))?;
+            let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refuse("no header value"))?;
+            value.set_sensitive(true);
+            call = call.header(name, value);
+        }
+        // An empty POST or PUT says `content-length: 0` (some gateways ask 411 without); a GET says nothing.
+        let told = request.headers.iter().any(|(name, _)| name == "content-length");
+        if !request.body.is_empty() {
+            call = call.body(request.body.clone());
+        } else if matches!(request.method, "POST" | "PUT") && !told {
+            call = call.header(reqwest::header::CONTENT_LENGTH, "0");
+        }
+        let mut answer = call.send().await.map_err(unsent)?;
+        let headers = answer
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let status = answer.status().as_u16();
+        if answer.content_length().is_some_and(|length| length > BODY_MAX as u64) {
+            return Err(TransportError::TooLarge);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| TransportError::NoAnswer(chain(&error)))? {
+            if body.len() + chunk.len() > BODY_MAX {
+                return Err(TransportError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers, body })
+    }
+}
+
+/// Whether the request surely never left: it was not built, the name was not resolved, or nobody was connected to.
+fn unsent(error: reqwest::Error) -> TransportError {
+    if error.is_builder() || error.is_dns() || error.is_connect() {
+        TransportError::NotSent(chain(&error.without_url()))
+    } else {
+        TransportError::NoAnswer(chain(&error.without_url()))
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;

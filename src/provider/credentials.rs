@@ -1,0 +1,49 @@
+//! An account's API credentials. They must never print: not in `Debug`, not in an error, not in a log.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::http::redact::Redactor;
+
+/// The access key of one account, and the session token where it is a temporary one.
+#[derive(Clone)]
+pub struct Credentials {
+    /// SecretId (Tencent), AccessKeyId (Alibaba, Baidu). No secret, but kept out of logs all the same.
+    pub access_key_id: String,
+    /// SecretKey, AccessKeySecret.
+    pub access_key_secret: SecretString,
+    /// The token of temporary credentials.
+    pub session_token: Option<SecretString>,
+}
+
+impl Credentials {
+    /// A redactor that knows these credentials.
+    pub fn redactor(&self) -> Redactor {
+        let known = [self.access_key_id.as_str(), self.access_key_secret.expose_secret()];
+        let known = known.into_iter().chain(self.session_token.as_ref().map(|token| token.expose_secret()));
+        Redactor::new(known.map(SecretString::from))
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.session_token.is_some() { "temporary" } else { "permanent" };
+        write!(f, "Credentials({kind})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_print_nothing_and_are_known_to_their_redactor() {
+        let credentials = Credentials {
+            access_key_id: "the-id".to_string(),
+            access_key_secret: "the-secret".into(),
+            session_token: Some("the-token".into()),
+        };
+        assert_eq!(format!("{credentials:?}"), "Credentials(temporary)");
+        let clean = credentials.redactor().message("the-id/the-secret/the-token/the-end");
+        assert_eq!(clean, "[secret]/[secret]/[secret]/the-end");
+    }
+}

@@ -1,0 +1,174 @@
+//! The way every client takes to its cloud: wait for the rate, sign, send, note the cloud's clock, judge, repeat what
+//! may be repeated. It must never sign once and send twice, and never send a change at or after its `before`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::redact::Redactor;
+use super::retry::{self, Intent};
+use super::throttle::Throttle;
+use super::transport::{Request, Response, Transport, TransportError};
+use crate::clock::Clock;
+use crate::provider::error::{Blame, Effect, Error, Kind};
+
+/// One account in one region, as seen from HTTP.
+pub struct Door {
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    throttle: Throttle,
+    redactor: Redactor,
+    chance: Mutex<StdRng>,
+    difference: Mutex<Option<SignedDuration>>,
+}
+
+/// Makes a signed request from the time of this attempt and a nonce that no other attempt has.
+pub type Sign<'a> = &'a (dyn Fn(Timestamp, u128) -> Request + Send + Sync);
+
+/// Judges an answer, whatever its status. Its errors are redacted and given the cloud's `retry_after` by the door.
+pub type Parse<'a, T> = &'a (dyn Fn(&Response) -> Result<T, Error> + Send + Sync);
+
+impl Door {
+    /// A door with these request rates (actions a second; see [`Throttle::new`]). `seed` feeds nonces and jitter.
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        rates: &BTreeMap<String, u32>,
+        redactor: Redactor,
+        seed: u64,
+    ) -> Self {
+        Self {
+            throttle: Throttle::new(clock.clone(), rates),
+            transport,
+            clock,
+            redactor,
+            chance: Mutex::new(StdRng::seed_from_u64(seed)),
+            difference: Mutex::new(None),
+        }
+    }
+
+    /// Calls the cloud: reads are repeated while that may help, changes only when known not done, for 30 s at most
+    /// ([`retry::REPEAT_MAX`]) and never at or after `before`. Every attempt is signed anew.
+    ///
+    /// A change whose time is up before it could be sent is [`Kind::Throttled`], [`Effect::NotDone`]. The check is
+    /// made right before the request is handed to the transport, which may still need to connect (5 s at most).
+    pub async fn call<T>(&self, action: &str, intent: Intent, sign: Sign<'_>, parse: Parse<'_, T>) -> Result<T, Error> {
+        let deadline = intent.deadline(self.clock.now());
+        let mut last: Option<Error> = None;
+        for attempt in 0u32.. {
+            if let Err(turn) = self.throttle.turn(action, deadline).await {
+                let wait = turn.duration_since(deadline);
+                return Err(last.unwrap_or_else(|| Error {
+                    code: "rate".to_string(),
+                    message: format!("its turn under our own request rate comes {wait:#} after its deadline"),
+                    ..too_late(action)
+                }));
+            }
+            let now = self.clock.now();
+            if matches!(intent, Intent::Change { before } if now >= before) {
+                return Err(last.unwrap_or_else(|| too_late(action)));
+            }
+            let (nonce, chance) = self.draw();
+            let answer = self.transport.send(&sign(now, nonce)).await;
+            let error = match answer {
+                Ok(response) => {
+                    self.note_date(&response);
+                    match parse(&response) {
+                        Ok(value) => return Ok(value),
+                        Err(error) => {
+                            let asked = error.retry_after.or_else(|| retry::retry_after(&response));
+                            self.clean(Error { retry_after: asked, ..error })
+                        }
+                    }
+                }
+                Err(error) => self.clean(unanswered(action, &error)),
+            };
+            let again = self.clock.now().saturating_add(retry::pause(attempt, chance, error.retry_after));
+            match again {
+                Ok(again) if intent.may_repeat(&error) && again < deadline => {
+                    last = Some(error);
+                    self.clock.sleep_until(again).await;
+                }
+                _ => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| too_late(action)))
+    }
+
+    /// Our clock less the cloud's, by the `Date` header of the newest answer (whole seconds there; the answer's way
+    /// to us is not taken off). `None` before the first.
+    pub fn clock_difference(&self) -> Option<SignedDuration> {
+        *self.difference.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error without secrets in its texts. The door does it for what [`call`](Self::call) answers; errors that
+    /// ride in an answer that is well (single instances refused) need it too.
+    pub fn clean(&self, error: Error) -> Error {
+        Error {
+            code: self.redactor.word(&error.code),
+            message: self.redactor.message(&error.message),
+            request_id: error.request_id.map(|id| self.redactor.word(&id)),
+            ..error
+        }
+    }
+
+    fn draw(&self) -> (u128, f64) {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        (chance.random(), chance.random())
+    }
+
+    fn note_date(&self, response: &Response) {
+        if let Some(date) = retry::date(response) {
+            let difference = self.clock.now().duration_since(date);
+            *self.difference.lock().unwrap_or_else(PoisonError::into_inner) = Some(difference);
+        }
+    }
+}
+
+/// A call whose time was up before it was sent.
+fn too_late(action: &str) -> Error {
+    Error {
+        kind: Kind::Throttled,
+        effect: Effect::NotDone,
+        blame: Blame::Request,
+        action: action.to_string(),
+        code: "too_late".to_string(),
+        message: "not sent: its time was up".to_string(),
+        request_id: None,
+        retry_after: None,
+    }
+}
+
+/// What the lack of an answer means.
+fn unanswered(action: &str, error: &TransportError) -> Error {
+    let (kind, effect, code) = match error {
+        TransportError::NotSent(_) => (Kind::Unavailable, Effect::NotDone, "not_sent"),
+        TransportError::NoAnswer(_) => (Kind::Unavailable, Effect::Unknown, "no_answer"),
+        TransportError::TooLarge => (Kind::Protocol, Effect::Unknown, "too_large"),
+    };
+    Error { kind, effect, code: code.to_string(), message: error.to_string(), ..too_late(action) }
+}
+
+/// An answer that cannot be what the cloud means: HTML, cut-off or mistyped JSON, a redirect. Nobody knows whether the
+/// call was done.
+pub fn unreadable(action: &str, problem: impl std::fmt::Display) -> Error {
+    Error {
+        kind: Kind::Protocol,
+        effect: Effect::Unknown,
+        code: "unreadable".to_string(),
+        message: problem.to_string(),
+        ..too_late(action)
+    }
+}
+
+/// A request that is refused here, before anything is sent.
+pub fn refused_here(action: &str, problem: impl std::fmt::Display) -> Error {
+    Error { kind: Kind::Invalid, code: "refused_here".to_string(), message: problem.to_string(), ..too_late(action) }
+}
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,207 @@
+//! Tests of the door, and the scripted transport and manual clock that the clients' tests share.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::*;
+
+/// A clock that stands still until somebody sleeps on it.
+pub(crate) struct ManualClock(Mutex<Timestamp>);
+
+impl ManualClock {
+    pub(crate) fn at(text: &str) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(text.parse().unwrap())))
+    }
+    pub(crate) fn set(&self, text: &str) {
+        *self.0.lock().unwrap() = text.parse().unwrap();
+    }
+}
+
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+    async fn sleep_until(&self, until: Timestamp) {
+        let mut now = self.0.lock().unwrap();
+        *now = until.max(*now);
+    }
+}
+
+/// Answers from a script, and keeps what was asked.
+#[derive(Default)]
+pub(crate) struct Script {
+    answers: Mutex<VecDeque<Result<Response, TransportError>>>,
+    pub(crate) asked: Mutex<Vec<Request>>,
+}
+
+impl Script {
+    pub(crate) fn of(answers: impl IntoIterator<Item = Result<Response, TransportError>>) -> Arc<Self> {
+        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() })
+    }
+    /// Fails the test if answers are left over.
+    pub(crate) fn is_played_out(&self) {
+        assert_eq!(self.answers.lock().unwrap().len(), 0, "answers that nobody asked for");
+    }
+}
+
+#[async_trait]
+impl Transport for Script {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        self.asked.lock().unwrap().push(request.clone());
+        self.answers.lock().unwrap().pop_front().expect("one request more than the script has answers")
+    }
+}
+
+/// An answer with a body and headers.
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Response, TransportError> {
+    let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Ok(Response { status, headers, body: body.as_bytes().to_vec() })
+}
+
+const START: &str = "2026-11-22T00:00:00Z";
+
+fn door(script: &Arc<Script>, clock: &Arc<ManualClock>) -> Door {
+    let redactor = Redactor::new(["hush-hush".to_string().into()]);
+    Door::new(script.clone(), clock.clone(), &BTreeMap::from([("Slow".to_string(), 1)]), redactor, 7)
+}
+
+fn sign(now: Timestamp, nonce: u128) -> Request {
+    Request {
+        method: "POST",
+        origin: "http://127.0.0.1:1".to_string(),
+        path: "/".to_string(),
+        query: String::new(),
+        headers: vec![("signed".to_string(), format!("{now} {nonce:x}"))],
+        body: Vec::new(),
+    }
+}
+
+/// 200 is well; 429 throttled; all others unavailable, outcome unknown.
+fn parse(response: &Response) -> Result<u16, Error> {
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    let throttled = Error { code: "429".to_string(), message: text, ..too_late("Act") };
+    match response.status {
+        200 => Ok(200),
+        429 => Err(throttled),
+        _ => Err(Error { kind: Kind::Unavailable, effect: Effect::Unknown, ..throttled }),
+    }
+}
+
+fn change(clock: &ManualClock, seconds: u64) -> Intent {
+    Intent::Change { before: clock.now().saturating_add(Duration::from_secs(seconds)).unwrap() }
+}
+
+#[tokio::test]
+async fn every_attempt_is_signed_anew_with_its_own_time_and_nonce() {
+    let clock = ManualClock::at(START);
+    let script =
+        Script::of([answer(429, &[], ""), Err(TransportError::NotSent("refused".into())), answer(200, &[], "")]);
+    let door = door(&script, &clock);
+    assert_eq!(door.call("Act", change(&clock, 20), &sign, &parse).await, Ok(200));
+    let asked = script.asked.lock().unwrap();
+    let mut signed: Vec<&str> = asked.iter().map(|request| request.headers[0].1.as_str()).collect();
+    signed.sort();
+    signed.dedup_by_key(|text| text.split(' ').next().unwrap());
+    assert_eq!(signed.len(), 3, "three times");
+    let nonces: std::collections::BTreeSet<_> = signed.iter().map(|text| text.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(nonces.len(), 3, "three nonces");
+}
+
+#[tokio::test]
+async fn a_change_of_unknown_outcome_is_sent_once() {
+    let clock = ManualClock::at(START);
+    let check = async |first: Result<Response, TransportError>, kind: Kind| {
+        let script = Script::of([first]);
+        let error = door(&script, &clock).call("Act", change(&clock, 20), &sign, &parse).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (kind, Effect::Unknown));
+        assert_eq!(script.asked.lock().unwrap().len(), 1);
+    };
+    check(answer(503, &[], ""), Kind::Unavailable).await;
+    check(Err(TransportError::NoAnswer("time-out".into())), Kind::Unavailable).await;
+    check(Err(TransportError::TooLarge), Kind::Protocol).await;
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_through_outages_for_thirty_seconds_at_most() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([
+        answer(503, &[], ""),
+        Err(TransportError::NoAnswer("time-out".into())),
+        answer(429, &[], ""),
+        answer(200, &[], ""),
+    ]);
+    assert_eq!(door(&script, &clock).call("Act", Intent::Read, &sign, &parse).await, Ok(200));
+    script.is_played_out();
+
+    let script = Script::of((0..100).map(|_| answer(503, &[], "")));
+    let begun = clock.now();
+    let error = door(&script, &clock).call("Act", Intent::Read, &sign, &parse).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    let spent = clock.now().duration_since(begun).as_secs();
+    assert!((15..30).contains(&spent), "{spent} s");
+    let tries = script.asked.lock().unwrap().len();
+    assert!((6..12).contains(&tries), "{tries} attempts");
+}
+
+#[tokio::test]
+async fn a_change_is_never_sent_at_or_after_its_before() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([]);
+    for seconds_ago in [0, 5] {
+        let before = clock.now().saturating_sub(Duration::from_secs(seconds_ago)).unwrap();
+        let intent = Intent::Change { before };
+        let error = door(&script, &clock).call("Act", intent, &sign, &parse).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (Kind::Throttled, Effect::NotDone));
+    }
+    // Throttled for longer than there is leave: the cloud's own answer comes back, at once.
+    let script = Script::of([answer(429, &[("retry-after", "5")], "too many")]);
+    let error = door(&script, &clock).call("Act", change(&clock, 5), &sign, &parse).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.retry_after), ("429", Some(Duration::from_secs(5))));
+    assert_eq!(clock.now(), START.parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_change_whose_turn_comes_too_late_is_not_sent() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([answer(200, &[], "")]);
+    let door = door(&script, &clock);
+    assert_eq!(door.call("Slow", change(&clock, 1), &sign, &parse).await, Ok(200));
+    let error = door.call("Slow", change(&clock, 1), &sign, &parse).await.unwrap_err();
+    assert_eq!((error.kind, error.effect, error.code.as_str()), (Kind::Throttled, Effect::NotDone, "rate"));
+    script.is_played_out();
+}
+
+#[tokio::test]
+async fn the_cloud_is_given_the_pause_it_asks_for() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([answer(429, &[("x-acs-retry-after", "12000")], ""), answer(200, &[], "")]);
+    assert_eq!(door(&script, &clock).call("Act", Intent::Read, &sign, &parse).await, Ok(200));
+    assert_eq!(clock.now(), "2026-11-22T00:00:12Z".parse().unwrap());
+}
+
+#[tokio::test]
+async fn the_newest_date_header_tells_the_clock_difference() {
+    let clock = ManualClock::at("2026-11-22T00:01:30Z");
+    let script = Script::of([
+        answer(200, &[("date", "Sun, 22 Nov 2026 00:00:00 GMT")], ""),
+        answer(200, &[], ""),
+        answer(200, &[("date", "Sun, 22 Nov 2026 00:02:00 GMT")], ""),
+    ]);
+    let door = door(&script, &clock);
+    assert_eq!(door.clock_difference(), None);
+    for expect in [90, 90, -30] {
+        door.call("Act", Intent::Read, &sign, &parse).await.unwrap();
+        assert_eq!(door.clock_difference(), Some(SignedDuration::from_secs(expect)));
+    }
+}
+
+#[tokio::test]
+async fn no_error_carries_a_secret() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([answer(500, &[], "hush-hush is no key; Signature=abc")]);
+    let error = door(&script, &clock).call("Act", change(&clock, 5), &sign, &parse).await.unwrap_err();
+    assert_eq!(error.message, "[secret] is no key; Signature=[redacted]");
+}
