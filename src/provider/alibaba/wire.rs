@@ -349,10 +349,7 @@ mod tests {
         check(r#""OSType":"windows""#, Some("Windows"));
         check(r#""OSType":"Windows""#, Some("Windows"));
         check(r#""OperationLocks":{"LockReason":[{"LockReason":"security"}]}"#, Some("locked: security"));
-        check(
-            r#""OperationLocks":{"LockReason":[{"LockReason":"financial"},{}]}"#,
-            Some("locked: financial, ?"),
-        );
+        check(r#""OperationLocks":{"LockReason":[{"LockReason":"financial"},{}]}"#, Some("locked: financial, ?"));
         check(
             r#""Tags":{"Tag":[{"TagKey":"acs:autoscaling:scalingGroupId","TagValue":"asg-1"}]}"#,
             Some("in the scaling group asg-1"),
@@ -361,7 +358,9 @@ mod tests {
 
     #[test]
     fn an_empty_key_pair_name_is_no_key_pair() {
-        for fields in [r#""Status":"Running","KeyPairName":"","StartTime":"""#, r#""Status":"Running","KeyPairName":null"#] {
+        for fields in
+            [r#""Status":"Running","KeyPairName":"","StartTime":"""#, r#""Status":"Running","KeyPairName":null"#]
+        {
             let instance = one(fields);
             assert_eq!((instance.keys, instance.boot), (Vec::new(), None));
         }

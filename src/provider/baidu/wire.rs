@@ -107,7 +107,8 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     }
     // There is no field for the kind of system, only its name; and none for a scaling group, which only the Auto
     // Scaling service (GET /v1/node of as.<region>.baidubce.com, 2026-07-22) could tell.
-    let says_windows = |text: &Option<String>| text.as_ref().is_some_and(|text| text.to_lowercase().contains("windows"));
+    let says_windows =
+        |text: &Option<String>| text.as_ref().is_some_and(|text| text.to_lowercase().contains("windows"));
     let unfit = (says_windows(&raw.os_name) || says_windows(&raw.image_name)).then(|| "Windows".to_string());
     Ok(Instance {
         id: InstanceId::new(raw.id),
@@ -273,7 +274,8 @@ mod tests {
         check("Stopping", Power::Changing);
         check("Rebooting", Power::Changing);
         check("Deleted", Power::Gone);
-        for status in ["Scaling", "Expired", "Error", "SnapshotProcessing", "ImageProcessing", "ChangeVpc", "Recycled"] {
+        for status in ["Scaling", "Expired", "Error", "SnapshotProcessing", "ImageProcessing", "ChangeVpc", "Recycled"]
+        {
             check(status, Power::Other);
         }
         check("Quantum", Power::Other);
