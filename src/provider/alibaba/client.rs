@@ -248,6 +248,14 @@ impl Ecs {
     }
 }
 
+/// A look that is refused because it names a key pair that does not exist has found nothing.
+fn none_if_unknown<T>(looked: Result<Vec<T>>) -> Result<Vec<T>> {
+    match looked {
+        Err(error) if error.code == "InvalidKeyPairName.NotFound" => Ok(Vec::new()),
+        looked => looked,
+    }
+}
+
 /// A batch must hold somebody, and no more than the cloud takes at once.
 fn batch(action: &str, instances: &[InstanceId], max: usize) -> Result<()> {
     if instances.is_empty() || instances.len() > max {
@@ -291,11 +299,12 @@ impl Provider for Ecs {
     }
 
     async fn find_key_pair(&self, name: &KeyPairName) -> Result<Option<KeyPair>> {
-        Ok(self.list_key_pairs(name.as_str()).await?.into_iter().find(|pair| pair.name == *name))
+        let pairs = none_if_unknown(self.list_key_pairs(name.as_str()).await)?;
+        Ok(pairs.into_iter().find(|pair| pair.name == *name))
     }
 
     async fn key_pairs(&self, prefix: &str) -> Result<Vec<KeyPair>> {
-        let mut pairs = self.list_key_pairs(&format!("{prefix}*")).await?;
+        let mut pairs = none_if_unknown(self.list_key_pairs(&format!("{prefix}*")).await)?;
         pairs.retain(|pair| pair.name.as_str().starts_with(prefix));
         Ok(pairs)
     }
@@ -323,7 +332,7 @@ impl Provider for Ecs {
             Select::Tags(tags) if !tags.is_empty() => self.by_ids(self.tagged(tags).await?).await?,
             Select::Tags(_) | Select::All => once(self.describe(None).await?),
             Select::Ids(ids) => self.by_ids(ids.iter().cloned()).await?,
-            Select::BoundTo(pair) => once(self.describe(Some(parameter("KeyPairName", pair))).await?),
+            Select::BoundTo(pair) => once(none_if_unknown(self.describe(Some(parameter("KeyPairName", pair))).await)?),
         };
         match select {
             Select::Tags(tags) => {

@@ -236,6 +236,16 @@ async fn who_is_bound_is_asked_for_and_checked_here() {
 }
 
 #[tokio::test]
+async fn nobody_is_bound_to_a_pair_that_the_cloud_does_not_know_and_it_is_not_found() {
+    let unknown = || answer(400, &[], r#"{"Code":"InvalidKeyPairName.NotFound","Message":"no","RequestId":"R"}"#);
+    let script = Script::of([unknown(), unknown(), unknown()]);
+    let client = client(&script);
+    assert_eq!(found(client.instances(&Select::BoundTo("rkm_1".into())).await), Vec::<String>::new());
+    assert_eq!(client.find_key_pair(&"rkm_1".into()).await, Ok(None));
+    assert_eq!(client.key_pairs("rkm_").await, Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn an_instance_comes_back_as_the_cloud_shows_it() {
     let fields = r#","KeyPairName":"rkm_1","StartTime":"2026-11-21T22:32Z","OSType":"linux""#;
     let script = Script::of([page(&[instance("i-1", fields)], "")]);

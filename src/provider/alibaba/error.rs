@@ -37,6 +37,10 @@ fn by_action(action: &str, code: &str) -> Option<Verdict> {
         }
         // Not documented on delete; if it comes, the pair is gone: the goal.
         ("DeleteKeyPairs", "InvalidKeyPairName.NotFound") => (Kind::Already, Effect::NotDone, Blame::Request),
+        // Whether an unknown name is an error to these two is not documented; it would only say that there is none.
+        ("DescribeKeyPairs" | "DescribeInstances", "InvalidKeyPairName.NotFound") => {
+            (Kind::NotFound, Effect::NotDone, Blame::Request)
+        }
         // "Malformed list; also wrong ids": our lists are well-formed, so one id in it is wrong (released meanwhile).
         ("AttachKeyPair" | "DetachKeyPair", "InvalidInstanceIds.ValueNotSupported") => {
             (Kind::NotFound, Effect::NotDone, Blame::Instance)
@@ -203,6 +207,13 @@ mod tests {
             }
         }
         assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn a_look_for_an_unknown_name_finds_nothing() {
+        for action in ["DescribeKeyPairs", "DescribeInstances"] {
+            assert_eq!(verdict(action, "InvalidKeyPairName.NotFound", 404), (Kind::NotFound, NotDone, Request));
+        }
     }
 
     #[test]

@@ -368,7 +368,8 @@ mod tests {
 
     #[test]
     fn rubbish_is_never_an_empty_list() {
-        let all: [(&str, fn(&[u8]) -> bool); 7] = [
+        type Refuses = fn(&[u8]) -> bool;
+        let all: [(&str, Refuses); 7] = [
             ("instances", |body| instances(body).is_err()),
             ("key pairs", |body| key_pairs(body).is_err()),
             ("tag resources", |body| tag_resources(body).is_err()),

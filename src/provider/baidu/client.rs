@@ -159,7 +159,7 @@ impl Bcc {
     async fn list(&self, filter: Option<(&str, &str)>) -> Result<BTreeMap<InstanceId, Instance>> {
         let query = filter.into_iter().collect();
         let call = Call { action: "ListInstances", method: "GET", path: "/v2/instance", query, body: Vec::new() };
-        let instances = self.pages(call, wire::instances).await?;
+        let instances = none_if_unknown(self.pages(call, wire::instances).await)?;
         Ok(instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect())
     }
 
@@ -197,7 +197,7 @@ impl Bcc {
     async fn list_key_pairs(&self, name: Option<&str>) -> Result<Vec<KeyPair>> {
         let query = name.map(|name| ("name", name)).into_iter().collect();
         let call = Call { action: "ListKeypairs", method: "GET", path: "/v2/keypair", query, body: Vec::new() };
-        let pairs = self.pages(call, wire::key_pairs).await?;
+        let pairs = none_if_unknown(self.pages(call, wire::key_pairs).await)?;
         let pairs: BTreeMap<_, _> = pairs.into_iter().map(|pair| (pair.id.clone(), pair)).collect();
         Ok(pairs.into_values().collect())
     }
@@ -247,6 +247,14 @@ fn key_pair_path(action: &str, pair: &KeyPairId) -> Result<String> {
     match pair.as_str() {
         "" | "." | ".." => Err(door::refused_here(action, format!("{pair:?} is no key pair id"))),
         id => Ok(format!("/v2/keypair/{}", sign::encode(id.as_bytes()))),
+    }
+}
+
+/// A look that is refused because it names a key pair that does not exist has found nothing.
+fn none_if_unknown<T>(looked: Result<Vec<T>>) -> Result<Vec<T>> {
+    match looked {
+        Err(error) if error.code == "Keypair.KeypairNotExist" => Ok(Vec::new()),
+        looked => looked,
     }
 }
 

@@ -217,6 +217,15 @@ async fn who_is_bound_is_asked_for_and_checked_here() {
     assert_eq!(asked(&script), ["GET /v2/instance?keypairId=k-1&maxKeys=1000"]);
 }
 
+#[tokio::test]
+async fn nobody_is_bound_to_a_pair_that_the_cloud_does_not_know_and_it_is_not_found() {
+    let unknown = || answer(404, &[], r#"{"code":"Keypair.KeypairNotExist","message":"no","requestId":"R"}"#);
+    let script = Script::of([unknown(), unknown()]);
+    let client = client(&script);
+    assert_eq!(found(client.instances(&Select::BoundTo("k-1".into())).await), Vec::<String>::new());
+    assert_eq!(client.find_key_pair(&"rkm_1".into()).await, Ok(None));
+}
+
 fn pairs_page(pairs: &[(&str, &str)], next: Option<&str>) -> Answer {
     let next = next
         .map_or(r#""isTruncated":false"#.to_string(), |next| format!(r#""isTruncated":true,"nextMarker":"{next}""#));
@@ -397,8 +406,8 @@ async fn a_change_of_unknown_outcome_goes_back_to_the_engine() {
 async fn a_throttled_change_is_signed_anew_and_repeated_and_a_read_goes_through_an_outage() {
     let script = Script::of([answer(429, &[("retry-after", "2")], ""), ok("")]);
     client(&script).bind(&"k-1".into(), &ids(&["i-1"]), before()).await.unwrap();
-    let requests = script.asked.lock().unwrap();
-    let dates: Vec<&str> = requests.iter().map(|request| request.headers[1].1.as_str()).collect();
+    let date = |request: &Request| request.headers[1].1.clone();
+    let dates: Vec<String> = script.asked.lock().unwrap().iter().map(date).collect();
     assert_eq!(dates, [NOW, "2026-11-22T00:00:02Z"]);
     let script = Script::of([answer(503, &[], ""), page(&[instance("i-1", "")], None)]);
     assert_eq!(found(client(&script).instances(&Select::All).await), ["i-1"]);

@@ -13,11 +13,19 @@ pub const FAILED_WITHOUT_REASON: Verdict = (Kind::InvalidState, Effect::Unknown,
 
 /// What `code` means as the answer to `action` with this HTTP status.
 pub fn verdict(action: &str, code: &str, status: u16) -> Verdict {
-    // On delete a pair that does not exist is the goal.
-    if (action, code) == ("DeleteKeypair", "Keypair.KeypairNotExist") {
-        return (Kind::Already, Effect::NotDone, Blame::Request);
-    }
-    by_code(code).unwrap_or_else(|| by_status(status))
+    by_action(action, code).or_else(|| by_code(code)).unwrap_or_else(|| by_status(status))
+}
+
+/// Codes that mean something else on one action than elsewhere.
+fn by_action(action: &str, code: &str) -> Option<Verdict> {
+    let kind = match (action, code) {
+        // A pair that does not exist is the goal of a deletion.
+        ("DeleteKeypair", "Keypair.KeypairNotExist") => Kind::Already,
+        // Whether an unknown pair is an error to these two is not documented; it would only say that there is none.
+        ("ListKeypairs" | "ListInstances", "Keypair.KeypairNotExist") => Kind::NotFound,
+        _ => return None,
+    };
+    Some((kind, Effect::NotDone, Blame::Request))
 }
 
 fn by_code(code: &str) -> Option<Verdict> {
@@ -142,6 +150,13 @@ mod tests {
             }
         }
         assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn a_look_for_an_unknown_pair_finds_nothing() {
+        for action in ["ListKeypairs", "ListInstances"] {
+            assert_eq!(verdict(action, "Keypair.KeypairNotExist", 404), (Kind::NotFound, NotDone, Request));
+        }
     }
 
     #[test]

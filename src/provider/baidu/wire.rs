@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn rubbish_is_never_an_empty_list() {
-        let all: [(&str, fn(&[u8]) -> bool); 4] = [
+        type Refuses = fn(&[u8]) -> bool;
+        let all: [(&str, Refuses); 4] = [
             ("instances", |body| instances(body).is_err()),
             ("key pairs", |body| key_pairs(body).is_err()),
             ("imported", |body| imported(body).is_err()),
