@@ -37,6 +37,20 @@ pub const LIMITS: Limits = Limits {
     downtime: Duration::from_secs(180),
 };
 
+/// Every action that this client calls.
+pub const ACTIONS: &[&str] = &[
+    "ListTagResources",
+    "DescribeInstances",
+    "DescribeKeyPairs",
+    "ImportKeyPair",
+    "DeleteKeyPairs",
+    "AttachKeyPair",
+    "DetachKeyPair",
+    "StopInstances",
+    "StartInstances",
+    "RebootInstances",
+];
+
 const VERSION: &str = "2014-05-26";
 /// Tags a request: more are matched on our side only.
 const TAGS_MAX: usize = 20;

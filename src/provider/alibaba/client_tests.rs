@@ -509,3 +509,30 @@ async fn the_clouds_clock_is_noted() {
     found(client.instances(&Select::All).await);
     assert_eq!(client.clock_difference(), Some(SignedDuration::from_secs(-90)));
 }
+
+#[tokio::test]
+async fn every_action_that_is_called_stands_in_the_list_and_no_other() {
+    let script = Script::of((0..13).map(|_| answer(403, &[], r#"{"Code":"New","Message":"x","RequestId":"R"}"#)));
+    let client = client(&script);
+    let (one, pair, key) = (ids(&["i-1"]), KeyPairId::from("k-1"), PublicKey::parse(KEY).unwrap());
+    let tags = [("role".to_string(), "web".to_string())].into();
+    let called = [
+        client.instances(&Select::Tags(tags)).await.unwrap_err(),
+        client.instances(&Select::All).await.unwrap_err(),
+        client.instances(&Select::Ids(one.clone())).await.unwrap_err(),
+        client.instances(&Select::BoundTo(pair.clone())).await.unwrap_err(),
+        client.find_key_pair(&"rkm_1".into()).await.unwrap_err(),
+        client.key_pairs("rkm_").await.unwrap_err(),
+        client.import_key_pair(&"rkm_1".into(), &key, before()).await.unwrap_err(),
+        client.delete_key_pair(&pair, before()).await.unwrap_err(),
+        client.bind(&pair, &one, before()).await.unwrap_err(),
+        client.unbind(&pair, &one, before()).await.unwrap_err(),
+        client.power(PowerChange::Stop { force: false }, &one, before()).await.unwrap_err(),
+        client.power(PowerChange::Start, &one, before()).await.unwrap_err(),
+        client.power(PowerChange::Reboot, &one, before()).await.unwrap_err(),
+    ];
+    assert!(called.iter().all(|error| error.kind == Kind::Denied));
+    let called: BTreeSet<&str> = called.iter().map(|error| error.action.as_str()).collect();
+    assert_eq!(called, ACTIONS.iter().copied().collect());
+    script.is_played_out();
+}

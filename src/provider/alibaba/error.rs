@@ -1,6 +1,6 @@
 //! What an error code of ECS means, by action: may it help to try again, may it have happened, who is to blame.
 //! Pure: a table and nothing else. It must never call a refusal done, or an unknown outcome refused.
-//! Source: the code lists of FACTS in `tests/vectors/error-classes.json` (alibabacloud help pages of AttachKeyPair,
+//! Source: the code lists in `tests/vectors/error-classes.json` (alibabacloud help pages of AttachKeyPair,
 //! ImportKeyPair, StopInstances and the common codes, 2024-12 to 2025-12); the classes are our judgement.
 
 use crate::provider::{Blame, Effect, Kind};

@@ -6,7 +6,7 @@ pub mod error;
 pub mod sign;
 pub mod wire;
 
-pub use client::{Ecs, LIMITS};
+pub use client::{ACTIONS, Ecs, LIMITS};
 
 use crate::model::Region;
 

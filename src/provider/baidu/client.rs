@@ -38,6 +38,20 @@ pub const LIMITS: Limits = Limits {
     downtime: Duration::from_secs(180),
 };
 
+/// Every action that this client calls. The API has paths and no names: these are, as far as it has them, the Go SDK's.
+pub const ACTIONS: &[&str] = &[
+    "ListInstances",
+    "ListInstanceByInstanceIds",
+    "ListKeypairs",
+    "ImportKeypair",
+    "DeleteKeypair",
+    "AttachKeypair",
+    "DetachKeypair",
+    "BatchStopInstance",
+    "BatchStartInstance",
+    "BatchRebootInstance",
+];
+
 /// Entries a page of a listing.
 const KEYS_MAX: &str = "1000";
 /// A listing that goes on for more pages than this goes in circles.
@@ -45,8 +59,7 @@ const PAGES_MAX: usize = 10_000;
 /// How long a signature is valid: the SDKs' own figure, in seconds.
 const VALID_SECONDS: u32 = 1800;
 
-/// BCC: one account in one region. The API has no names for its actions; in errors, rates and metrics they are called
-/// as the Go SDK calls them (`AttachKeypair`, `BatchStopInstance`, …).
+/// BCC: one account in one region.
 pub struct Bcc {
     door: Door,
     origin: Origin,

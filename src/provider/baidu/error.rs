@@ -1,6 +1,6 @@
 //! What an error code of BCC means, by action: may it help to try again, may it have happened, who is to blame.
 //! Pure: a table and nothing else. It must never call a refusal done, or an unknown outcome refused.
-//! Source: the code lists of FACTS in `tests/vectors/error-classes.json` (cloud.baidu.com/doc/BCC, bce-sdk-go 6916310);
+//! Source: the code lists in `tests/vectors/error-classes.json` (cloud.baidu.com/doc/BCC, bce-sdk-go 6916310);
 //! the classes are our judgement. The API has paths, not actions: an action here is the SDK's name for it.
 
 use crate::provider::{Blame, Effect, Kind};

@@ -6,7 +6,7 @@ pub mod error;
 pub mod sign;
 pub mod wire;
 
-pub use client::{Bcc, LIMITS};
+pub use client::{ACTIONS, Bcc, LIMITS};
 
 use crate::model::Region;
 
