@@ -6,6 +6,8 @@ pub mod baidu;
 mod credentials;
 pub mod error;
 pub mod http;
+mod open;
+mod tencent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
+pub use open::{OpenError, Settings, limits, open};
 
 /// What a provider answers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
 
 /// A request, ready to be sent. Header names are in lower case; `host` is among them and equals the URL's.
-#[derive(Clone, Debug)]
+/// `Debug` shows no header's value and no body: tokens and signatures stand there.
+#[derive(Clone)]
 pub struct Request {
     /// `GET`, `POST`, `PUT`, `DELETE`.
     pub method: &'static str,
@@ -22,6 +23,13 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        write!(f, "{} {}{} {names:?} and {} bytes", self.method, self.origin, self.path, self.body.len())
+    }
 }
 
 /// An answer, its body whole and no larger than [`BODY_MAX`].
@@ -110,7 +118,9 @@ impl Origin {
         // is no part of an endpoint.
         let default_port = if scheme == "https" { ":443" } else { ":80" };
         let bare_port = authority.strip_suffix(default_port).unwrap_or(authority);
-        if !shown.eq_ignore_ascii_case(bare_port)
+        let legal = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        if !shown.chars().all(legal)
+            || !shown.eq_ignore_ascii_case(bare_port)
             || url.path() != "/"
             || url.query().is_some()
             || url.fragment().is_some()

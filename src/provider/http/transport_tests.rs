@@ -176,3 +176,26 @@ fn origins_are_https_or_plain_http_to_this_machine() {
     }
     assert!(!Origin::parse("https://user:hush@example.com").unwrap_err().to_string().contains("hush"));
 }
+
+#[test]
+fn a_request_does_not_print_its_headers_query_or_body() {
+    let mut secret = request("127.0.0.1:9", "POST", "Signature=hush", "hush");
+    secret.headers.push(("x-tc-token".to_string(), "hush".to_string()));
+    let shown = format!("{secret:?}");
+    assert!(!shown.contains("hush") && shown.contains("x-tc-token"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_failed_tls_handshake_was_surely_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let served = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 speak plainly\r\n\r\n").await.ok();
+    });
+    let mut secure = request(&authority, "POST", "", "x");
+    secure.origin = format!("https://{authority}");
+    let error = Network::new().unwrap().send(&secure).await.unwrap_err();
+    assert!(matches!(error, TransportError::NotSent(_)), "{error}");
+    served.abort();
+}

@@ -1,0 +1,219 @@
+//! The way into the clouds: settings in, a provider out. Nothing outside this room names a client.
+//! It must never open a door that would show a credential to the network (plain http beyond this machine).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::http::transport::{Origin, OriginError};
+use super::http::{Door, Transport};
+use super::tencent::{self, Tencent};
+use super::{Credentials, Limits, Provider};
+use crate::clock::Clock;
+use crate::model::{ProviderKind, Region};
+
+/// One account in one region.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which cloud.
+    pub provider: ProviderKind,
+    /// Where it answers; may hold `{region}`. `None`: the cloud's own address.
+    pub endpoint: Option<String>,
+    /// Which region.
+    pub region: Region,
+    /// As whom.
+    pub credentials: Credentials,
+    /// Requests a second by action, in place of the documented ones ([`Limits::requests_per_second`]).
+    pub rates: BTreeMap<String, u32>,
+}
+
+/// Why a provider cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The endpoint is none.
+    #[error("endpoint: {0}")]
+    Endpoint(#[from] OriginError),
+    /// The region is no word that can stand in a host name or header.
+    #[error("region: {0:?} is no region: letters, digits and hyphens")]
+    Region(String),
+    /// Blanks or control characters in an access key id, secret or token break the signature.
+    #[error("credentials: {0} is empty or holds blanks or control characters")]
+    Credentials(&'static str),
+    /// The build has no client for this cloud.
+    #[error("provider: this build has no client for {0}")]
+    Absent(ProviderKind),
+    /// A rate that could do nothing.
+    #[error("rates: {action}: {problem}")]
+    Rate {
+        /// The action as written.
+        action: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What is fixed for a cloud.
+struct Cloud {
+    limits: &'static Limits,
+    /// Where it answers in a region if the config names no endpoint.
+    endpoint: fn(&Region) -> String,
+    /// Every action that its client calls.
+    actions: &'static [&'static str],
+    open: fn(Parts) -> Result<Arc<dyn Provider>, OpenError>,
+}
+
+/// What a client is made of.
+pub(super) struct Parts {
+    pub origin: Origin,
+    pub region: Region,
+    pub credentials: Credentials,
+    pub door: Door,
+}
+
+/// The clouds' table.
+fn cloud(kind: ProviderKind) -> Result<Cloud, OpenError> {
+    Ok(match kind {
+        ProviderKind::TencentLighthouse => Cloud {
+            limits: tencent::LIGHTHOUSE.limits,
+            endpoint: |_| "https://lighthouse.tencentcloudapi.com".to_string(),
+            actions: tencent::ACTIONS,
+            open: |parts| Ok(Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts))),
+        },
+        ProviderKind::TencentCvm => Cloud {
+            limits: tencent::CVM.limits,
+            endpoint: |_| "https://cvm.tencentcloudapi.com".to_string(),
+            actions: tencent::ACTIONS,
+            open: |parts| Ok(Arc::new(Tencent::new(tencent::CVM, parts))),
+        },
+        ProviderKind::AlibabaEcs | ProviderKind::BaiduBcc => return Err(OpenError::Absent(kind)),
+    })
+}
+
+/// What a cloud allows and does: for `check`, which opens nothing.
+pub fn limits(kind: ProviderKind) -> Result<&'static Limits, OpenError> {
+    cloud(kind).map(|cloud| cloud.limits)
+}
+
+impl Settings {
+    /// Whether a provider can be opened with these settings, and where it would answer. Sends nothing.
+    pub fn check(&self) -> Result<Origin, OpenError> {
+        let cloud = cloud(self.provider)?;
+        let region = self.region.as_str();
+        if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(OpenError::Region(region.to_string()));
+        }
+        let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+        if !word(&self.credentials.access_key_id) {
+            return Err(OpenError::Credentials("access_key_id"));
+        }
+        if !word(self.credentials.access_key_secret.expose_secret()) {
+            return Err(OpenError::Credentials("access_key_secret"));
+        }
+        if self.credentials.session_token.as_ref().is_some_and(|token| !word(token.expose_secret())) {
+            return Err(OpenError::Credentials("session_token"));
+        }
+        for (action, rate) in &self.rates {
+            let bad = |problem: String| OpenError::Rate { action: action.clone(), problem };
+            if !cloud.actions.contains(&action.as_str()) {
+                let known = cloud.actions.join(", ");
+                return Err(bad(format!("{} never calls it; it calls {known}", self.provider)));
+            }
+            if *rate == 0 {
+                return Err(bad("0 requests a second would stop everything; leave it out".to_string()));
+            }
+        }
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint.replace("{region}", region),
+            None => (cloud.endpoint)(&self.region),
+        };
+        Ok(Origin::parse(&endpoint)?)
+    }
+}
+
+/// Opens a provider. Sends nothing. `seed` feeds its nonces and jitter: of chance in a daemon, fixed in a simulation.
+pub fn open(
+    settings: &Settings,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Arc<dyn Provider>, OpenError> {
+    let origin = settings.check()?;
+    let cloud = cloud(settings.provider)?;
+    let documented = cloud.limits.requests_per_second.iter().map(|(action, rate)| (action.to_string(), *rate));
+    let mut rates: BTreeMap<String, u32> = documented.collect();
+    rates.extend(settings.rates.clone());
+    let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed);
+    let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
+    (cloud.open)(Parts { origin, region, credentials, door })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::http::door::tests::{ManualClock, Script};
+
+    fn settings(endpoint: Option<&str>) -> Settings {
+        Settings {
+            provider: ProviderKind::TencentLighthouse,
+            endpoint: endpoint.map(str::to_string),
+            region: Region::new("ap-singapore"),
+            credentials: Credentials {
+                access_key_id: "AKIDfake".to_string(),
+                access_key_secret: "fake".into(),
+                session_token: None,
+            },
+            rates: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn endpoints_are_filled_in_and_checked() {
+        let check = |endpoint: Option<&str>, expect: Option<&str>| {
+            let origin = settings(endpoint).check().ok().map(|origin| origin.to_string());
+            assert_eq!(origin.as_deref(), expect, "{endpoint:?}");
+        };
+        check(None, Some("https://lighthouse.tencentcloudapi.com"));
+        check(
+            Some("https://lighthouse.{region}.tencentcloudapi.com"),
+            Some("https://lighthouse.ap-singapore.tencentcloudapi.com"),
+        );
+        check(Some("http://127.0.0.1:8080"), Some("http://127.0.0.1:8080"));
+        check(Some("http://lighthouse.tencentcloudapi.com"), None);
+        check(Some("https://lighthouse.{zone}.tencentcloudapi.com"), None);
+        check(Some("https://u:p@lighthouse.tencentcloudapi.com"), None);
+        check(Some("https://lighthouse.tencentcloudapi.com/api"), None);
+        check(Some("https://lighthouse.tencentcloudapi.com?a=b"), None);
+    }
+
+    #[test]
+    fn settings_that_could_not_work_are_refused() {
+        let check = |change: &dyn Fn(&mut Settings), expect: &str| {
+            let mut bad = settings(None);
+            change(&mut bad);
+            let Err(error) = open(&bad, Script::of([]), ManualClock::at("2026-11-22T00:00:00Z"), 1) else {
+                panic!("opened: {expect}");
+            };
+            assert!(error.to_string().contains(expect), "{error}");
+        };
+        check(&|bad| bad.region = Region::new("a.b/c"), "region");
+        check(&|bad| bad.region = Region::new(""), "region");
+        check(&|bad| bad.credentials.access_key_id = " AKID".to_string(), "access_key_id");
+        check(&|bad| bad.credentials.access_key_secret = "".into(), "access_key_secret");
+        check(&|bad| bad.credentials.session_token = Some("a\nb".into()), "session_token");
+        check(&|bad| bad.rates.extend([("AttachKeyPair".to_string(), 1)]), "never calls it");
+        check(&|bad| bad.rates.extend([("ImportKeyPair".to_string(), 0)]), "0 requests");
+        assert!(open(&settings(None), Script::of([]), ManualClock::at("2026-11-22T00:00:00Z"), 1).is_ok());
+    }
+
+    #[test]
+    fn every_documented_rate_is_of_an_action_that_is_called() {
+        for kind in [ProviderKind::TencentLighthouse, ProviderKind::TencentCvm] {
+            let cloud = cloud(kind).unwrap();
+            assert_eq!(cloud.limits.provider, kind);
+            for (action, rate) in cloud.limits.requests_per_second {
+                assert!(cloud.actions.contains(action) && *rate > 0, "{kind} {action}");
+            }
+        }
+    }
+}
