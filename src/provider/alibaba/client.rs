@@ -11,18 +11,17 @@ use secrecy::ExposeSecret;
 
 use super::wire::{self, Changed, Page, Unreadable};
 use super::{error, sign};
-use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Region};
-use crate::provider::http::transport::{Origin, OriginError};
-use crate::provider::http::{Door, Intent, Request, Response, door};
+use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
+use crate::provider::http::{Intent, Request, Response, door};
+use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Credentials, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result,
-    Select,
+    Accepted, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What ECS allows and does. Sources: alibabacloud_ecs20140526 7.11.8 (batches, pages), help page ImportKeyPair (names,
 /// 500 pairs a region; key sizes are not stated, all RSA is taken). No request rates are documented for these
 /// actions: they are the account's quota. The downtime is our own figure for a reboot.
-pub const LIMITS: Limits = Limits {
+pub static LIMITS: Limits = Limits {
     provider: ProviderKind::AlibabaEcs,
     bind_max: 50,
     power_max: 100,
@@ -62,11 +61,8 @@ const PAGES_MAX: usize = 10_000;
 const LISTINGS_MAX: usize = 5;
 
 /// ECS: one account in one region.
-pub struct Ecs {
-    door: Door,
-    origin: Origin,
-    region: Region,
-    credentials: Credentials,
+pub(in crate::provider) struct Ecs {
+    parts: Parts,
 }
 
 type Parameters = Vec<(String, String)>;
@@ -76,15 +72,9 @@ fn parameter(name: &str, value: impl ToString) -> (String, String) {
 }
 
 impl Ecs {
-    /// A client behind this door. `endpoint` as in the config file; see [`super::endpoint`].
-    pub fn new(
-        door: Door,
-        credentials: Credentials,
-        region: Region,
-        endpoint: Option<&str>,
-    ) -> std::result::Result<Self, OriginError> {
-        let origin = Origin::parse(&super::endpoint(&region, endpoint))?;
-        Ok(Self { door, origin, region, credentials })
+    /// A client made of these parts.
+    pub(in crate::provider) fn new(parts: Parts) -> Self {
+        Self { parts }
     }
 
     async fn call<T>(
@@ -94,16 +84,16 @@ impl Ecs {
         mut parameters: Parameters,
         read: fn(&[u8]) -> std::result::Result<T, Unreadable>,
     ) -> Result<T> {
-        parameters.push(parameter("RegionId", &self.region));
+        parameters.push(parameter("RegionId", &self.parts.region));
         let query = sign::canonical_query(&parameters);
         let sign = |at: Timestamp, nonce: u128| self.request(action, &query, at, nonce);
-        self.door.call(action, intent, &sign, &|response: &Response| judge(action, response, read)).await
+        self.parts.door.call(action, intent, &sign, &|response: &Response| judge(action, response, read)).await
     }
 
     /// The signed request. The query goes over the wire as it is signed; the body is empty.
     fn request(&self, action: &str, query: &str, at: Timestamp, nonce: u128) -> Request {
         let mut headers = vec![
-            parameter("host", self.origin.authority()),
+            parameter("host", self.parts.origin.authority()),
             parameter("accept", "application/json"),
             parameter("x-acs-action", action),
             parameter("x-acs-version", VERSION),
@@ -111,17 +101,17 @@ impl Ecs {
             parameter("x-acs-signature-nonce", format!("{nonce:032x}")),
             parameter("x-acs-content-sha256", crate::provider::http::digest::sha256_hex(b"")),
         ];
-        if let Some(token) = &self.credentials.session_token {
-            headers.push(parameter("x-acs-accesskey-id", &self.credentials.access_key_id));
+        if let Some(token) = &self.parts.credentials.session_token {
+            headers.push(parameter("x-acs-accesskey-id", &self.parts.credentials.access_key_id));
             headers.push(parameter("x-acs-security-token", token.expose_secret()));
         }
         let parts = sign::Parts { method: "POST", path: "/", query, headers: &headers, body: b"" };
-        let secret = self.credentials.access_key_secret.expose_secret();
-        let signature = sign::sign(&self.credentials.access_key_id, secret, parts, sign::must_be_signed);
+        let secret = self.parts.credentials.access_key_secret.expose_secret();
+        let signature = sign::sign(&self.parts.credentials.access_key_id, secret, parts, sign::must_be_signed);
         headers.push(parameter("authorization", signature.authorization));
         Request {
             method: "POST",
-            origin: self.origin.to_string(),
+            origin: self.parts.origin.to_string(),
             path: "/".to_string(),
             query: query.to_string(),
             headers,
@@ -239,7 +229,7 @@ impl Ecs {
                 let request_id = changed.request_id.clone();
                 let action = action.to_string();
                 let error = Error { kind, effect, blame, action, code, message, request_id, retry_after: None };
-                refused.insert(outcome.instance, self.door.clean(error));
+                refused.insert(outcome.instance, self.parts.door.clean(error));
             }
         }
         Accepted { request_id: changed.request_id, refused: refused.into_iter().collect() }
@@ -384,7 +374,7 @@ impl Provider for Ecs {
     }
 
     fn clock_difference(&self) -> Option<SignedDuration> {
-        self.door.clock_difference()
+        self.parts.door.clock_difference()
     }
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::provider::Credentials;
 use crate::provider::Power;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
-use crate::provider::http::{Transport, TransportError};
+use crate::provider::http::transport::Origin;
+use crate::provider::http::{Door, Transport, TransportError};
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKRt5fUrGTvf1m8NgBbQ6BBAjSLiQbbcyYFhPzhB6YAF";
@@ -20,7 +22,8 @@ fn client_with(script: &Arc<Script>, token: Option<&str>) -> Ecs {
     };
     let transport: Arc<dyn Transport> = script.clone();
     let door = Door::new(transport, ManualClock::at(NOW), &BTreeMap::new(), credentials.redactor(), 7);
-    Ecs::new(door, credentials, "cn-hangzhou".into(), None).unwrap()
+    let origin = Origin::parse("https://ecs-cn-hangzhou.aliyuncs.com").unwrap();
+    Ecs::new(Parts { origin, region: "cn-hangzhou".into(), credentials, door })
 }
 
 fn client(script: &Arc<Script>) -> Ecs {

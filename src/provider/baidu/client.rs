@@ -11,18 +11,17 @@ use secrecy::ExposeSecret;
 
 use super::wire::{self, Changed, Page, Unreadable};
 use super::{error, sign};
-use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Region};
-use crate::provider::http::transport::{Origin, OriginError};
-use crate::provider::http::{Door, Intent, Request, Response, door};
+use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
+use crate::provider::http::{Intent, Request, Response, door};
+use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Credentials, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result,
-    Select,
+    Accepted, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What BCC allows and does. Sources: cloud.baidu.com/doc/BCC (batches of power 100; 500 pairs a user and region, names
 /// of 1 to 65; key sizes are not stated), bce-sdk-go 6916310. A bind has no documented limit: that of the power
 /// actions is kept. No request rates are documented. The downtime is our own figure for a reboot.
-pub const LIMITS: Limits = Limits {
+pub static LIMITS: Limits = Limits {
     provider: ProviderKind::BaiduBcc,
     bind_max: 100,
     power_max: 100,
@@ -60,10 +59,8 @@ const PAGES_MAX: usize = 10_000;
 const VALID_SECONDS: u32 = 1800;
 
 /// BCC: one account in one region.
-pub struct Bcc {
-    door: Door,
-    origin: Origin,
-    credentials: Credentials,
+pub(in crate::provider) struct Bcc {
+    parts: Parts,
 }
 
 /// A call before it is signed.
@@ -80,15 +77,9 @@ fn header(name: &str, value: impl ToString) -> (String, String) {
 }
 
 impl Bcc {
-    /// A client behind this door. `endpoint` as in the config file; see [`super::endpoint`].
-    pub fn new(
-        door: Door,
-        credentials: Credentials,
-        region: &Region,
-        endpoint: Option<&str>,
-    ) -> std::result::Result<Self, OriginError> {
-        let origin = Origin::parse(&super::endpoint(region, endpoint))?;
-        Ok(Self { door, origin, credentials })
+    /// A client made of these parts.
+    pub(in crate::provider) fn new(parts: Parts) -> Self {
+        Self { parts }
     }
 
     async fn call<T>(
@@ -107,7 +98,10 @@ impl Bcc {
         read: &(dyn Fn(&Response) -> std::result::Result<T, Unreadable> + Send + Sync),
     ) -> Result<T> {
         let sign = |at: Timestamp, _nonce: u128| self.request(call, at);
-        self.door.call(call.action, intent, &sign, &|response: &Response| judge(call.action, response, read)).await
+        self.parts
+            .door
+            .call(call.action, intent, &sign, &|response: &Response| judge(call.action, response, read))
+            .await
     }
 
     /// The signed request.
@@ -116,9 +110,9 @@ impl Bcc {
         let pairs =
             pairs.map(|(name, value)| format!("{}={}", sign::encode(name.as_bytes()), sign::encode(value.as_bytes())));
         let query = pairs.collect::<Vec<_>>().join("&");
-        let mut headers = vec![header("host", self.origin.authority()), header("x-bce-date", sign::date(at))];
+        let mut headers = vec![header("host", self.parts.origin.authority()), header("x-bce-date", sign::date(at))];
         let mut covered = vec!["host", "x-bce-date"];
-        if let Some(token) = &self.credentials.session_token {
+        if let Some(token) = &self.parts.credentials.session_token {
             headers.push(header("x-bce-security-token", token.expose_secret()));
             covered.push("x-bce-security-token");
         }
@@ -126,13 +120,13 @@ impl Bcc {
             headers.push(header("content-type", "application/json"));
         }
         let parts = sign::Parts { method: call.method, path: call.path, query: &query, headers: &headers };
-        let secret = self.credentials.access_key_secret.expose_secret();
-        let id = &self.credentials.access_key_id;
-        let signature = sign::sign(id, secret, at, VALID_SECONDS, parts, sign::Covered::Named(&covered));
+        let secret = self.parts.credentials.access_key_secret.expose_secret();
+        let id = &self.parts.credentials.access_key_id;
+        let signature = sign::sign(id, secret, at, VALID_SECONDS, parts, &covered);
         headers.push(header("authorization", signature.authorization));
         Request {
             method: call.method,
-            origin: self.origin.to_string(),
+            origin: self.parts.origin.to_string(),
             path: call.path.to_string(),
             query,
             headers,
@@ -225,7 +219,7 @@ impl Bcc {
         };
         let changed = self.answer(&call, Intent::Change { before }, &read).await?;
         let (kind, effect, blame) = error::FAILED_WITHOUT_REASON;
-        let error = self.door.clean(Error {
+        let error = self.parts.door.clean(Error {
             kind,
             effect,
             blame,
@@ -397,7 +391,7 @@ impl Provider for Bcc {
     }
 
     fn clock_difference(&self) -> Option<SignedDuration> {
-        self.door.clock_difference()
+        self.parts.door.clock_difference()
     }
 }
 

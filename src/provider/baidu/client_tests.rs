@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::provider::Credentials;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
-use crate::provider::http::{Transport, TransportError};
+use crate::provider::http::transport::Origin;
+use crate::provider::http::{Door, Transport, TransportError};
 use crate::provider::{Blame, Power};
 
 const NOW: &str = "2026-11-22T00:00:00Z";
@@ -20,7 +22,8 @@ fn client_with(script: &Arc<Script>, token: Option<&str>) -> Bcc {
     };
     let transport: Arc<dyn Transport> = script.clone();
     let door = Door::new(transport, ManualClock::at(NOW), &BTreeMap::new(), credentials.redactor(), 7);
-    Bcc::new(door, credentials, &"bj".into(), None).unwrap()
+    let origin = Origin::parse("https://bcc.bj.baidubce.com").unwrap();
+    Bcc::new(Parts { origin, region: "bj".into(), credentials, door })
 }
 
 fn client(script: &Arc<Script>) -> Bcc {
@@ -72,7 +75,7 @@ fn signed_again(request: &Request, covered: &[&str]) -> String {
     let parts =
         sign::Parts { method: request.method, path: &request.path, query: &request.query, headers: &request.headers };
     let at = NOW.parse().unwrap();
-    sign::sign("ALTAKfake0001", "the-secret", at, 1800, parts, sign::Covered::Named(covered)).authorization
+    sign::sign("ALTAKfake0001", "the-secret", at, 1800, parts, covered).authorization
 }
 
 #[tokio::test]

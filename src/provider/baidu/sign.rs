@@ -40,42 +40,34 @@ pub struct Parts<'a> {
     pub headers: &'a [(String, String)],
 }
 
-/// Which headers are covered.
-#[derive(Clone, Copy, Debug)]
-pub enum Covered<'a> {
-    /// `host`, `content-length`, `content-type`, `content-md5` and every `x-bce-*`; the list in the authorization
-    /// stays empty. `content-length` must then really be sent, even with a GET.
-    Default,
-    /// These, in lower case and in order, and every `x-bce-*`: name them all, or the service covers others than we.
-    Named(&'a [&'a str]),
-}
-
 /// The moment as `x-bce-date` and the authorization spell it.
 pub fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Signs a request that is valid for `valid_seconds` from `at`.
+/// What is covered when the authorization names no headers, beside every `x-bce-*`. `content-length` must then really be
+/// sent, even with a GET.
+const DEFAULT: [&str; 4] = ["host", "content-length", "content-type", "content-md5"];
+
+/// Signs a request that is valid for `valid_seconds` from `at`. `signed` names the headers to cover, in lower case and
+/// in order; none means [`DEFAULT`]. Every `x-bce-*` is covered in any case, so if any are named, these must be too, or
+/// the service covers others than we.
 pub fn sign(
     key_id: &str,
     secret: &str,
     at: Timestamp,
     valid_seconds: u32,
     parts: Parts<'_>,
-    covered: Covered<'_>,
+    signed: &[&str],
 ) -> Signature {
     let string_to_sign = format!("bce-auth-v1/{key_id}/{}/{valid_seconds}", date(at));
     let signing_key = hmac_hex(secret.as_bytes(), string_to_sign.as_bytes());
     let canonical_query = canonical_query(parts.query);
     let path = if parts.path.is_empty() { "/" } else { parts.path };
-    let headers = canonical_headers(parts.headers, covered);
+    let headers = canonical_headers(parts.headers, if signed.is_empty() { &DEFAULT } else { signed });
     let canonical_request = [parts.method, path, &canonical_query, &headers].join("\n");
     let signature = hmac_hex(signing_key.as_bytes(), canonical_request.as_bytes());
-    let list = match covered {
-        Covered::Default => String::new(),
-        Covered::Named(names) => names.join(";"),
-    };
-    let authorization = format!("{string_to_sign}/{list}/{signature}");
+    let authorization = format!("{string_to_sign}/{}/{signature}", signed.join(";"));
     Signature { canonical_query, canonical_request, string_to_sign, signing_key, signature, authorization }
 }
 
@@ -94,18 +86,11 @@ fn canonical_query(query: &str) -> String {
 }
 
 /// `name:value` of each covered header that has a value, both percent-encoded (`application%2Fjson`), sorted.
-fn canonical_headers(headers: &[(String, String)], covered: Covered<'_>) -> String {
-    let is_covered = |name: &str| {
-        name.starts_with("x-bce-")
-            || match covered {
-                Covered::Default => matches!(name, "host" | "content-length" | "content-type" | "content-md5"),
-                Covered::Named(names) => names.contains(&name),
-            }
-    };
+fn canonical_headers(headers: &[(String, String)], covered: &[&str]) -> String {
     let mut lines: Vec<String> = headers
         .iter()
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim()))
-        .filter(|(name, value)| !value.is_empty() && is_covered(name))
+        .filter(|(name, value)| !value.is_empty() && (name.starts_with("x-bce-") || covered.contains(&name.as_str())))
         .map(|(name, value)| format!("{}:{}", encode(name.as_bytes()), encode(value.as_bytes())))
         .collect();
     lines.sort_unstable();
@@ -160,7 +145,6 @@ mod tests {
             let headers = pairs(&case["headers_in"]);
             let list = text(&expected["signed_headers"]);
             let list: Vec<&str> = list.split(';').filter(|name| !name.is_empty()).collect();
-            let covered = if list.is_empty() { Covered::Default } else { Covered::Named(&list) };
             let (method, path, query) = (text(&case["method"]), text(&case["path"]), text(&case["query"]));
             let credentials = &case["credentials"];
             let made = sign(
@@ -169,7 +153,7 @@ mod tests {
                 text(&case["timestamp"]).parse().unwrap(),
                 u32::try_from(case["expiration_seconds"].as_u64().unwrap()).unwrap(),
                 Parts { method: &method, path: &path, query: &query, headers: &headers },
-                covered,
+                &list,
             );
             assert_eq!(made.canonical_query, text(&expected["canonical_query"]), "{name}: query");
             assert_eq!(made.canonical_request, text(&expected["canonical_request"]), "{name}: canonical request");
@@ -214,7 +198,7 @@ mod tests {
             header("content-length", "0"),
         ];
         let named = "host:bcc.bj.baidubce.com\nx-bce-extra:a%20b";
-        assert_eq!(canonical_headers(&headers, Covered::Named(&["host"])), named);
-        assert_eq!(canonical_headers(&headers, Covered::Default), format!("content-length:0\n{named}"));
+        assert_eq!(canonical_headers(&headers, &["host"]), named);
+        assert_eq!(canonical_headers(&headers, &DEFAULT), format!("content-length:0\n{named}"));
     }
 }
