@@ -4,3 +4,4 @@ pub mod clock;
 pub mod custody;
 pub mod model;
 pub mod provider;
+pub mod sim;

@@ -1,0 +1,3 @@
+//! The ECS face.
+pub mod error;
+pub mod sign;

@@ -1,0 +1,3 @@
+//! The BCC face.
+pub mod error;
+pub mod sign;
