@@ -1,3 +1,4 @@
 //! The ECS face.
 pub mod error;
+mod params;
 pub mod sign;

@@ -132,7 +132,10 @@ impl Params {
 }
 
 fn missing(name: &str) -> Fault {
-    fault("MissingParameter", format!("The input parameter \"{name}\" that is mandatory for processing this request is not supplied."))
+    fault(
+        "MissingParameter",
+        format!("The input parameter \"{name}\" that is mandatory for processing this request is not supplied."),
+    )
 }
 
 fn invalid(name: &str) -> Fault {

@@ -1,3 +1,4 @@
 //! The BCC face.
 pub mod error;
+mod route;
 pub mod sign;
