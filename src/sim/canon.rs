@@ -5,6 +5,30 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
+use super::cloud::Cloud;
+
+/// The account's credential, as the cloud knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Credential<'a> {
+    /// What the request names.
+    pub(crate) access_key_id: &'a str,
+    /// What the signature is made with.
+    pub(crate) access_key_secret: &'a str,
+    /// Set for a temporary credential: then the token must be sent, signed and equal.
+    pub(crate) security_token: Option<&'a str>,
+}
+
+impl<'a> Credential<'a> {
+    /// The credential of a cloud's account.
+    pub(crate) fn of(cloud: &'a Cloud) -> Self {
+        Self {
+            access_key_id: &cloud.access_key_id,
+            access_key_secret: &cloud.access_key_secret,
+            security_token: cloud.session_token.as_deref(),
+        }
+    }
+}
+
 /// Everything but `A-Za-z0-9-_.~` is encoded (FACTS 4.3 step 2, 5.2 traps).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 

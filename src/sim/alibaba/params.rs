@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Fault, fault};
+use super::error::{Refused, refused};
 use super::sign::header;
 use crate::provider::http::transport::Request;
 use crate::sim::canon;
@@ -21,13 +21,13 @@ pub(crate) struct Params {
 
 impl Params {
     /// Reads the action and the parameters. An action is a POST to `/`.
-    pub(crate) fn read(request: &Request) -> Result<Self, Fault> {
+    pub(crate) fn read(request: &Request) -> Result<Self, Refused> {
         if request.method != "POST" || request.path != "/" {
-            return Err(fault("UnsupportedOperation", "An action of this style is a POST to the path /."));
+            return Err(refused("UnsupportedOperation", "An action of this style is a POST to the path /."));
         }
         let action = header(request, "x-acs-action").filter(|action| !action.is_empty());
         let action = action.ok_or_else(|| missing("Action"))?;
-        let broken = || fault("InvalidParameter", "The parameters are not percent-encoded UTF-8.");
+        let broken = || refused("InvalidParameter", "The parameters are not percent-encoded UTF-8.");
         let mut pairs = canon::pairs(&request.query).ok_or_else(broken)?;
         if header(request, "content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
             let body = std::str::from_utf8(&request.body).map_err(|_| broken())?;
@@ -36,7 +36,7 @@ impl Params {
         let mut map = BTreeMap::new();
         for (name, value) in pairs {
             if map.insert(name.clone(), value).is_some() {
-                return Err(fault("InvalidParameter", format!("The parameter {name} is given twice.")));
+                return Err(refused("InvalidParameter", format!("The parameter {name} is given twice.")));
             }
         }
         Ok(Self { action, map })
@@ -48,12 +48,12 @@ impl Params {
     }
 
     /// A parameter that the action cannot do without.
-    pub(crate) fn required(&self, name: &str) -> Result<&str, Fault> {
+    pub(crate) fn required(&self, name: &str) -> Result<&str, Refused> {
         self.text(name).ok_or_else(|| missing(name))
     }
 
     /// A flag: `true` or `false`; the vendor's Python SDK writes `True` and `False`.
-    pub(crate) fn flag(&self, name: &str) -> Result<bool, Fault> {
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Refused> {
         match self.text(name) {
             None | Some("false" | "False") => Ok(false),
             Some("true" | "True") => Ok(true),
@@ -62,12 +62,12 @@ impl Params {
     }
 
     /// A whole number, if given.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<usize>, Fault> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<usize>, Refused> {
         self.text(name).map(|text| text.parse().map_err(|_| invalid(name))).transpose()
     }
 
     /// One of a few words, if given.
-    pub(crate) fn word<'a>(&'a self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Fault> {
+    pub(crate) fn word<'a>(&'a self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Refused> {
         match self.text(name) {
             Some(word) if !allowed.contains(&word) => Err(invalid(name)),
             word => Ok(word),
@@ -75,7 +75,7 @@ impl Params {
     }
 
     /// `Name.1`, `Name.2`, … in the order of their numbers.
-    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Fault> {
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Refused> {
         let entries = self.numbered(name)?;
         if entries.values().any(|fields| fields.len() != 1 || !fields.contains_key("")) {
             return Err(invalid(name));
@@ -84,27 +84,27 @@ impl Params {
     }
 
     /// `Tag.N.Key` and `Tag.N.Value`, at most 20. No value (or an empty one): any value.
-    pub(crate) fn tags(&self) -> Result<Vec<(String, Option<String>)>, Fault> {
+    pub(crate) fn tags(&self) -> Result<Vec<(String, Option<String>)>, Refused> {
         let entries = self.numbered("Tag")?;
         if entries.len() > TAGS_MAX {
-            return Err(fault("QuotaExceed.Tags", "At most 20 tags."));
+            return Err(refused("QuotaExceed.Tags", "At most 20 tags."));
         }
         let mut tags = Vec::new();
         for mut fields in entries.into_values() {
             let key = fields.remove("Key").filter(|key| !key.is_empty());
-            let key = key.ok_or_else(|| fault("InvalidTagKey.Malformed", "A tag key cannot be empty."))?;
+            let key = key.ok_or_else(|| refused("InvalidTagKey.Malformed", "A tag key cannot be empty."))?;
             let value = fields.remove("Value").filter(|value| !value.is_empty());
             if !fields.is_empty() {
                 return Err(invalid("Tag"));
             }
             if key.chars().count() > 128 || key.starts_with("aliyun") || key.starts_with("acs:") {
-                return Err(fault("InvalidTagKey.Malformed", "The tag key is malformed."));
+                return Err(refused("InvalidTagKey.Malformed", "The tag key is malformed."));
             }
             if value.as_ref().is_some_and(|value| value.chars().count() > 128) {
-                return Err(fault("InvalidTagValue.Malformed", "The tag value is malformed."));
+                return Err(refused("InvalidTagValue.Malformed", "The tag value is malformed."));
             }
             if tags.iter().any(|(other, _)| *other == key) {
-                return Err(fault("Duplicate.TagKey", format!("The tag key {key} is given twice.")));
+                return Err(refused("Duplicate.TagKey", format!("The tag key {key} is given twice.")));
             }
             tags.push((key, value));
         }
@@ -112,14 +112,20 @@ impl Params {
     }
 
     /// A list that is one JSON-array string: `["i-1","i-2"]`. None if not given, an error if it is something else.
-    pub(crate) fn json_list(&self, name: &str, code: &'static str) -> Result<Option<Vec<String>>, Fault> {
+    pub(crate) fn json_list(&self, name: &str, code: &'static str) -> Result<Option<Vec<String>>, Refused> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let list = serde_json::from_str(text);
-        list.map(Some).map_err(|_| fault(code, format!("{name} must be a JSON array of strings.")))
+        list.map(Some).map_err(|_| refused(code, format!("{name} must be a JSON array of strings.")))
+    }
+
+    /// All parameters but these, as one text: what a paging token is bound to.
+    pub(crate) fn without(&self, names: &[&str]) -> String {
+        let kept = self.map.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        kept.map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
     /// The fields of `Name.N` and `Name.N.Field`, by N (from 1) and field.
-    fn numbered(&self, name: &str) -> Result<BTreeMap<usize, BTreeMap<String, String>>, Fault> {
+    fn numbered(&self, name: &str) -> Result<BTreeMap<usize, BTreeMap<String, String>>, Refused> {
         let mut entries: BTreeMap<usize, BTreeMap<String, String>> = BTreeMap::new();
         for (key, value) in &self.map {
             let Some(rest) = key.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else { continue };
@@ -131,15 +137,15 @@ impl Params {
     }
 }
 
-fn missing(name: &str) -> Fault {
-    fault(
+fn missing(name: &str) -> Refused {
+    refused(
         "MissingParameter",
         format!("The input parameter \"{name}\" that is mandatory for processing this request is not supplied."),
     )
 }
 
-fn invalid(name: &str) -> Fault {
-    fault("InvalidParameter", format!("The specified parameter \"{name}\" is not valid."))
+fn invalid(name: &str) -> Refused {
+    refused("InvalidParameter", format!("The specified parameter \"{name}\" is not valid."))
 }
 
 #[cfg(test)]
@@ -181,7 +187,7 @@ mod tests {
             ("InstanceId.x=a", Err("InvalidParameter")),
             ("InstanceId.1.Key=a", Err("InvalidParameter")),
         ] {
-            let got = params(query).list("InstanceId").map_err(|fault| fault.code);
+            let got = params(query).list("InstanceId").map_err(|refused| refused.code);
             assert_eq!(got, expect.map(|list| list.iter().map(ToString::to_string).collect()), "{query}");
         }
     }
@@ -198,7 +204,7 @@ mod tests {
             ("Tag.1.Key=a&Tag.2.Key=a", Err("Duplicate.TagKey")),
             (many.join("&").as_str(), Err("QuotaExceed.Tags")),
         ] {
-            assert_eq!(params(query).tags().map_err(|fault| fault.code), expect, "{query}");
+            assert_eq!(params(query).tags().map_err(|refused| refused.code), expect, "{query}");
         }
     }
 

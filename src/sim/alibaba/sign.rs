@@ -1,57 +1,17 @@
 //! Verification of ACS3-HMAC-SHA256 (FACTS 4.3), read from the page apart from the client's signer.
 //! It must never share a line with `provider` and never say in a refusal what the right signature would have been.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use jiff::{SignedDuration, Timestamp};
 
-use super::error::{Fault, fault};
+use super::error::{Refused, refused};
 use crate::provider::http::transport::Request;
-use crate::sim::canon::{encode, hmac_hex, pairs, sha256_hex};
+use crate::sim::canon::{Credential, encode, hmac_hex, pairs, sha256_hex};
 
 /// How far `x-acs-date` may be from the cloud's clock (FACTS 4.3: 15 minutes).
-pub const WINDOW: SignedDuration = SignedDuration::from_mins(15);
+pub(crate) const WINDOW: SignedDuration = SignedDuration::from_mins(15);
 
 /// The API version that every ECS request names.
-pub const VERSION: &str = "2014-05-26";
-
-/// The account's credential, as the cloud knows it.
-#[derive(Clone)]
-pub struct Credential {
-    /// `LTAI…`
-    pub access_key_id: String,
-    /// Used as it is: ACS3 derives no key from it.
-    pub access_key_secret: String,
-    /// Set for a temporary credential: then `x-acs-security-token` must be sent, signed and equal.
-    pub security_token: Option<String>,
-}
-
-/// The nonces seen within the clock window. A nonce older than that comes with a date that is refused anyway.
-#[derive(Clone, Debug, Default)]
-pub struct Nonces {
-    order: VecDeque<(Timestamp, String)>,
-    seen: BTreeSet<String>,
-}
-
-impl Nonces {
-    /// Remembers a nonce; false if it was used before.
-    fn take(&mut self, nonce: &str, now: Timestamp) -> bool {
-        // A date may be 15 minutes ahead and is then good for 30.
-        while let Some((at, _)) = self.order.front() {
-            if now.duration_since(*at) <= WINDOW * 2 {
-                break;
-            }
-            if let Some((_, old)) = self.order.pop_front() {
-                self.seen.remove(&old);
-            }
-        }
-        if !self.seen.insert(nonce.to_string()) {
-            return false;
-        }
-        self.order.push_back((now, nonce.to_string()));
-        true
-    }
-}
+pub(crate) const VERSION: &str = "2014-05-26";
 
 /// What the client claims in `Authorization`.
 struct Claim<'a> {
@@ -60,51 +20,48 @@ struct Claim<'a> {
     signature: &'a str,
 }
 
-/// Refuses a request as the ECS gateway would: form, credential, clock, signature, token, nonce, in this order.
-pub fn verify(request: &Request, credential: &Credential, nonces: &mut Nonces, now: Timestamp) -> Result<(), Fault> {
+/// Refuses a request as the ECS gateway would: form, credential, clock, signature, token, in this order.
+/// The answer is the nonce: whether it was used before is for the caller to find out, who keeps the nonces.
+pub(crate) fn verify(request: &Request, credential: &Credential<'_>, now: Timestamp) -> Result<String, Refused> {
     let claim = claim(request)?;
     for name in ["host", "x-acs-action", "x-acs-version", "x-acs-date", "x-acs-signature-nonce", "x-acs-content-sha256"]
     {
         if header(request, name).is_none_or(|value| value.is_empty()) {
-            return Err(fault("MissingParameter", format!("The header {name} is mandatory.")));
+            return Err(refused("MissingParameter", format!("The header {name} is mandatory.")));
         }
     }
     // Each header that carries meaning must be under the signature: host, content-type and everything x-acs-*.
     for (name, _) in &request.headers {
         let bound = name == "host" || name == "content-type" || name.starts_with("x-acs-");
         if bound && !claim.signed.contains(&name.as_str()) {
-            return Err(fault("IncompleteSignature", format!("The header {name} is not signed.")));
+            return Err(refused("IncompleteSignature", format!("The header {name} is not signed.")));
         }
     }
     if claim.access_key_id != credential.access_key_id {
-        return Err(fault("InvalidAccessKeyId.NotFound", "Specified access key is not found."));
+        return Err(refused("InvalidAccessKeyId.NotFound", "Specified access key is not found."));
     }
     let date = header(request, "x-acs-date").and_then(|text| read_date(&text));
     if date.is_none_or(|date| now.duration_since(date).abs() > WINDOW) {
-        return Err(fault("InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
+        return Err(refused("InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
     }
     let hash = sha256_hex(&request.body);
     if header(request, "x-acs-content-sha256").as_deref() != Some(hash.as_str()) {
-        return Err(fault("SignatureDoesNotMatch", "x-acs-content-sha256 is not the hash of the body."));
+        return Err(refused("SignatureDoesNotMatch", "x-acs-content-sha256 is not the hash of the body."));
     }
     let canonical = canonical_request(request, &claim.signed, &hash)?;
     if hmac_hex(credential.access_key_secret.as_bytes(), &string_to_sign(&canonical)) != claim.signature {
-        return Err(fault(
+        return Err(refused(
             "SignatureDoesNotMatch",
             "Specified signature is not matched with our calculation. Please check your implementation.",
         ));
     }
-    if header(request, "x-acs-security-token") != credential.security_token {
-        return Err(fault("InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed."));
+    if header(request, "x-acs-security-token").as_deref() != credential.security_token {
+        return Err(refused("InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed."));
     }
     if header(request, "x-acs-version").as_deref() != Some(VERSION) {
-        return Err(fault("NoSuchVersion", "Specified version does not exist."));
+        return Err(refused("NoSuchVersion", "Specified version does not exist."));
     }
-    let nonce = header(request, "x-acs-signature-nonce").unwrap_or_default();
-    if !nonces.take(&nonce, now) {
-        return Err(fault("SignatureNonceUsed", "Specified signature nonce was used already."));
-    }
-    Ok(())
+    Ok(header(request, "x-acs-signature-nonce").unwrap_or_default())
 }
 
 /// A header's trimmed value; values of a repeated name are sorted and joined with `,`.
@@ -122,8 +79,8 @@ fn read_date(text: &str) -> Option<Timestamp> {
 
 /// Reads `ACS3-HMAC-SHA256 Credential=<ak>,SignedHeaders=<a;b>,Signature=<hex>`: commas without spaces, the names in
 /// lower case, sorted, each once.
-fn claim(request: &Request) -> Result<Claim<'_>, Fault> {
-    let refuse = |why: &str| fault("IncompleteSignature", format!("Authorization: {why}."));
+fn claim(request: &Request) -> Result<Claim<'_>, Refused> {
+    let refuse = |why: &str| refused("IncompleteSignature", format!("Authorization: {why}."));
     let mut given = request.headers.iter().filter(|(name, _)| name == "authorization");
     let (_, value) = given.next().ok_or_else(|| refuse("missing"))?;
     if given.next().is_some() {
@@ -148,12 +105,12 @@ fn claim(request: &Request) -> Result<Claim<'_>, Fault> {
 }
 
 /// Steps 2 to 4 of FACTS 4.3.
-fn canonical_request(request: &Request, signed: &[&str], hash: &str) -> Result<String, Fault> {
-    let query = canonical_query(&request.query).ok_or_else(|| fault("InvalidParameter", "The query is not UTF-8."))?;
+fn canonical_request(request: &Request, signed: &[&str], hash: &str) -> Result<String, Refused> {
+    let query = canonical_query(&request.query).ok_or_else(|| refused("InvalidParameter", "The query is not UTF-8."))?;
     let mut headers = String::new();
     for name in signed {
         let value = header(request, name)
-            .ok_or_else(|| fault("IncompleteSignature", format!("The signed header {name} was not sent.")))?;
+            .ok_or_else(|| refused("IncompleteSignature", format!("The signed header {name} was not sent.")))?;
         headers.push_str(&format!("{name}:{value}\n"));
     }
     Ok([request.method, &request.path, &query, &headers, &signed.join(";"), hash].join("\n"))

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{Fault, fault};
+use super::error::{Refused, refused};
 use super::sign::path_part;
 use crate::provider::http::transport::Request;
 use crate::sim::canon;
@@ -66,22 +66,22 @@ pub(crate) struct Call {
 
 impl Call {
     /// Reads the operation, the query and the JSON body (an empty body is an empty object).
-    pub(crate) fn read(request: &Request) -> Result<Self, Fault> {
-        let broken = || fault("InvalidURI", "Could not parse the specified URI.");
+    pub(crate) fn read(request: &Request) -> Result<Self, Refused> {
+        let broken = || refused("InvalidURI", "Could not parse the specified URI.");
         let segments: Option<Vec<String>> = request.path.split('/').map(path_part).collect();
         let segments = segments.ok_or_else(broken)?;
         let query = canon::pairs(&request.query).ok_or_else(broken)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let ["", "v2", rest @ ..] = segments.as_slice() else {
-            return Err(fault("InvalidVersion", "The API version specified was invalid."));
+            return Err(refused("InvalidVersion", "The API version specified was invalid."));
         };
         let operation = operation(request.method, rest, &query)?;
         let body = match request.body.as_slice() {
             [] => Map::new(),
             bytes => match serde_json::from_slice(bytes) {
                 Ok(Value::Object(map)) => map,
-                Ok(_) => return Err(fault("InappropriateJSON", "The body is not a JSON object.")),
-                Err(_) => return Err(fault("MalformedJSON", "The JSON you provided was not well-formed.")),
+                Ok(_) => return Err(refused("InappropriateJSON", "The body is not a JSON object.")),
+                Err(_) => return Err(refused("MalformedJSON", "The JSON you provided was not well-formed.")),
             },
         };
         Ok(Self { operation, query, body })
@@ -99,14 +99,14 @@ impl Call {
     }
 
     /// `maxKeys`: 1000 if not given. The page names no code for more than 1000: refused here, never capped.
-    pub(crate) fn max_keys(&self) -> Result<usize, Fault> {
+    pub(crate) fn max_keys(&self) -> Result<usize, Refused> {
         let Some(text) = self.query("maxKeys") else { return Ok(1000) };
         let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
-        number.ok_or_else(|| fault("InvalidHTTPRequest", "maxKeys must be between 1 and 1000."))
+        number.ok_or_else(|| refused("InvalidHTTPRequest", "maxKeys must be between 1 and 1000."))
     }
 
     /// A string field of the body; empty if absent.
-    pub(crate) fn string(&self, name: &str) -> Result<&str, Fault> {
+    pub(crate) fn string(&self, name: &str) -> Result<&str, Refused> {
         match self.body.get(name) {
             None | Some(Value::Null) => Ok(""),
             Some(Value::String(text)) => Ok(text),
@@ -115,7 +115,7 @@ impl Call {
     }
 
     /// A flag of the body; false if absent.
-    pub(crate) fn flag(&self, name: &str) -> Result<bool, Fault> {
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Refused> {
         match self.body.get(name) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -124,13 +124,13 @@ impl Call {
     }
 
     /// `instanceIds` of the body: at least one, each once.
-    pub(crate) fn instance_ids(&self) -> Result<Vec<String>, Fault> {
+    pub(crate) fn instance_ids(&self) -> Result<Vec<String>, Refused> {
         let list =
             self.body.get("instanceIds").and_then(Value::as_array).ok_or_else(|| inappropriate("instanceIds"))?;
         let ids: Option<Vec<String>> = list.iter().map(|id| id.as_str().map(String::from)).collect();
         let ids = ids.filter(|ids| !ids.is_empty()).ok_or_else(|| inappropriate("instanceIds"))?;
         if ids.iter().enumerate().any(|(index, id)| ids[..index].contains(id)) {
-            return Err(fault("InappropriateJSON", "instanceIds holds an id twice."));
+            return Err(refused("InappropriateJSON", "instanceIds holds an id twice."));
         }
         Ok(ids)
     }
@@ -141,12 +141,12 @@ impl Call {
     }
 }
 
-fn inappropriate(name: &str) -> Fault {
-    fault("InappropriateJSON", format!("The field {name} is missing or of the wrong type."))
+fn inappropriate(name: &str) -> Refused {
+    refused("InappropriateJSON", format!("The field {name} is missing or of the wrong type."))
 }
 
 /// The operation of a method, a path behind `/v2/` and the bare words of a query.
-fn operation(method: &str, path: &[&str], query: &[(String, String)]) -> Result<Operation, Fault> {
+fn operation(method: &str, path: &[&str], query: &[(String, String)]) -> Result<Operation, Refused> {
     let asked = |word: &str| query.iter().any(|(name, _)| name == word);
     let verb = || {
         let verbs = [("start", Verb::Start), ("stop", Verb::Stop), ("reboot", Verb::Reboot)];
@@ -168,7 +168,7 @@ fn operation(method: &str, path: &[&str], query: &[(String, String)]) -> Result<
         ("DELETE", ["keypair", id]) => Some(Operation::DeleteKeyPair(id.to_string())),
         _ => None,
     };
-    operation.ok_or_else(|| fault("InvalidHTTPRequest", "There was an error in the HTTP request: no such operation."))
+    operation.ok_or_else(|| refused("InvalidHTTPRequest", "There was an error in the HTTP request: no such operation."))
 }
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
     fn call(method: &'static str, path: &str, query: &str, body: &str) -> Result<Call, &'static str> {
         let (origin, path) = ("http://127.0.0.1".to_string(), path.to_string());
         let request = Request { method, origin, path, query: query.into(), headers: vec![], body: body.into() };
-        Call::read(&request).map_err(|fault| fault.code)
+        Call::read(&request).map_err(|refused| refused.code)
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
     fn bodies_are_json_objects_of_the_right_types() {
         let ids = |body: &str| {
             let call = call("PUT", "/v2/keypair/k-1", "attach", body)?;
-            call.instance_ids().map_err(|fault| fault.code)
+            call.instance_ids().map_err(|refused| refused.code)
         };
         assert_eq!(ids(r#"{"instanceIds":["i-1","i-2"]}"#), Ok(vec!["i-1".to_string(), "i-2".to_string()]));
         for (body, expect) in [
@@ -238,7 +238,7 @@ mod tests {
             ("maxKeys=all", Err("InvalidHTTPRequest")),
         ] {
             let call = call("GET", "/v2/instance", query, "").unwrap();
-            assert_eq!(call.max_keys().map_err(|fault| fault.code), expect, "{query}");
+            assert_eq!(call.max_keys().map_err(|refused| refused.code), expect, "{query}");
         }
     }
 }

@@ -3,24 +3,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::error::{Fault, fault};
+use super::error::{Refused, refused};
 use crate::provider::http::transport::Request;
-use crate::sim::canon::{decode, encode, hmac_hex, pairs};
+use crate::sim::canon::{Credential, decode, encode, hmac_hex, pairs};
 
 /// How far a request's time may lie ahead of the cloud's clock. The page names no tolerance (FACTS 5.2, unconfirmed):
 /// five minutes, so that a client whose clock runs ahead is found out.
-pub const AHEAD: SignedDuration = SignedDuration::from_mins(5);
-
-/// The account's credential, as the cloud knows it.
-#[derive(Clone)]
-pub struct Credential {
-    /// 32 characters.
-    pub access_key_id: String,
-    /// The root of each signing key.
-    pub access_key_secret: String,
-    /// Set for a temporary credential: then `x-bce-security-token` must be sent, signed and equal.
-    pub security_token: Option<String>,
-}
+pub(crate) const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the client claims in `Authorization`.
 struct Claim<'a> {
@@ -36,15 +25,15 @@ struct Claim<'a> {
 
 /// Refuses a request as the BCC gateway would: form, credential, clock, signature, token, in this order.
 /// The algorithm has no nonce: a request may be repeated until it expires.
-pub fn verify(request: &Request, credential: &Credential, now: Timestamp) -> Result<(), Fault> {
+pub(crate) fn verify(request: &Request, credential: &Credential<'_>, now: Timestamp) -> Result<(), Refused> {
     let claim = claim(request)?;
     if claim.access_key_id != credential.access_key_id {
-        return Err(fault("InvalidAccessKeyId", "The Access Key ID you provided does not exist in our records."));
+        return Err(refused("InvalidAccessKeyId", "The Access Key ID you provided does not exist in our records."));
     }
     if now.duration_since(claim.at) > claim.expiration || claim.at.duration_since(now) > AHEAD {
-        return Err(fault("RequestExpired", "Request has expired."));
+        return Err(refused("RequestExpired", "Request has expired."));
     }
-    let mismatch = |why: &str| fault("SignatureDoesNotMatch", format!("The request signature does not match: {why}."));
+    let mismatch = |why: &str| refused("SignatureDoesNotMatch", format!("The request signature does not match: {why}."));
     let covered = covered(request, &claim);
     if !covered.contains(&"host") {
         return Err(mismatch("host must be signed"));
@@ -52,14 +41,14 @@ pub fn verify(request: &Request, credential: &Credential, now: Timestamp) -> Res
     if let Some((name, _)) = request.headers.iter().find(|(name, _)| unsigned_bce(name, &covered)) {
         return Err(mismatch(&format!("{name} must be signed")));
     }
-    let canonical = canonical_request(request, &covered).ok_or_else(|| fault("InvalidURI", "Not UTF-8."))?;
+    let canonical = canonical_request(request, &covered).ok_or_else(|| refused("InvalidURI", "Not UTF-8."))?;
     let signing_key = hmac_hex(credential.access_key_secret.as_bytes(), claim.prefix);
     if hmac_hex(signing_key.as_bytes(), &canonical) != claim.signature {
         return Err(mismatch("check the secret key and the canonical request"));
     }
     let token = request.headers.iter().find(|(name, _)| name == "x-bce-security-token").map(|(_, value)| value.trim());
-    if token != credential.security_token.as_deref() {
-        return Err(fault("AccessDenied", "The security token is missing or not the one of this access key."));
+    if token != credential.security_token {
+        return Err(refused("AccessDenied", "The security token is missing or not the one of this access key."));
     }
     Ok(())
 }
@@ -69,10 +58,10 @@ fn unsigned_bce(name: &str, covered: &[&str]) -> bool {
 }
 
 /// Reads `bce-auth-v1/<ak>/<YYYY-MM-DDThh:mm:ssZ>/<seconds>/<signed;headers>/<hex>`.
-fn claim(request: &Request) -> Result<Claim<'_>, Fault> {
-    let refuse = |why: &str| fault("InvalidHTTPAuthHeader", format!("Authorization: {why}."));
+fn claim(request: &Request) -> Result<Claim<'_>, Refused> {
+    let refuse = |why: &str| refused("InvalidHTTPAuthHeader", format!("Authorization: {why}."));
     let mut given = request.headers.iter().filter(|(name, _)| name == "authorization");
-    let Some((_, value)) = given.next() else { return Err(fault("AccessDenied", "Access denied: not signed.")) };
+    let Some((_, value)) = given.next() else { return Err(refused("AccessDenied", "Access denied: not signed.")) };
     if given.next().is_some() {
         return Err(refuse("sent twice"));
     }
