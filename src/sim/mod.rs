@@ -1,4 +1,28 @@
-//! A cloud in a box.
-pub mod alibaba;
-pub mod baidu;
-pub mod canon;
+//! A CLOUD IN A BOX: four clouds in one process, as strict as the real ones, with machines whose guests can really be
+//! locked out. It is written from the fact sheet alone: it shares no signing, canonicalisation or wire type with
+//! `provider`, so that one misreading cannot hide on both sides (only the transport's plain request and answer are
+//! common). It must never listen anywhere but on loopback, and never touch anything outside the process.
+//!
+//! - [`World`] is the truth: machines, key pairs, operations that take time, the seed's chance.
+//! - [`handle`] is the door: one request in, one answer (or none) out. A *face* a cloud reads and writes the wire.
+//! - [`Faults`] are what goes wrong, by chance or by script.
+
+mod alibaba;
+mod baidu;
+mod canon;
+mod cloud;
+mod door;
+mod faults;
+mod keys;
+mod machine;
+mod rng;
+mod tencent;
+mod world;
+
+pub use cloud::{Cloud, Rule, Violation};
+pub use door::{Outcome, handle};
+pub use faults::{BadFaults, Faults, Scripted, Weather};
+pub use keys::KeyPair;
+pub use machine::{Machine, Operation, Os, Power, Progress, Refusal, View};
+pub use rng::Rng;
+pub use world::{InstanceSpec, Settings, World};

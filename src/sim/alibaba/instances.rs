@@ -150,7 +150,8 @@ pub(super) fn describe(world: &mut World, call: &Call<'_>, params: &Params) -> R
 }
 
 fn instance(cloud: &Cloud, machine: &Machine, view: &View) -> Value {
-    let os = if machine.os == Os::Windows { ("windows", "Windows Server 2022") } else { ("linux", "Debian 12.5 64 bit") };
+    let os =
+        if machine.os == Os::Windows { ("windows", "Windows Server 2022") } else { ("linux", "Debian 12.5 64 bit") };
     let stopped = view.power == Power::Stopped;
     // Stopped without KeepCharging: the address is given back, another comes with the start.
     let public: Vec<&str> = if stopped && machine.no_charge { vec![] } else { vec![&machine.public_address] };
@@ -240,9 +241,9 @@ pub(super) fn list_tags(world: &mut World, call: &Call<'_>, params: &Params) -> 
     for (id, has) in resources {
         if (ids.is_empty() || ids.contains(id)) && tagged(has, &tags) {
             let asked = |key: &String| tags.is_empty() || tags.iter().any(|(wanted, _)| wanted == key);
-            rows.extend(has.iter().filter(|(key, _)| asked(key)).map(|(key, value)| {
-                json!({ "ResourceId": id, "ResourceType": kind, "TagKey": key, "TagValue": value })
-            }));
+            rows.extend(has.iter().filter(|(key, _)| asked(key)).map(
+                |(key, value)| json!({ "ResourceId": id, "ResourceType": kind, "TagKey": key, "TagValue": value }),
+            ));
         }
     }
     let next = if rows.len() > from + TAG_ROWS { token(from + TAG_ROWS, &anchor) } else { String::new() };

@@ -8,7 +8,6 @@ use super::instances::numbers;
 use super::params::Params;
 use super::{matches, tagged, tags_json, twice, well_formed};
 use crate::sim::canon::sha256_hex;
-use crate::sim::cloud::Rule;
 use crate::sim::door::Call;
 use crate::sim::keys::{KeyPair, read_public_line};
 use crate::sim::machine::{Machine, Os, Power};

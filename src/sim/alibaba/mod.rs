@@ -158,9 +158,9 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// Whether the tags hold each of the wanted ones; a wanted tag without a value takes any.
 fn tagged(tags: &[(String, String)], wanted: &[(String, Option<String>)]) -> bool {
-    wanted.iter().all(|(key, value)| {
-        tags.iter().any(|(has, is)| has == key && value.as_ref().is_none_or(|value| value == is))
-    })
+    wanted
+        .iter()
+        .all(|(key, value)| tags.iter().any(|(has, is)| has == key && value.as_ref().is_none_or(|value| value == is)))
 }
 
 fn tags_json(tags: &[(String, String)]) -> Value {

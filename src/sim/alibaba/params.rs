@@ -112,7 +112,7 @@ impl Params {
     }
 
     /// A list that is one JSON-array string: `["i-1","i-2"]`. None if not given, an error if it is something else.
-    pub(crate) fn json_list(&self, name: &str, code: &'static str) -> Result<Option<Vec<String>>, Refused> {
+    pub(crate) fn json_list(&self, name: &str, code: &str) -> Result<Option<Vec<String>>, Refused> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let list = serde_json::from_str(text);
         list.map(Some).map_err(|_| refused(code, format!("{name} must be a JSON array of strings.")))
@@ -188,7 +188,11 @@ mod tests {
             ("InstanceId.1.Key=a", Err("InvalidParameter")),
         ] {
             let got = params(query).list("InstanceId").map_err(|refused| refused.code);
-            assert_eq!(got, expect.map(|list| list.iter().map(ToString::to_string).collect()), "{query}");
+            assert_eq!(
+                got,
+                expect.map(|list| list.iter().map(ToString::to_string).collect()).map_err(str::to_string),
+                "{query}"
+            );
         }
     }
 
@@ -204,7 +208,7 @@ mod tests {
             ("Tag.1.Key=a&Tag.2.Key=a", Err("Duplicate.TagKey")),
             (many.join("&").as_str(), Err("QuotaExceed.Tags")),
         ] {
-            assert_eq!(params(query).tags().map_err(|refused| refused.code), expect, "{query}");
+            assert_eq!(params(query).tags().map_err(|refused| refused.code), expect.map_err(str::to_string), "{query}");
         }
     }
 

@@ -44,7 +44,8 @@ pub(super) fn many(world: &mut World, call: &Call<'_>, params: &Params, verb: Ve
     if ask.dry_run && success_first {
         return Err(dry_run);
     }
-    let places = if success_first { places } else { places.into_iter().map(|place| place.map(Ok)).collect::<Result<_, _>>()? };
+    let places =
+        if success_first { places } else { places.into_iter().map(|place| place.map(Ok)).collect::<Result<_, _>>()? };
     if ask.dry_run {
         return Err(dry_run);
     }

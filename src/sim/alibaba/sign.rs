@@ -106,7 +106,8 @@ fn claim(request: &Request) -> Result<Claim<'_>, Refused> {
 
 /// Steps 2 to 4 of FACTS 4.3.
 fn canonical_request(request: &Request, signed: &[&str], hash: &str) -> Result<String, Refused> {
-    let query = canonical_query(&request.query).ok_or_else(|| refused("InvalidParameter", "The query is not UTF-8."))?;
+    let query =
+        canonical_query(&request.query).ok_or_else(|| refused("InvalidParameter", "The query is not UTF-8."))?;
     let mut headers = String::new();
     for name in signed {
         let value = header(request, name)

@@ -33,7 +33,8 @@ pub(crate) fn verify(request: &Request, credential: &Credential<'_>, now: Timest
     if now.duration_since(claim.at) > claim.expiration || claim.at.duration_since(now) > AHEAD {
         return Err(refused("RequestExpired", "Request has expired."));
     }
-    let mismatch = |why: &str| refused("SignatureDoesNotMatch", format!("The request signature does not match: {why}."));
+    let mismatch =
+        |why: &str| refused("SignatureDoesNotMatch", format!("The request signature does not match: {why}."));
     let covered = covered(request, &claim);
     if !covered.contains(&"host") {
         return Err(mismatch("host must be signed"));

@@ -1,0 +1,241 @@
+//! Tencent Cloud's API 3.0 gateway (FACTS §2.1, §2.3): what Lighthouse and CVM have in common. Each error is HTTP 200
+//! with `Response.Error`. It must never let a call through that the gateway would not.
+
+mod cvm;
+mod lighthouse;
+mod listing;
+mod sign;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+pub(super) use cvm::Cvm;
+pub(super) use lighthouse::Lighthouse;
+
+use super::cloud::Rule;
+use super::door::Call;
+use super::world::World;
+use crate::provider::http::transport::{Request, Response};
+
+/// The signature's window on both sides, in seconds (FACTS §2.3: ±5 min).
+const WINDOW: i64 = 300;
+/// The largest body of a TC3 request (FACTS §2.1).
+const BODY_MAX: usize = 10 * 1024 * 1024;
+/// The gateway's headers; another `x-tc-` header is a mistake.
+const HEADERS: [&str; 9] = [
+    "x-tc-action",
+    "x-tc-version",
+    "x-tc-timestamp",
+    "x-tc-region",
+    "x-tc-token",
+    "x-tc-language",
+    "x-tc-requestclient",
+    "x-tc-traceid",
+    "x-tc-content-sha256",
+];
+
+/// One product behind the gateway.
+trait Product: Sync {
+    /// The first label of its host: the service in the signature's scope.
+    const SERVICE: &'static str;
+    /// The version that each call names.
+    const VERSION: &'static str;
+    /// Its actions, with the documented requests a second (FACTS §2.2 "Rates"); `None` where no page names a number.
+    const ACTIONS: &'static [(&'static str, Option<u32>)];
+    /// Carries an action out, all gateway checks being passed.
+    fn act(world: &mut World, call: &Call<'_>) -> Result<Value, Refused>;
+}
+
+/// Why a call is refused.
+#[derive(Debug)]
+struct Refused {
+    code: String,
+    message: String,
+    /// The rule that the client broke, unless the refusal can meet a careful client too.
+    rule: Option<Rule>,
+}
+
+fn refused(code: &str, message: impl Into<String>) -> Refused {
+    Refused { code: code.to_string(), message: message.into(), rule: None }
+}
+
+fn broken(rule: Rule, code: &str, message: impl Into<String>) -> Refused {
+    Refused { code: code.to_string(), message: message.into(), rule: Some(rule) }
+}
+
+/// The action a request names, without checking anything.
+fn action(request: &Request) -> String {
+    let named = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-tc-action"));
+    named.map(|(_, value)| value.clone()).unwrap_or_default()
+}
+
+fn answer<P: Product>(world: &mut World, call: &Call<'_>) -> Response {
+    match checked::<P>(world, call).and_then(|()| P::act(world, call)) {
+        Ok(Value::Object(mut fields)) => {
+            fields.insert("RequestId".into(), call.request_id.into());
+            respond(&json!({ "Response": fields }))
+        }
+        Ok(_) => internal_error(call.request_id),
+        Err(refused) => {
+            if let Some(rule) = refused.rule {
+                let detail = format!("{}: {}", refused.code, refused.message);
+                world.cloud_mut(call.cloud).blame(rule, call.action, call.at, detail);
+            }
+            error(&refused.code, &refused.message, call.request_id)
+        }
+    }
+}
+
+fn error(code: &str, message: &str, request_id: &str) -> Response {
+    respond(&json!({ "Response": { "Error": { "Code": code, "Message": message }, "RequestId": request_id } }))
+}
+
+fn respond(body: &Value) -> Response {
+    let headers = vec![("content-type".into(), "application/json".into())];
+    Response { status: 200, headers, body: body.to_string().into_bytes() }
+}
+
+fn throttled(request_id: &str) -> Response {
+    error("RequestLimitExceeded", "Your current request times equals to the limit.", request_id)
+}
+
+fn internal_error(request_id: &str) -> Response {
+    error("InternalError", "An internal error has occurred. Retry your request.", request_id)
+}
+
+/// The gateway's checks: protocol, identity, clock, signature, region, version, action, rate.
+fn checked<P: Product>(world: &mut World, call: &Call<'_>) -> Result<(), Refused> {
+    use Rule::{Clock, Malformed, Rate, Signature};
+    let request = call.request;
+    if request.method != "POST" || request.path != "/" || !request.query.is_empty() {
+        return Err(broken(Malformed, "UnsupportedProtocol", "only POST / with a JSON body is served here"));
+    }
+    if request.body.len() > BODY_MAX {
+        return Err(broken(Rule::Limit, "InvalidRequest", "the body is larger than 10 MB"));
+    }
+    for (name, _) in &request.headers {
+        let name = name.to_ascii_lowercase();
+        if name.starts_with("x-tc-") && !HEADERS.contains(&name.as_str()) {
+            return Err(broken(Malformed, "UnknownParameter", format!("unknown header {name}")));
+        }
+        let ours = name.starts_with("x-tc-") || ["authorization", "content-type", "host"].contains(&name.as_str());
+        if ours && call.header(&name).is_none() {
+            return Err(broken(Malformed, "InvalidRequest", format!("{name} comes twice")));
+        }
+    }
+    let needed = |name: &str| {
+        call.header(name).ok_or_else(|| broken(Malformed, "MissingParameter", format!("the header {name} is missing")))
+    };
+    let content_type = needed("content-type")?;
+    if content_type.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(broken(Malformed, "InvalidRequest", format!("content type {content_type:?} with TC3")));
+    }
+    if request.origin.split_once("://").map(|(_, authority)| authority) != Some(needed("host")?) {
+        return Err(broken(Malformed, "InvalidRequest", "the host header is not the host that was called"));
+    }
+    needed("x-tc-action")?;
+    let (version, timestamp) = (needed("x-tc-version")?, needed("x-tc-timestamp")?);
+    let timestamp: i64 = timestamp
+        .parse()
+        .map_err(|_| broken(Malformed, "InvalidParameterValue", "X-TC-Timestamp is not a number of seconds"))?;
+    let header = call
+        .header("authorization")
+        .ok_or_else(|| broken(Signature, "AuthFailure.InvalidAuthorization", "the Authorization header is missing"))?;
+    let who = sign::authorization(header).ok_or_else(|| {
+        broken(Signature, "AuthFailure.InvalidAuthorization", "the Authorization header is malformed")
+    })?;
+
+    let cloud = world.cloud_mut(call.cloud);
+    if who.secret_id != cloud.access_key_id {
+        return Err(broken(Signature, "AuthFailure.SecretIdNotFound", "The SecretId is not found."));
+    }
+    if (call.at.as_second() - timestamp).abs() > WINDOW {
+        return Err(broken(Clock, "AuthFailure.SignatureExpire", "The signature has expired."));
+    }
+    let scope = Some(who.date.to_string()) == sign::date(timestamp) && who.service == P::SERVICE;
+    let parts =
+        sign::Parts { method: request.method, query: &request.query, headers: &request.headers, body: &request.body };
+    let expected = sign::signature(&parts, &who, &cloud.access_key_secret, timestamp);
+    if !scope || expected.as_deref() != Some(who.signature) {
+        return Err(broken(
+            Signature,
+            "AuthFailure.SignatureFailure",
+            "The provided credentials could not be validated.",
+        ));
+    }
+    if call.header("x-tc-token") != cloud.session_token.as_deref() {
+        return Err(broken(Signature, "AuthFailure.TokenFailure", "The token is wrong."));
+    }
+    if version != P::VERSION {
+        return Err(broken(Malformed, "NoSuchVersion", format!("there is no version {version}")));
+    }
+    let Some((_, rate)) = P::ACTIONS.iter().find(|(name, _)| *name == call.action) else {
+        return Err(broken(Malformed, "InvalidAction", format!("there is no action {}", call.action)));
+    };
+    match call.header("x-tc-region") {
+        None if call.action == "DescribeRegions" => {}
+        None => return Err(broken(Malformed, "MissingParameter", "the header x-tc-region is missing")),
+        Some(region) if region == cloud.region || call.action == "DescribeRegions" => {}
+        Some(region) => return Err(broken(Malformed, "UnsupportedRegion", format!("region {region}"))),
+    }
+    if let Some(rate) = rate
+        && !cloud.admit(call.action, *rate, call.at)
+    {
+        let message = format!("Your current request times equals to {rate}/s, which exceeds the frequency limit.");
+        return Err(broken(Rate, "RequestLimitExceeded", message));
+    }
+    Ok(())
+}
+
+/// Reads an action's parameters. A parameter that the action does not know is refused, one that is missing too.
+fn params<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Refused> {
+    let value: Value = serde_json::from_slice(&call.request.body)
+        .map_err(|_| broken(Rule::Malformed, "InvalidRequest", "the body is not JSON"))?;
+    if !value.is_object() {
+        return Err(broken(Rule::Malformed, "InvalidRequest", "the body is not a JSON object"));
+    }
+    serde_json::from_value(value).map_err(|error| {
+        let message = error.to_string();
+        let code = if message.starts_with("unknown field") {
+            "UnknownParameter"
+        } else if message.starts_with("missing field") {
+            "MissingParameter"
+        } else {
+            "InvalidParameter"
+        };
+        broken(Rule::Malformed, code, message)
+    })
+}
+
+/// A tag, as requests and answers have it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Tag {
+    key: String,
+    value: String,
+}
+
+fn tags_json(tags: &[(String, String)]) -> Value {
+    tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect()
+}
+
+/// Whether an id is the prefix and then lower-case letters and digits.
+fn well_formed(id: &str, prefix: &str) -> bool {
+    id.strip_prefix(prefix).is_some_and(|rest| {
+        (1..=16).contains(&rest.len()) && rest.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    })
+}
+
+/// Whether any of them comes twice.
+fn twice(ids: &[String]) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    !ids.iter().all(|id| seen.insert(id))
+}
+
+/// The characters of a key pair's name (FACTS §2.2): digits, letters and `_`, at most 25.
+const KEY_NAME_MAX: usize = 25;
+
+fn legal_name(name: &str) -> bool {
+    name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
