@@ -197,6 +197,11 @@ impl World {
         keys::strangers_line(&mut self.rng)
     }
 
+    /// A number below `bound`, from the world's chance.
+    pub fn chance_below(&mut self, bound: usize) -> usize {
+        self.rng.below(bound)
+    }
+
     // ---- looking in from outside
 
     /// The world's own time: that of the latest call or [`World::advance`].
@@ -359,6 +364,18 @@ impl World {
     /// Deletes key pairs. Whether they may be deleted the face has asked.
     pub fn delete_key_pairs(&mut self, cloud: usize, ids: &[String]) {
         self.clouds[cloud].key_pairs.retain(|pair| !ids.contains(&pair.id));
+    }
+
+    /// Gives a key pair its tags.
+    pub fn tag_key_pair(&mut self, cloud: usize, id: &str, tags: Vec<(String, String)>) {
+        if let Some(pair) = self.clouds[cloud].key_pairs.iter_mut().find(|pair| pair.id == id) {
+            pair.tags = tags;
+        }
+    }
+
+    /// Marks a machine that is being stopped as one that costs nothing once it is. Its next start ends that.
+    pub fn stop_charging(&mut self, cloud: usize, id: &str) {
+        self.meddle(cloud, id, |machine| machine.no_charge = true);
     }
 
     /// Whether the good instances of a refused batch are done nevertheless.

@@ -305,9 +305,7 @@ fn power(world: &mut World, call: &Call<'_>, from: &[Power], how: fn(Duration) -
     on_each(world, call, &instance_ids, |machine| allowed(machine, from), |world, _| how(world.settings.operation_time))
 }
 
-/// Begins an operation on each instance, if every one of them is found and `good`; else none is begun, and the answer
-/// is the first culprit's code. Whether the good ones before it proceed "is not said" (FACTS §2.2): by the share that
-/// [`crate::sim::Faults::half_done`] gives, they do.
+/// [`super::on_each`] with Lighthouse's checks of the ids.
 fn on_each(
     world: &mut World,
     call: &Call<'_>,
@@ -317,33 +315,7 @@ fn on_each(
 ) -> Result<Value, Refused> {
     check_ids(ids, IDS_MAX)?;
     malformed(ids)?;
-    let (mut fine, mut culprit) = (Vec::new(), None);
-    for id in ids {
-        let cloud = world.cloud(call.cloud);
-        let found =
-            cloud.position(id).ok_or_else(|| refused("ResourceNotFound.InstanceIdNotFound", "no such instance"));
-        let checked = found.and_then(|at| {
-            let machine = &cloud.machines()[at];
-            if let Some(code) = machine.refuses(call.action) {
-                return Err(refused(code, "the instance does not take this"));
-            }
-            good(machine).map(|()| at)
-        });
-        match checked {
-            Ok(at) => fine.push(at),
-            Err(refused) => {
-                culprit = Some(refused);
-                break;
-            }
-        }
-    }
-    if culprit.is_none() || world.half_done() {
-        for at in fine {
-            let course = course(world, at);
-            world.begin(call.cloud, at, call.action, call.request_id, course);
-        }
-    }
-    culprit.map_or_else(|| Ok(json!({})), Err)
+    super::on_each(world, call, ids, "ResourceNotFound.InstanceIdNotFound", good, course)
 }
 
 /// Whether a machine may be operated on: nothing under way, and one of these states.

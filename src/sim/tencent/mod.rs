@@ -15,6 +15,7 @@ pub(super) use lighthouse::Lighthouse;
 
 use super::cloud::Rule;
 use super::door::Call;
+use super::machine::{Course, Machine};
 use super::world::World;
 use crate::provider::http::transport::{Request, Response};
 
@@ -238,4 +239,43 @@ const KEY_NAME_MAX: usize = 25;
 
 fn legal_name(name: &str) -> bool {
     name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// Begins an operation on each instance, if every one of them is found and `good`; else none is begun, and the answer
+/// is the first culprit's code. Whether the good ones before it proceed "is not said" (FACTS §2.2): by the share that
+/// [`super::Faults::half_done`] gives, they do.
+fn on_each(
+    world: &mut World,
+    call: &Call<'_>,
+    ids: &[String],
+    not_found: &str,
+    good: impl Fn(&Machine) -> Result<(), Refused>,
+    course: impl Fn(&mut World, usize) -> Course,
+) -> Result<Value, Refused> {
+    let (mut fine, mut culprit) = (Vec::new(), None);
+    for id in ids {
+        let cloud = world.cloud(call.cloud);
+        let found = cloud.position(id).ok_or_else(|| refused(not_found, "no such instance"));
+        let checked = found.and_then(|at| {
+            let machine = &cloud.machines()[at];
+            if let Some(code) = machine.refuses(call.action) {
+                return Err(refused(code, "the instance does not take this"));
+            }
+            good(machine).map(|()| at)
+        });
+        match checked {
+            Ok(at) => fine.push(at),
+            Err(refused) => {
+                culprit = Some(refused);
+                break;
+            }
+        }
+    }
+    if culprit.is_none() || world.half_done() {
+        for at in fine {
+            let course = course(world, at);
+            world.begin(call.cloud, at, call.action, call.request_id, course);
+        }
+    }
+    culprit.map_or_else(|| Ok(json!({})), Err)
 }

@@ -1,0 +1,296 @@
+//! The socket door: the same clouds over real HTTP on loopback, one port a cloud and one for control. Time is real
+//! here. It must never bind anything but 127.0.0.1, and must pass on what it receives byte for byte, since that is
+//! what was signed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Request as Received, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response as Reply};
+use axum::routing::get;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::door::handle;
+use super::faults::Faults;
+use super::fleet;
+use super::machine::Power;
+use super::world::World;
+use crate::clock::{Clock, SystemClock};
+use crate::model::ProviderKind;
+use crate::provider::http::transport::Request;
+
+/// The largest request taken in: a little above the largest that any of the clouds takes.
+const RECEIVED_MAX: usize = 11 * 1024 * 1024;
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tagged machines in each cloud; a tenth of that in strangers' machines comes on top.
+    pub instances: usize,
+    /// Where the ready file goes, if one is wanted.
+    pub ready_file: Option<PathBuf>,
+    /// The seed of ids, credentials, fleets and faults.
+    pub seed: u64,
+    /// Between a request's arrival and its answer.
+    pub latency: Duration,
+    /// How long stops, starts, reboots and binds take.
+    pub operation_time: Duration,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    /// Ten machines a cloud, seed 1, 20 ms of latency, operations of 200 ms, no faults, no ready file.
+    fn default() -> Self {
+        Self {
+            instances: 10,
+            ready_file: None,
+            seed: 1,
+            latency: Duration::from_millis(20),
+            operation_time: Duration::from_millis(200),
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// What a client needs to know of the served clouds: the ready file's content.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// The clouds.
+    pub clouds: Vec<ReadyCloud>,
+    /// The control port's URL; `GET` its `/state` and `/violations`.
+    pub control: String,
+}
+
+/// One served cloud. The credentials are the simulator's own and open nothing else.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadyCloud {
+    /// Which cloud.
+    pub provider: ProviderKind,
+    /// `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    /// The region to name.
+    pub region: String,
+    /// The access key id.
+    pub access_key_id: String,
+    /// Its secret.
+    pub access_key_secret: String,
+    /// The tags that select the fleet.
+    pub tags: BTreeMap<String, String>,
+    /// How many machines bear them.
+    pub instances: usize,
+}
+
+/// Why the simulator cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No loopback port was to be had.
+    #[error("cannot listen on loopback: {0}")]
+    Listen(std::io::Error),
+    /// The ready file cannot be written.
+    #[error("cannot write the ready file {path}: {source}")]
+    ReadyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A simulator that serves, until it is shut down or dropped.
+pub struct Running {
+    ready: Ready,
+    world: Arc<Mutex<World>>,
+    servers: JoinSet<()>,
+}
+
+impl Running {
+    /// What the ready file says.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+    /// The world behind the sockets.
+    pub fn world(&self) -> Arc<Mutex<World>> {
+        Arc::clone(&self.world)
+    }
+    /// Serves until `signal` comes.
+    pub async fn until(mut self, signal: impl Future<Output = ()>) {
+        signal.await;
+        self.servers.shutdown().await;
+    }
+}
+
+/// Opens the four clouds, furnishes them, listens, and writes the ready file (whole or not at all).
+pub async fn serve(options: Options) -> Result<Running, ServeError> {
+    let mut world = World::new(options.seed, SystemClock.now());
+    world.faults = options.faults;
+    world.settings.latency = options.latency;
+    world.settings.operation_time = options.operation_time;
+    // The first look after a call still shows the old state: it comes one latency after the call at the soonest.
+    let lag = (options.operation_time / 4).min(Duration::from_millis(50));
+    world.settings.visibility_lag = options.latency.saturating_add(lag);
+    world.settings.reboot_delay = options.operation_time / 2;
+    world.settings.record_early = 0.5;
+
+    let mut ready = Ready { clouds: Vec::new(), control: String::new() };
+    let mut listeners = Vec::new();
+    for kind in ProviderKind::ALL {
+        let cloud = world.open_cloud(kind);
+        fleet::furnish(&mut world, cloud, options.instances);
+        let (listener, endpoint) = listen().await?;
+        listeners.push((cloud, listener, endpoint.clone()));
+        let here = world.cloud(cloud);
+        ready.clouds.push(ReadyCloud {
+            provider: kind,
+            endpoint,
+            region: here.region.clone(),
+            access_key_id: here.access_key_id.clone(),
+            access_key_secret: here.access_key_secret.clone(),
+            tags: fleet::TAGS.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            instances: options.instances,
+        });
+    }
+
+    let world = Arc::new(Mutex::new(world));
+    let mut servers = JoinSet::new();
+    for (cloud, listener, origin) in listeners {
+        let port = Port { world: Arc::clone(&world), cloud, origin };
+        let router = Router::new().fallback(receive).layer(DefaultBodyLimit::max(RECEIVED_MAX)).with_state(port);
+        servers.spawn(run(listener, router));
+    }
+    let (listener, control) = listen().await?;
+    ready.control = control;
+    let router = Router::new()
+        .route("/state", get(async |State(world): State<Arc<Mutex<World>>>| page(state(&mut lock(&world)))))
+        .route("/violations", get(async |State(world): State<Arc<Mutex<World>>>| page(violations(&lock(&world)))))
+        .with_state(Arc::clone(&world));
+    servers.spawn(run(listener, router));
+
+    if let Some(path) = &options.ready_file {
+        write_whole(path, &json!(ready).to_string())
+            .map_err(|source| ServeError::ReadyFile { path: path.clone(), source })?;
+    }
+    Ok(Running { ready, world, servers })
+}
+
+async fn listen() -> Result<(TcpListener, String), ServeError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(ServeError::Listen)?;
+    let address = listener.local_addr().map_err(ServeError::Listen)?;
+    Ok((listener, format!("http://{address}")))
+}
+
+async fn run(listener: TcpListener, router: Router) {
+    // Never returns: accept errors are waited out inside.
+    let _ = axum::serve(listener, router).await;
+}
+
+/// Writes beside the file and renames, so that who waits for it never reads half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, path)
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One cloud's port.
+#[derive(Clone)]
+struct Port {
+    world: Arc<Mutex<World>>,
+    cloud: usize,
+    origin: String,
+}
+
+async fn receive(State(port): State<Port>, received: Received) -> Reply {
+    let (parts, body) = received.into_parts();
+    let method = match parts.method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
+    };
+    let Ok(body) = axum::body::to_bytes(body, RECEIVED_MAX).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let request = Request {
+        method,
+        origin: port.origin.clone(),
+        path: parts.uri.path().to_string(),
+        query: parts.uri.query().unwrap_or_default().to_string(),
+        headers: parts.headers.iter().map(header).collect(),
+        body: body.to_vec(),
+    };
+    let outcome = handle(&mut lock(&port.world), port.cloud, SystemClock.now(), &request);
+    tokio::time::sleep(outcome.delay).await;
+    let Some(reply) = outcome.reply else {
+        return hang_up();
+    };
+    let mut answer = Reply::new(Body::from(reply.body));
+    *answer.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in reply.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    answer
+}
+
+/// An answer whose body fails before its first byte: the server drops the connection with nothing written.
+fn hang_up() -> Reply {
+    let nothing = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("hung up on request")) });
+    Reply::new(Body::from_stream(nothing))
+}
+
+fn page(value: Value) -> Reply {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// The truth of every cloud, as the control port tells it. Machines that are gone are left out.
+fn state(world: &mut World) -> Value {
+    world.advance(SystemClock.now());
+    let clouds = world.clouds().iter().map(|cloud| {
+        let instances: Vec<Value> = cloud
+            .machines()
+            .iter()
+            .filter(|machine| machine.power != Power::Gone)
+            .map(|m| json!({ "id": m.id, "state": m.power.as_str(), "key_pairs": m.record_keys }))
+            .collect();
+        let pairs: Vec<Value> = cloud
+            .key_pairs()
+            .iter()
+            .map(|pair| json!({ "id": pair.id, "name": pair.name, "public_key": pair.line }))
+            .collect();
+        json!({ "provider": cloud.kind, "instances": instances, "key_pairs": pairs, "calls": cloud.calls() })
+    });
+    json!({ "clouds": clouds.collect::<Vec<_>>() })
+}
+
+/// The rules that clients broke, as the control port tells them.
+fn violations(world: &World) -> Value {
+    let broken = world.violations().map(|violation| {
+        json!({
+            "provider": violation.provider,
+            "at": violation.at,
+            "action": violation.action,
+            "rule": format!("{:?}", violation.rule),
+            "detail": violation.detail,
+        })
+    });
+    json!({ "violations": broken.collect::<Vec<_>>() })
+}
