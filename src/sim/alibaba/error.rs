@@ -54,7 +54,6 @@ const CODES: &[(&str, u16, Option<Rule>)] = &[
     ("InvalidRegionId.NotFound", 404, Some(Malformed)),
     ("InvalidSecurityToken.Malformed", 400, Some(Signature)),
     ("InvalidTagKey.Malformed", 400, Some(Malformed)),
-    ("InvalidTagValue.Malformed", 400, Some(Malformed)),
     ("InvalidTimeStamp.Expired", 400, Some(Clock)),
     ("KeyPair.AlreadyExist", 400, None),
     ("LimitedOperation.ServiceUnavailable", 503, None),

