@@ -1,6 +1,8 @@
 //! What ECS shows of its machines: DescribeInstances, DescribeInstanceStatus, ListTagResources, DescribeRegions.
 //! It must never show a guest's truth: only the record, as old as the world's visibility lag makes it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -17,6 +19,9 @@ use crate::sim::world::World;
 const TAGGED_MAX: usize = 1000;
 /// Rows of a page of ListTagResources: the action has no parameter for it.
 const TAG_ROWS: usize = 50;
+
+/// More tags than any resource has: a token counts in this unit.
+const ROWS_OF_ONE: usize = 1000;
 
 /// The state as ECS names it. There is no word for a reboot: the machine stops and starts.
 pub(super) fn status(power: Power) -> &'static str {
@@ -113,27 +118,32 @@ pub(super) fn describe(world: &mut World, call: &Call<'_>, params: &Params) -> R
     }
     let (cloud, now) = (world.cloud(call.cloud), world.now());
     let wanted = |machine: &Machine, view: &View| {
-        ids.as_ref().is_none_or(|ids| ids.contains(&machine.id))
-            && tagged(&machine.tags, &tags)
-            && state.is_none_or(|state| state == status(view.power))
+        state.is_none_or(|state| state == status(view.power))
             && params.text("KeyPairName").is_none_or(|name| view.keys.iter().any(|key| key == name))
             && params.text("InstanceName").is_none_or(|name| matches(name, &machine.name))
             && params.text("ZoneId").is_none_or(|zone| zone == machine.zone)
             && params.text("LockReason").is_none_or(|lock| locks(machine).contains(&lock))
     };
-    let mut found: Vec<(usize, &Machine, View)> = Vec::new();
-    for (position, machine) in cloud.machines().iter().enumerate().filter(|(_, machine)| machine.power != Power::Gone) {
-        let view = machine.view(now);
-        if wanted(machine, &view) {
-            found.push((position, machine, view));
-        }
-    }
-    if !tags.is_empty() || params.text("ResourceGroupId").is_some() {
-        found.truncate(TAGGED_MAX);
-    }
+    let capped = !tags.is_empty() || params.text("ResourceGroupId").is_some();
+    // A token names a machine's place among all that ever were: what comes and goes meanwhile moves nothing. Nobody
+    // counts behind a token's page, so that a page of a large fleet costs no more than one of a small fleet.
+    let (from, most) = match (page.token, capped) {
+        (true, false) => (page.from, page.size + 1),
+        (_, true) => (0, TAGGED_MAX),
+        (false, false) => (0, usize::MAX),
+    };
+    let places: Vec<usize> = match &ids {
+        Some(ids) => BTreeSet::from_iter(ids.iter().filter_map(|id| cloud.position(id))).into_iter().collect(),
+        None => (from..cloud.machines().len()).collect(),
+    };
+    let found: Vec<(usize, &Machine, View)> = (places.into_iter().map(|place| (place, &cloud.machines()[place])))
+        .filter(|(place, machine)| *place >= from && machine.power != Power::Gone && tagged(&machine.tags, &tags))
+        .map(|(place, machine)| (place, machine, machine.view(now)))
+        .filter(|(_, machine, view)| wanted(machine, view))
+        .take(most)
+        .collect();
     let total = found.len();
-    // A token names a machine's place among all that ever were: what comes and goes meanwhile moves nothing.
-    let begin = if page.token { found.partition_point(|(position, ..)| *position < page.from) } else { page.from };
+    let begin = if page.token { found.partition_point(|(place, ..)| *place < page.from) } else { page.from };
     let shown: Vec<_> = found.iter().skip(begin).take(page.size).collect();
     let next = match (shown.last(), found.get(begin + shown.len())) {
         (Some((last, ..)), Some(_)) if page.token => token(last + 1, &anchor(params)),
@@ -229,25 +239,33 @@ pub(super) fn list_tags(world: &mut World, call: &Call<'_>, params: &Params) -> 
     let anchor = anchor(params);
     let from = params.text("NextToken").map_or(Ok(0), |token| read_token(token, &anchor))?;
     let cloud = world.cloud(call.cloud);
-    let resources: Vec<(&String, &Vec<(String, String)>)> = match kind {
-        "instance" => {
-            let there = cloud.machines().iter().filter(|machine| machine.power != Power::Gone);
-            there.map(|machine| (&machine.id, &machine.tags)).collect()
-        }
-        "keypair" => cloud.key_pairs().iter().map(|pair| (&pair.name, &pair.tags)).collect(),
+    let resources: Vec<(&str, &[(String, String)])> = match kind {
+        // Those that are gone keep their place, and lose their tags.
+        "instance" => (cloud.machines().iter())
+            .map(|machine| {
+                (machine.id.as_str(), if machine.power == Power::Gone { &[][..] } else { &machine.tags[..] })
+            })
+            .collect(),
+        "keypair" => cloud.key_pairs().iter().map(|pair| (pair.name.as_str(), &pair.tags[..])).collect(),
         _ => return Err(refused("InvalidParameter", "This ResourceType has no resources here.")),
     };
-    let mut rows = Vec::new();
-    for (id, has) in resources {
-        if (ids.is_empty() || ids.contains(id)) && tagged(has, &tags) {
-            let asked = |key: &String| tags.is_empty() || tags.iter().any(|(wanted, _)| wanted == key);
-            rows.extend(has.iter().filter(|(key, _)| asked(key)).map(
-                |(key, value)| json!({ "ResourceId": id, "ResourceType": kind, "TagKey": key, "TagValue": value }),
-            ));
-        }
+    // A token names a resource's place and how many of its rows were shown.
+    let (place, shown) = (from / ROWS_OF_ONE, from % ROWS_OF_ONE);
+    let asked = |key: &String| tags.is_empty() || tags.iter().any(|(wanted, _)| wanted == key);
+    let mut rows = (resources.iter().enumerate().skip(place))
+        .filter(|(_, (id, has))| (ids.is_empty() || ids.iter().any(|wanted| wanted == id)) && tagged(has, &tags))
+        .flat_map(|(at, (id, has))| {
+            has.iter().filter(|(key, _)| asked(key)).enumerate().map(move |(n, tag)| (at, n, id, tag))
+        })
+        .skip_while(|(at, n, ..)| *at == place && *n < shown)
+        .peekable();
+    let mut list: Vec<Value> = Vec::new();
+    while list.len() < TAG_ROWS
+        && let Some((_, _, id, (key, value))) = rows.next()
+    {
+        list.push(json!({ "ResourceId": id, "ResourceType": kind, "TagKey": key, "TagValue": value }));
     }
-    let next = if rows.len() > from + TAG_ROWS { token(from + TAG_ROWS, &anchor) } else { String::new() };
-    let list: Vec<Value> = rows.into_iter().skip(from).take(TAG_ROWS).collect();
+    let next = rows.peek().map_or_else(String::new, |(at, n, ..)| token(at * ROWS_OF_ONE + n, &anchor));
     Ok(json!({ "TagResources": { "TagResource": list }, "NextToken": next }))
 }
 

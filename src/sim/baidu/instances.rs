@@ -1,6 +1,8 @@
 //! What BCC shows of its machines: the listing with its marker, the listing by ids, one machine.
 //! It must never show a guest's truth: only the record, as old as the world's visibility lag makes it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::error::{Refused, refused};
@@ -44,8 +46,7 @@ pub(super) fn list(
         })
     };
     let wanted = |machine: &Machine, view: &View| {
-        ids.as_ref().is_none_or(|ids| ids.contains(&machine.id))
-            && tagged(machine)
+        tagged(machine)
             && among("instanceIds", &machine.id)
             && among("instanceNames", &machine.name)
             && among("status", status(view.power))
@@ -62,16 +63,17 @@ pub(super) fn list(
         Some(id) => (cloud.machines().iter().position(|machine| machine.id == id))
             .ok_or_else(|| refused("InvalidHTTPRequest", "The marker is not one that was given."))?,
     };
-    let mut found: Vec<(&Machine, View)> = Vec::new();
-    for machine in cloud.machines()[begin..].iter().filter(|machine| machine.power != Power::Gone) {
-        let view = machine.view(now);
-        if wanted(machine, &view) {
-            found.push((machine, view));
-            if found.len() > size {
-                break;
-            }
-        }
-    }
+    let places: Vec<usize> = match &ids {
+        Some(ids) => BTreeSet::from_iter(ids.iter().filter_map(|id| cloud.position(id))).into_iter().collect(),
+        None => (begin..cloud.machines().len()).collect(),
+    };
+    let mut found: Vec<(&Machine, View)> = (places.into_iter().filter(|place| *place >= begin))
+        .map(|place| &cloud.machines()[place])
+        .filter(|machine| machine.power != Power::Gone)
+        .map(|machine| (machine, machine.view(now)))
+        .filter(|(machine, view)| wanted(machine, view))
+        .take(size + 1)
+        .collect();
     let next = (found.len() > size).then(|| found.pop()).flatten().map(|(machine, _)| &machine.id);
     let list: Vec<Value> = found.iter().map(|(machine, view)| instance(cloud, machine, view)).collect();
     let mut body = json!({
