@@ -62,8 +62,8 @@ pub struct Cloud {
     pub key_pairs_max: usize,
     /// How far this cloud's clock (its `Date` header and its signature windows) is ahead of the world's.
     pub skew: SignedDuration,
-    /// The seconds between a nonce's two uses that are refused.
-    pub(super) nonces: BTreeMap<String, Timestamp>,
+    nonces: HashMap<String, Timestamp>,
+    sweep_at: usize,
     machines: Vec<Machine>,
     index: HashMap<String, usize>,
     pub(super) key_pairs: Vec<KeyPair>,
@@ -91,7 +91,8 @@ impl Cloud {
             session_token: None,
             key_pairs_max,
             skew: SignedDuration::ZERO,
-            nonces: BTreeMap::new(),
+            nonces: HashMap::new(),
+            sweep_at: 1024,
             machines: Vec::new(),
             index: HashMap::new(),
             key_pairs: Vec::new(),
@@ -167,13 +168,39 @@ impl Cloud {
 
     /// Remembers a nonce; false if it was seen within `window`.
     pub fn remember_nonce(&mut self, nonce: &str, now: Timestamp, window: Duration) -> bool {
-        self.nonces.retain(|_, seen| now.duration_since(*seen).unsigned_abs() < window);
-        self.nonces.insert(nonce.to_string(), now).is_none()
+        let fresh = |seen: &Timestamp| now.duration_since(*seen).unsigned_abs() < window;
+        // Old ones are swept out only when they have doubled: a sweep a call would be quadratic.
+        if self.nonces.len() >= self.sweep_at {
+            self.nonces.retain(|_, seen| fresh(seen));
+            self.sweep_at = (self.nonces.len() * 2).max(1024);
+        }
+        let seen = self.nonces.insert(nonce.to_string(), now);
+        !seen.as_ref().is_some_and(fresh)
     }
 
     /// Writes down what the client did wrong.
     pub fn blame(&mut self, rule: Rule, action: &str, at: Timestamp, detail: impl Into<String>) {
         let violation = Violation { provider: self.kind, at, action: action.to_string(), rule, detail: detail.into() };
         self.violations.push(violation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_refused_within_its_window_and_forgotten_after_it() {
+        let mut cloud = Cloud::new(ProviderKind::AlibabaEcs, &mut Rng::new(1));
+        let at = |seconds: i64| Timestamp::from_second(1_795_348_800 + seconds).unwrap();
+        let window = Duration::from_secs(900);
+        assert!(cloud.remember_nonce("a", at(0), window));
+        assert!(!cloud.remember_nonce("a", at(1), window));
+        assert!(!cloud.remember_nonce("a", at(900), window), "each use begins the window anew");
+        assert!(cloud.remember_nonce("a", at(1800), window));
+        for number in 0..5_000 {
+            assert!(cloud.remember_nonce(&number.to_string(), at(2_000 + number), window));
+        }
+        assert!(cloud.nonces.len() < 3_000, "old ones are swept out");
     }
 }

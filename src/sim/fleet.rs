@@ -3,7 +3,8 @@
 //! machines that no fleet may touch.
 
 use super::machine::{Os, Power};
-use super::world::{InstanceSpec, World};
+use super::meddle::InstanceSpec;
+use super::world::World;
 use crate::model::ProviderKind;
 
 /// The tags that every machine of the fleet bears, and no other machine.
@@ -36,7 +37,7 @@ pub fn furnish(world: &mut World, cloud: usize, instances: usize) {
             _ if windows => Vec::new(),
             // Tencent's machines can hang on several pairs.
             1 if tencent => pairs.to_vec(),
-            0 | 1 | 2 => pairs[..1].to_vec(),
+            0..=2 => pairs[..1].to_vec(),
             3 => pairs[1..].to_vec(),
             _ => Vec::new(),
         };

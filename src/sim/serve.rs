@@ -294,3 +294,91 @@ fn violations(world: &World) -> Value {
     });
     json!({ "violations": broken.collect::<Vec<_>>() })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::sim::Weather;
+
+    /// Sends a request's bytes and reads until the server closes.
+    async fn exchange(origin: &str, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(origin.strip_prefix("http://").unwrap()).await.unwrap();
+        let length = body.len();
+        let host = origin.strip_prefix("http://").unwrap();
+        let text = format!("{head}\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    fn quick() -> Options {
+        Options { latency: Duration::ZERO, ..Options::default() }
+    }
+
+    #[tokio::test]
+    async fn the_ready_file_and_the_control_port_tell_the_same_story() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ready.json");
+        let running = serve(Options { instances: 20, ready_file: Some(path.clone()), ..quick() }).await.unwrap();
+        let ready: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(ready, json!(running.ready()));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left beside it");
+        let clouds = ready["clouds"].as_array().unwrap();
+        let kinds: Vec<&str> = clouds.iter().map(|cloud| cloud["provider"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["tencent-lighthouse", "tencent-cvm", "alibaba-ecs", "baidu-bcc"]);
+        for cloud in clouds {
+            assert!(cloud["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+            assert_eq!((&cloud["instances"], &cloud["tags"]["role"]), (&json!(20), &json!("web")));
+            for name in ["region", "access_key_id", "access_key_secret"] {
+                assert!(!cloud[name].as_str().unwrap().is_empty(), "{name}");
+            }
+        }
+        let control = ready["control"].as_str().unwrap();
+        let answer = exchange(control, "GET /state HTTP/1.1", "").await;
+        let state: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let first = &state["clouds"][0];
+        assert_eq!(first["instances"].as_array().unwrap().len(), 22);
+        assert!(first["instances"][0]["state"].is_string() && first["instances"][0]["key_pairs"].is_array());
+        assert!(first["key_pairs"][0]["public_key"].as_str().unwrap().starts_with("ssh-rsa "));
+        assert_eq!(first["calls"], json!({}));
+        running.until(async {}).await;
+        let gone = TcpStream::connect(control.strip_prefix("http://").unwrap()).await;
+        assert!(gone.is_err(), "and after shutdown nobody listens");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_judged_as_it_came_and_answered_with_the_clouds_date() {
+        let running = serve(quick()).await.unwrap();
+        let origin = running.ready().clouds[0].endpoint.clone();
+        let head = "POST / HTTP/1.1\r\ncontent-type: application/json\r\nX-TC-Action: DescribeInstances";
+        let answer = exchange(&origin, head, "{}").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(answer.matches("\r\ndate: ").count(), 1, "{answer}");
+        assert!(answer.contains("MissingParameter") && answer.contains("x-tc-version"), "{answer}");
+        let answer = exchange(&origin, "PATCH / HTTP/1.1", "").await;
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        let answer = exchange(&running.ready().control, "GET /violations HTTP/1.1", "").await;
+        assert!(answer.contains("\"rule\":\"Malformed\""), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_is_a_closed_connection_without_a_byte() {
+        let running = serve(quick()).await.unwrap();
+        let origin = running.ready().clouds[0].endpoint.clone();
+        lock(&running.world()).faults.script(None, "", 1, Weather::Lost { applied: true });
+        assert_eq!(exchange(&origin, "POST / HTTP/1.1", "{}").await, "");
+        assert!(exchange(&origin, "POST / HTTP/1.1", "{}").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_ready_file_that_cannot_be_written_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nowhere").join("ready.json");
+        let error = serve(Options { ready_file: Some(path.clone()), ..quick() }).await.err().unwrap();
+        assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+}

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::cloud::{Cloud, Violation};
 use super::faults::Faults;
-use super::keys::{self, KeyPair};
-use super::machine::{Course, Machine, Operation, Os, Power, Progress, Refusal, Step};
+use super::keys::KeyPair;
+use super::machine::{Course, Machine, Operation, Progress, Step};
 use super::rng::Rng;
 use crate::model::ProviderKind;
 use crate::provider::http::transport::Request;
@@ -41,23 +41,6 @@ impl Default for Settings {
             record_early: 0.0,
         }
     }
-}
-
-/// An instance to be added.
-#[derive(Clone, Debug, Default)]
-pub struct InstanceSpec {
-    /// Its name; empty for one made from the id.
-    pub name: String,
-    /// Its power.
-    pub power: Power,
-    /// Its operating system.
-    pub os: Os,
-    /// Its tags.
-    pub tags: Vec<(String, String)>,
-    /// The key pairs bound to it, as ids; none for a machine that only a password opens.
-    pub keys: Vec<String>,
-    /// Whether every bind that names it fails.
-    pub poisoned: bool,
 }
 
 /// What happens later.
@@ -98,108 +81,6 @@ impl World {
             due: BTreeMap::new(),
             sequence: 0,
         }
-    }
-
-    // ---- building
-
-    /// Adds an empty cloud and says its number.
-    pub fn open_cloud(&mut self, kind: ProviderKind) -> usize {
-        self.clouds.push(Cloud::new(kind, &mut self.rng));
-        self.clouds.len() - 1
-    }
-
-    /// Adds a key pair of this public key line, as it would have been imported, and says its handle. The line is not
-    /// checked: it is the test's own.
-    pub fn add_key_pair(&mut self, cloud: usize, name: &str, public_key: &str) -> String {
-        let line = keys::read_public_line(public_key).map_or_else(|| public_key.to_string(), |key| key.line);
-        let id = match self.clouds[cloud].kind {
-            ProviderKind::TencentLighthouse => format!("lhkp-{}", self.rng.id(8)),
-            ProviderKind::TencentCvm => format!("skey-{}", self.rng.id(8)),
-            ProviderKind::AlibabaEcs => name.to_string(),
-            ProviderKind::BaiduBcc => format!("k-{}", self.rng.id(8)),
-        };
-        // "The stored comment may be rewritten" (FACTS §2.2): here it always is.
-        let public_key = format!("{line} {id}");
-        self.clouds[cloud].key_pairs.push(KeyPair {
-            id: id.clone(),
-            name: name.to_string(),
-            public_key,
-            line,
-            description: String::new(),
-            tags: Vec::new(),
-            created: self.now,
-            in_image: false,
-        });
-        id
-    }
-
-    /// Adds a key pair whose private half nobody has.
-    pub fn add_strangers_pair(&mut self, cloud: usize, name: &str) -> String {
-        let line = keys::strangers_line(&mut self.rng);
-        self.add_key_pair(cloud, name, &line)
-    }
-
-    /// Adds a machine and says its id. Key pairs that do not exist are bound in the record and open nothing.
-    pub fn add_instance(&mut self, cloud: usize, spec: InstanceSpec) -> String {
-        let (kind, number) = (self.clouds[cloud].kind, self.clouds[cloud].machines().len());
-        let id = match kind {
-            ProviderKind::TencentLighthouse => format!("lhins-{}", self.rng.id(8)),
-            ProviderKind::TencentCvm => format!("ins-{}", self.rng.id(8)),
-            ProviderKind::AlibabaEcs => format!("i-2ze{}", self.rng.id(17)),
-            ProviderKind::BaiduBcc => format!("i-{}", self.rng.id(8)),
-        };
-        let here = &mut self.clouds[cloud];
-        let zone = match kind {
-            ProviderKind::AlibabaEcs => format!("{}-a", here.region),
-            ProviderKind::BaiduBcc => format!("cn-{}-a", here.region),
-            _ => format!("{}-{}", here.region, 1 + number % 3),
-        };
-        let accepts: Vec<String> =
-            spec.keys.iter().filter_map(|key| here.key_pair(key)).map(|pair| pair.line.clone()).collect();
-        let low = |shift: usize| (number >> shift) & 0xff;
-        here.add(Machine {
-            name: if spec.name.is_empty() { format!("vm-{number}") } else { spec.name },
-            id: id.clone(),
-            zone,
-            os: spec.os,
-            tags: spec.tags,
-            private_address: format!("10.{}.{}.{}", low(16), low(8), low(0)),
-            // 198.18.0.0/15 is set aside for benchmarks: nobody's machine is there.
-            public_address: format!("198.{}.{}.{}", 18 + (low(16) & 1), low(8), low(0)),
-            created: self.now,
-            power: spec.power,
-            first_power: spec.power,
-            record_keys: spec.keys.clone(),
-            first_record_keys: spec.keys,
-            password: accepts.is_empty(),
-            first_accepts: accepts.clone(),
-            accepts,
-            at_next_boot: None,
-            boots: 0,
-            booted_at: self.now,
-            down_because: None,
-            stops: 0,
-            starts: 0,
-            reboots: 0,
-            no_charge: false,
-            operation: None,
-            poisoned: spec.poisoned,
-            stuck: false,
-            refusals: Vec::new(),
-            shown: None,
-            generation: 0,
-        });
-        id
-    }
-
-    /// A public key line that belongs to nobody.
-    pub fn strangers_line(&mut self) -> String {
-        keys::strangers_line(&mut self.rng)
-    }
-
-    /// A number below `bound`, from the world's chance.
-    pub fn chance_below(&mut self, bound: usize) -> usize {
-        self.rng.below(bound)
     }
 
     // ---- looking in from outside
@@ -247,55 +128,6 @@ impl World {
         self.due.keys().next().map(|(at, _)| *at).filter(|at| *at < Timestamp::MAX)
     }
 
-    // ---- meddling
-
-    /// Makes every bind that names this machine fail, or not. Unknown ids are ignored, as in all of these.
-    pub fn poison(&mut self, cloud: usize, id: &str, poisoned: bool) {
-        self.meddle(cloud, id, |machine| machine.poisoned = poisoned);
-    }
-    /// Makes this machine refuse every call of `action` with `code`.
-    pub fn refuse(&mut self, cloud: usize, id: &str, action: &str, code: &str) {
-        let refusal = Refusal { action: action.to_string(), code: code.to_string() };
-        self.meddle(cloud, id, |machine| machine.refusals.push(refusal));
-    }
-    /// Takes all refusals back.
-    pub fn permit(&mut self, cloud: usize, id: &str) {
-        self.meddle(cloud, id, |machine| machine.refusals.clear());
-    }
-    /// Makes operations that begin on this machine from now on never end, or end again.
-    pub fn stick(&mut self, cloud: usize, id: &str, stuck: bool) {
-        self.meddle(cloud, id, |machine| machine.stuck = stuck);
-    }
-    /// Changes a machine's power at once, as its owner would in the console: no operation, no lag.
-    pub fn set_power(&mut self, cloud: usize, id: &str, power: Power) {
-        let now = self.now;
-        self.meddle(cloud, id, |machine| {
-            machine.generation += 1;
-            machine.operation = None;
-            machine.shown = None;
-            machine.go(power, "console", now);
-        });
-    }
-    /// Releases a machine.
-    pub fn remove_instance(&mut self, cloud: usize, id: &str) {
-        self.set_power(cloud, id, Power::Gone);
-    }
-    /// Binds key pairs to a machine behind everybody's back: record and guest change at once, nothing is disturbed.
-    pub fn rebind(&mut self, cloud: usize, id: &str, keys: &[String]) {
-        let lines = self.clouds[cloud].lines(keys).unwrap_or_default();
-        self.meddle(cloud, id, |machine| {
-            machine.record_keys = keys.to_vec();
-            machine.accepts = lines;
-            machine.at_next_boot = None;
-            machine.shown = None;
-        });
-    }
-    fn meddle(&mut self, cloud: usize, id: &str, change: impl FnOnce(&mut Machine)) {
-        if let Some(at) = self.clouds[cloud].position(id) {
-            change(self.clouds[cloud].machine_at(at));
-        }
-    }
-
     // ---- what the faces use
 
     /// A request id that was never used.
@@ -340,8 +172,8 @@ impl World {
         }
     }
 
-    /// The course of a Tencent bind or unbind: `before` and `after` are power steps around the change to `keys`, which
-    /// comes at `at`. The record sometimes changes at once ([`Settings::record_early`]).
+    /// The middle of a Tencent bind's or unbind's course: record and guest change to `keys` at `at`, the record
+    /// sometimes at once ([`Settings::record_early`]). What happens to the machine's power the face puts around it.
     pub fn rekey(&mut self, cloud: usize, keys: &[String], at: Duration) -> Course {
         let lines = self.clouds[cloud].lines(keys).unwrap_or_default();
         let early = self.rng.chance(self.settings.record_early);
@@ -426,4 +258,98 @@ fn fails(course: Course) -> Course {
     let mut failing: Course = course.into_iter().filter(|(_, step)| power(step)).collect();
     failing.push((end, Step::Fail));
     failing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::machine::{self, Power};
+    use crate::sim::{InstanceSpec, furnish};
+
+    fn world() -> World {
+        World::new(5, "2026-11-22T12:00:00Z".parse().unwrap())
+    }
+
+    fn wait(world: &mut World, milliseconds: u64) {
+        world.advance(later(world.now(), Duration::from_millis(milliseconds)));
+    }
+
+    #[test]
+    fn a_bind_for_the_next_boot_opens_the_machine_only_after_a_boot() {
+        for power in [Power::Running, Power::Stopped] {
+            let mut world = world();
+            let cloud = world.open_cloud(ProviderKind::AlibabaEcs);
+            let (old, new) = (world.add_strangers_pair(cloud, "old"), world.add_strangers_pair(cloud, "new"));
+            let keys = vec![old.clone()];
+            let id = world.add_instance(cloud, InstanceSpec { power, keys, ..InstanceSpec::default() });
+            let line = |world: &World, key: &String| world.cloud(cloud).key_pair(key).unwrap().line.clone();
+            let (old, new_line) = (line(&world, &old), line(&world, &new));
+            world.bind_for_next_boot(cloud, 0, std::slice::from_ref(&new));
+            let machine = world.cloud(cloud).machine(&id).unwrap();
+            assert_eq!((&machine.record_keys, &machine.accepts), (&vec![new], &vec![old.clone()]));
+            let opens = if power == Power::Running { &old } else { &new_line };
+            assert_eq!(machine.would_accept(), std::slice::from_ref(opens), "{power:?}");
+            let started = machine.booted_at;
+            let time = world.settings.operation_time;
+            let course = if power == Power::Running { machine::reboot(time) } else { machine::start(time) };
+            world.begin(cloud, 0, "boot", "r", course);
+            wait(&mut world, 199);
+            assert_eq!(world.cloud(cloud).machine(&id).unwrap().accepts, [old]);
+            wait(&mut world, 1);
+            let machine = world.cloud(cloud).machine(&id).unwrap();
+            assert_eq!((machine.power, machine.boots, &machine.accepts), (Power::Running, 1, &vec![new_line]));
+            assert!(machine.booted_at > started && machine.at_next_boot.is_none());
+        }
+    }
+
+    #[test]
+    fn a_new_operation_supersedes_the_old_ones_steps() {
+        let mut world = world();
+        let cloud = world.open_cloud(ProviderKind::BaiduBcc);
+        let id = world.add_instance(cloud, InstanceSpec::default());
+        let at = |milliseconds| Duration::from_millis(milliseconds);
+        let reboot = vec![(at(100), Step::Power(Power::Rebooting)), (at(300), Step::Power(Power::Running))];
+        world.begin(cloud, 0, "attach", "a", reboot);
+        world.begin(cloud, 0, "stop", "b", machine::stop(at(200)));
+        wait(&mut world, 10_000);
+        let machine = world.cloud(cloud).machine(&id).unwrap();
+        assert_eq!(
+            (machine.power, machine.reboots, machine.down_because.as_deref()),
+            (Power::Stopped, 0, Some("stop"))
+        );
+        assert_eq!(world.next_due(), None);
+    }
+
+    #[test]
+    fn a_look_shows_the_old_state_for_the_lag_and_time_never_runs_back() {
+        let mut world = world();
+        let cloud = world.open_cloud(ProviderKind::AlibabaEcs);
+        world.add_instance(cloud, InstanceSpec::default());
+        let start = world.now();
+        world.begin(cloud, 0, "stop", "a", machine::stop(Duration::from_millis(20)));
+        for (milliseconds, expect) in [(0, Power::Running), (49, Power::Running), (50, Power::Stopped)] {
+            world.advance(later(start, Duration::from_millis(milliseconds)));
+            assert_eq!(world.cloud(cloud).machines()[0].view(world.now()).power, expect, "{milliseconds}");
+        }
+        let now = world.now();
+        world.advance(start);
+        assert_eq!(world.now(), now);
+    }
+
+    #[test]
+    fn ids_credentials_and_fleets_come_from_the_seed_alone() {
+        let make = |seed| {
+            let mut world = World::new(seed, Timestamp::UNIX_EPOCH);
+            for kind in ProviderKind::ALL {
+                let cloud = world.open_cloud(kind);
+                furnish(&mut world, cloud, 30);
+            }
+            let clouds =
+                world.clouds().iter().map(|cloud| (cloud.access_key_id.clone(), cloud.access_key_secret.clone()));
+            let machines = world.machines().map(|(_, machine)| format!("{machine:?}"));
+            (clouds.collect::<Vec<_>>(), machines.collect::<Vec<_>>())
+        };
+        assert_eq!(make(1), make(1));
+        assert_ne!(make(1), make(2));
+    }
 }

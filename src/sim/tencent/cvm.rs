@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::listing::{self, Filter, IDS_MAX, Query, Rules, latest_operation, moment, state};
-use super::{KEY_NAME_MAX, Product, Refused, Tag, broken, legal_name, params, refused, tags_json, twice, well_formed};
+use super::cvm_looks::{self as looks, check_ids, malformed, malformed_keys};
+use super::{Product, Refused, broken, params, refused};
 use crate::provider::http::transport::{Request, Response};
-use crate::sim::cloud::Rule::{Limit, Malformed, State};
+use crate::sim::cloud::Rule::{Malformed, State};
 use crate::sim::door::{Call, Face};
-use crate::sim::keys::{KeyPair, read_public_line};
-use crate::sim::machine::{self, Course, Machine, Os, Power, Progress, Step};
+use crate::sim::machine::{self, Course, Machine, Os, Power, Step};
 use crate::sim::world::World;
 
 /// The CVM face.
@@ -33,16 +32,6 @@ impl Face for Cvm {
     }
 }
 
-const RULES: Rules = Rules {
-    values_max: 5,
-    bad_filter: "InvalidFilter",
-    too_many_values: "InvalidFilterValue.LimitExceeded",
-    bad_limit: "InvalidParameterValueLimit",
-    bad_offset: "InvalidParameterValueOffset",
-    conflict: "InvalidParameterCombination",
-    too_many_ids: "InvalidParameterValue.LimitExceeded",
-};
-
 impl Product for Cvm {
     const SERVICE: &'static str = "cvm";
     const VERSION: &'static str = "2017-03-12";
@@ -62,262 +51,19 @@ impl Product for Cvm {
 
     fn act(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
         match call.action {
-            "DescribeInstances" => describe_instances(world, call),
-            "DescribeInstancesStatus" => describe_status(world, call),
-            "DescribeKeyPairs" => describe_key_pairs(world, call),
-            "ImportKeyPair" => import(world, call),
-            "DeleteKeyPairs" => delete(world, call),
+            "DescribeInstances" => looks::describe_instances(world, call),
+            "DescribeInstancesStatus" => looks::describe_status(world, call),
+            "DescribeKeyPairs" => looks::describe_key_pairs(world, call),
+            "ImportKeyPair" => looks::import(world, call),
+            "DeleteKeyPairs" => looks::delete(world, call),
             "AssociateInstancesKeyPairs" => bind(world, call, true),
             "DisassociateInstancesKeyPairs" => bind(world, call, false),
             "StopInstances" => stop(world, call),
             "StartInstances" => start(world, call),
             "RebootInstances" => reboot(world, call),
-            _ => regions(world, call),
+            _ => looks::regions(world, call),
         }
     }
-}
-
-// ---- looks
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeInstances {
-    instance_ids: Option<Vec<String>>,
-    filters: Option<Vec<Filter>>,
-    offset: Option<i64>,
-    limit: Option<i64>,
-}
-
-/// The filters served. The vendor has more (security-group-id, ipv6-address, creation times): nothing here would differ
-/// by them, so they are refused rather than ignored.
-const KNOWN: [&str; 11] = [
-    "zone",
-    "project-id",
-    "vpc-id",
-    "subnet-id",
-    "instance-id",
-    "uuid",
-    "instance-name",
-    "instance-charge-type",
-    "instance-state",
-    "private-ip-address",
-    "public-ip-address",
-];
-
-fn describe_instances(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: DescribeInstances = params(call)?;
-    let query = RULES.query(asked.instance_ids, asked.filters, (asked.offset, asked.limit), &KNOWN)?;
-    malformed(&query.ids)?;
-    let cloud = world.cloud(call.cloud);
-    known_tags(&query, cloud.machines().iter().flat_map(|machine| &machine.tags))?;
-    let (total, page) = query.page(query.machines(cloud, world.now()));
-    let rows: Vec<Value> = page.into_iter().map(|machine| row(machine, world.now())).collect();
-    Ok(json!({ "TotalCount": total, "InstanceSet": rows }))
-}
-
-/// A tag key that nothing bears is an error here, not an empty result (`InvalidParameterValue.TagKeyNotFound`).
-fn known_tags<'a>(query: &Query, mut tags: impl Iterator<Item = &'a (String, String)> + Clone) -> Result<(), Refused> {
-    let all = tags.clone();
-    for key in query.filters.iter().flat_map(Filter::tag_keys) {
-        if !tags.any(|(of, _)| of == key) {
-            return Err(refused("InvalidParameterValue.TagKeyNotFound", format!("tag key {key}")));
-        }
-        tags = all.clone();
-    }
-    Ok(())
-}
-
-fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
-    let view = machine.view(now);
-    let failed = view.operation.as_ref().is_some_and(|operation| operation.progress == Progress::Failed);
-    let linux = machine.os == Os::Linux;
-    let mut row = Map::new();
-    let mut put = |name: &str, value: Value| row.insert(name.to_string(), value);
-    put("InstanceId", json!(machine.id));
-    put("InstanceName", json!(machine.name));
-    put("InstanceState", json!(state(view.power)));
-    put("RestrictState", json!("NORMAL"));
-    put("InstanceChargeType", json!(listing::CHARGE_TYPE));
-    put("InstanceType", json!("S5.MEDIUM2"));
-    put("Placement", json!({ "Zone": machine.zone, "ProjectId": 0 }));
-    put("VirtualPrivateCloud", json!({ "VpcId": listing::VPC, "SubnetId": listing::SUBNET }));
-    // "May be null" (FACTS §2.2).
-    let keys = if view.keys.is_empty() { Value::Null } else { json!(view.keys) };
-    put("LoginSettings", json!({ "KeyIds": keys }));
-    put("PrivateIpAddresses", json!([machine.private_address]));
-    put("PublicIpAddresses", json!([machine.public_address]));
-    put("OsName", json!(if linux { "Debian 12 64bit" } else { "Windows Server 2022 64bit" }));
-    put("DefaultLoginUser", json!(if linux { "root" } else { "Administrator" }));
-    put("DefaultLoginPort", json!(if linux { 22 } else { 3389 }));
-    put("StopChargingMode", json!(if machine.no_charge { "STOP_CHARGING" } else { "KEEP_CHARGING" }));
-    put("Uuid", json!(listing::uuid(machine)));
-    put("CreatedTime", json!(moment(machine.created)));
-    put("Tags", tags_json(&machine.tags));
-    for (name, value) in latest_operation(view.operation.as_ref()) {
-        put(name, value);
-    }
-    put("LatestOperationErrorMsg", if failed { json!("the operation failed") } else { Value::Null });
-    Value::Object(row)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeStatus {
-    instance_ids: Option<Vec<String>>,
-    offset: Option<i64>,
-    limit: Option<i64>,
-}
-
-fn describe_status(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: DescribeStatus = params(call)?;
-    let query = RULES.query(asked.instance_ids, None, (asked.offset, asked.limit), &[])?;
-    malformed(&query.ids)?;
-    let (total, page) = query.page(query.machines(world.cloud(call.cloud), world.now()));
-    let row = |machine: &Machine| json!({ "InstanceId": machine.id, "InstanceState": state(machine.view(world.now()).power) });
-    Ok(json!({ "TotalCount": total, "InstanceStatusSet": page.into_iter().map(row).collect::<Vec<_>>() }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeKeyPairs {
-    key_ids: Option<Vec<String>>,
-    filters: Option<Vec<Filter>>,
-    offset: Option<i64>,
-    limit: Option<i64>,
-}
-
-fn describe_key_pairs(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: DescribeKeyPairs = params(call)?;
-    let query = RULES.query(asked.key_ids, asked.filters, (asked.offset, asked.limit), &["project-id", "key-name"])?;
-    malformed_keys(&query.ids)?;
-    let cloud = world.cloud(call.cloud);
-    known_tags(&query, cloud.key_pairs().iter().flat_map(|pair| &pair.tags))?;
-    let takes = |filter: &Filter, pair: &KeyPair| match filter.name() {
-        "project-id" => filter.has("0"),
-        // Whether this is exact is unconfirmed (FACTS §2.2): matched by parts, the client has to compare.
-        "key-name" => filter.has_part_of(&pair.name),
-        _ => filter.takes_tags(&pair.tags).unwrap_or(false),
-    };
-    let (total, page) = query.page(cloud.key_pairs().iter().filter(|pair| {
-        (query.ids.is_empty() || query.ids.contains(&pair.id)) && query.filters.iter().all(|filter| takes(filter, pair))
-    }));
-    let bound = cloud.bound();
-    let row = |pair: &KeyPair| {
-        json!({
-            "KeyId": pair.id,
-            "KeyName": pair.name,
-            "ProjectId": 0,
-            "Description": "",
-            "PublicKey": pair.public_key,
-            "PrivateKey": null,
-            "AssociatedInstanceIds": bound.get(pair.id.as_str()).cloned().unwrap_or_default(),
-            "CreatedTime": moment(pair.created),
-            "Tags": tags_json(&pair.tags),
-        })
-    };
-    Ok(json!({ "TotalCount": total, "KeyPairSet": page.into_iter().map(row).collect::<Vec<_>>() }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-fn regions(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let Nothing {} = params(call)?;
-    let region = &world.cloud(call.cloud).region;
-    let row = json!({ "Region": region, "RegionName": region, "RegionState": "AVAILABLE" });
-    Ok(json!({ "TotalCount": 1, "RegionSet": [row] }))
-}
-
-// ---- key pairs
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Import {
-    key_name: String,
-    project_id: i64,
-    public_key: String,
-    tag_specification: Option<Vec<TagSpecification>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct TagSpecification {
-    resource_type: String,
-    tags: Vec<Tag>,
-}
-
-fn import(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: Import = params(call)?;
-    let name = asked.key_name.as_str();
-    if asked.project_id != 0 {
-        return Err(broken(Malformed, "InvalidProjectId.NotFound", format!("project {}", asked.project_id)));
-    }
-    if name.is_empty() {
-        return Err(broken(Malformed, "InvalidKeyPairNameEmpty", "the name is empty"));
-    }
-    if name.len() > KEY_NAME_MAX {
-        return Err(broken(Malformed, "InvalidKeyPairNameTooLong", "the name is longer than 25"));
-    }
-    if !legal_name(name) {
-        return Err(broken(Malformed, "InvalidKeyPairNameIncludeIllegalChar", "digits, letters and _ only"));
-    }
-    let key = read_public_line(&asked.public_key)
-        .filter(|key| key.algorithm == "ssh-rsa")
-        .ok_or_else(|| broken(Malformed, "InvalidPublicKey.Malformed", "the public key is not OpenSSH RSA"))?;
-    let mut tags = Vec::new();
-    for specification in asked.tag_specification.unwrap_or_default() {
-        if specification.resource_type != "keypair" {
-            return Err(broken(Malformed, "InvalidParameterValue", "ResourceType is not keypair"));
-        }
-        for tag in specification.tags {
-            if tag.key.is_empty() || tag.key.starts_with("qcs:") {
-                return Err(broken(Malformed, "FailedOperation.IllegalTagKey", tag.key));
-            }
-            tags.push((tag.key, tag.value));
-        }
-    }
-    let cloud = world.cloud(call.cloud);
-    if cloud.key_pairs().iter().any(|pair| pair.name == name) {
-        return Err(refused("InvalidKeyPairName.Duplicate", "the name is taken"));
-    }
-    if cloud.key_pairs().iter().any(|pair| pair.line == key.line) {
-        return Err(refused("InvalidPublicKey.Duplicate", "the public key exists"));
-    }
-    if cloud.key_pairs().len() >= cloud.key_pairs_max {
-        return Err(refused("InvalidKeyPair.LimitExceeded", "too many key pairs"));
-    }
-    let id = world.add_key_pair(call.cloud, name, &key.line);
-    world.tag_key_pair(call.cloud, &id, tags);
-    Ok(json!({ "KeyId": id }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Delete {
-    key_ids: Vec<String>,
-}
-
-/// A pair that is still bound is refused when it is named alone. Among others it is passed over in silence: "check each
-/// key's deletion yourself" (FACTS §2.2).
-fn delete(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
-    let Delete { key_ids } = params(call)?;
-    check_ids(&key_ids)?;
-    malformed_keys(&key_ids)?;
-    let cloud = world.cloud(call.cloud);
-    let bound = cloud.bound();
-    let mut free = Vec::new();
-    for id in &key_ids {
-        let pair = cloud.key_pair(id).ok_or_else(|| refused("InvalidKeyPairId.NotFound", "no such key pair"))?;
-        let used = bound.contains_key(id.as_str()) || pair.in_image || world.is_being_bound(call.cloud, id);
-        if !used {
-            free.push(id.clone());
-        } else if key_ids.len() == 1 {
-            return Err(refused("InvalidParameterValue.KeyPairNotSupported", "an instance or an image uses it"));
-        }
-    }
-    world.delete_key_pairs(call.cloud, &free);
-    Ok(json!({}))
 }
 
 // ---- binding
@@ -500,29 +246,207 @@ fn allowed(machine: &Machine, states: &[Power]) -> Result<(), Refused> {
     }
 }
 
-fn check_ids(ids: &[String]) -> Result<(), Refused> {
-    if ids.is_empty() {
-        return Err(broken(Malformed, "MissingParameter", "no ids"));
-    }
-    if ids.len() > IDS_MAX {
-        return Err(broken(Limit, "InvalidParameterValue.LimitExceeded", format!("{} ids", ids.len())));
-    }
-    if twice(ids) {
-        return Err(broken(Malformed, "InvalidParameterValue", "an id comes twice"));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn malformed(ids: &[String]) -> Result<(), Refused> {
-    match ids.iter().find(|id| !well_formed(id, "ins-")) {
-        Some(id) => Err(broken(Malformed, "InvalidInstanceId.Malformed", id)),
-        None => Ok(()),
-    }
-}
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::model::ProviderKind;
+    use crate::sim::InstanceSpec;
 
-fn malformed_keys(ids: &[String]) -> Result<(), Refused> {
-    match ids.iter().find(|id| !well_formed(id, "skey-")) {
-        Some(id) => Err(broken(Malformed, "InvalidKeyPairId.Malformed", id)),
-        None => Ok(()),
+    fn bench() -> Bench {
+        Bench::new(ProviderKind::TencentCvm)
+    }
+
+    fn bind_of(id: &str, key: &str, force: Option<bool>) -> Value {
+        match force {
+            Some(force) => json!({ "InstanceIds": [id], "KeyIds": [key], "ForceStop": force }),
+            None => json!({ "InstanceIds": [id], "KeyIds": [key] }),
+        }
+    }
+
+    #[test]
+    fn a_bind_wants_a_stopped_machine_or_force_and_force_starts_it_again() {
+        let mut bench = bench();
+        let (old, new) = (bench.world.add_strangers_pair(0, "old"), bench.world.add_strangers_pair(0, "new"));
+        let id = bench.instance(Power::Running, &[&old]);
+        for force in [None, Some(false)] {
+            let code = bench.code("AssociateInstancesKeyPairs", bind_of(&id, &new, force));
+            assert_eq!(code, "UnsupportedOperation.InstanceStateRunning");
+        }
+        assert_eq!(bench.code("AssociateInstancesKeyPairs", bind_of(&id, &new, Some(true))), "");
+        assert_eq!(bench.state(&id), "RUNNING/-", "the first look still shows the old state");
+        bench.wait(60);
+        assert_eq!(bench.state(&id), "STOPPING/OPERATING");
+        bench.wait(200);
+        assert_eq!(bench.state(&id), "STARTING/OPERATING");
+        bench.wait(200);
+        assert_eq!(bench.state(&id), "RUNNING/SUCCESS");
+        assert_eq!(bench.look(&id)["LoginSettings"]["KeyIds"], json!([new]));
+        assert_eq!(bench.world.cloud(0).machine(&id).unwrap().accepts, bench.world.cloud(0).lines(&[new]).unwrap());
+    }
+
+    #[test]
+    fn a_stopped_machine_is_bound_in_place_and_an_unbound_one_shows_null() {
+        let mut bench = bench();
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let id = bench.instance(Power::Stopped, &[]);
+        assert_eq!(bench.look(&id)["LoginSettings"]["KeyIds"], Value::Null);
+        assert_eq!(bench.code("AssociateInstancesKeyPairs", bind_of(&id, &pair, None)), "");
+        let busy = bench.code("StartInstances", json!({ "InstanceIds": [id] }));
+        assert_eq!(busy, "OperationDenied.InstanceOperationInProgress");
+        bench.wait(300);
+        assert_eq!(bench.state(&id), "STOPPED/SUCCESS");
+        assert_eq!(bench.look(&id)["LoginSettings"]["KeyIds"], json!([pair]));
+        assert_eq!(bench.code("DisassociateInstancesKeyPairs", bind_of(&id, &pair, None)), "");
+        bench.wait(300);
+        assert!(bench.world.cloud(0).machine(&id).unwrap().password);
+        assert_eq!(bench.violations(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_state_has_its_code() {
+        let check = |power: Power, action: &str, expect: &str| {
+            let mut bench = bench();
+            let id = bench.instance(power, &[]);
+            let expect = if expect.is_empty() { String::new() } else { format!("UnsupportedOperation.{expect}") };
+            assert_eq!(bench.code(action, json!({ "InstanceIds": [id] })), expect, "{action} {power:?}");
+        };
+        check(Power::Running, "StopInstances", "");
+        check(Power::Stopped, "StopInstances", "InstanceStateStopped");
+        check(Power::Stopped, "StartInstances", "");
+        check(Power::Running, "StartInstances", "InstanceStateRunning");
+        check(Power::Running, "RebootInstances", "");
+        check(Power::Stopped, "RebootInstances", "InstanceStateStopped");
+        check(Power::Starting, "StopInstances", "InstanceStateStarting");
+        check(Power::Stopping, "StartInstances", "InstanceStateStopping");
+        check(Power::Rebooting, "StopInstances", "InstanceStateRebooting");
+        check(Power::Pending, "StopInstances", "InstanceStatePending");
+        check(Power::Isolated, "StartInstances", "InstanceStateShutdown");
+    }
+
+    #[test]
+    fn one_bad_instance_fails_the_bind() {
+        let mut bench = bench();
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let good = bench.instance(Power::Stopped, &[]);
+        let spec = |os, poisoned| InstanceSpec { os, poisoned, power: Power::Stopped, ..InstanceSpec::default() };
+        let windows = bench.world.add_instance(0, spec(Os::Windows, false));
+        let poisoned = bench.world.add_instance(0, spec(Os::Linux, true));
+        let free = bench.instance(Power::Running, &[]);
+        bench.call("StopInstances", json!({ "InstanceIds": [free], "StoppedMode": "STOP_CHARGING" }));
+        bench.wait(300);
+        for (bad, expect) in [
+            (windows.as_str(), "UnsupportedOperation.InstanceOsWindows"),
+            (&poisoned, "InvalidInstance.NotSupported"),
+            (&free, "UnsupportedOperation.StoppedModeStopCharging"),
+            ("ins-none", "InvalidInstanceId.NotFound"),
+            ("lhins-none", "InvalidInstanceId.Malformed"),
+            (&good, "InvalidParameterValue"),
+        ] {
+            let params = json!({ "InstanceIds": [good, bad], "KeyIds": [pair] });
+            assert_eq!(bench.code("AssociateInstancesKeyPairs", params), expect, "{bad}");
+            assert!(!bench.world.cloud(0).machine(&good).unwrap().is_busy());
+        }
+        let missing = json!({ "InstanceIds": [good], "KeyIds": ["skey-none"] });
+        assert_eq!(bench.code("AssociateInstancesKeyPairs", missing), "InvalidKeyPairId.NotFound");
+        let malformed = json!({ "InstanceIds": [good], "KeyIds": ["lhkp-x"] });
+        assert_eq!(bench.code("AssociateInstancesKeyPairs", malformed), "InvalidKeyPairId.Malformed");
+    }
+
+    #[test]
+    fn stop_type_excludes_the_deprecated_flags() {
+        let mut bench = bench();
+        let check = |bench: &mut Bench, action: &str, more: Value, expect: &str| {
+            let mut params = more.clone();
+            params["InstanceIds"] = json!(["ins-none"]);
+            assert_eq!(bench.code(action, params), expect, "{action} {more}");
+        };
+        let fine = "InvalidInstanceId.NotFound";
+        check(&mut bench, "StopInstances", json!({ "StopType": "SOFT", "StoppedMode": "KEEP_CHARGING" }), fine);
+        check(&mut bench, "StopInstances", json!({ "ForceStop": true }), fine);
+        check(
+            &mut bench,
+            "StopInstances",
+            json!({ "StopType": "SOFT", "ForceStop": false }),
+            "InvalidParameterCombination",
+        );
+        check(&mut bench, "StopInstances", json!({ "StoppedMode": "x" }), "InvalidParameterValue");
+        check(&mut bench, "RebootInstances", json!({ "StopType": "x" }), "InvalidParameterValue");
+        check(
+            &mut bench,
+            "RebootInstances",
+            json!({ "StopType": "HARD", "ForceReboot": true }),
+            "InvalidParameterCombination",
+        );
+        check(&mut bench, "StartInstances", json!({ "StopType": "HARD" }), "UnknownParameter");
+    }
+
+    #[test]
+    fn key_pairs_follow_cvms_own_codes() {
+        let mut bench = bench();
+        let (line, other) = (bench.world.strangers_line(), bench.world.strangers_line());
+        let check = |bench: &mut Bench, params: Value, expect: &str| {
+            assert_eq!(bench.code("ImportKeyPair", params.clone()), expect, "{params}");
+        };
+        let import =
+            |name: &str, project: i64, key: &str| json!({ "KeyName": name, "ProjectId": project, "PublicKey": key });
+        check(&mut bench, json!({ "KeyName": "a", "PublicKey": line }), "MissingParameter");
+        check(&mut bench, import("a", 7, &line), "InvalidProjectId.NotFound");
+        check(&mut bench, import("", 0, &line), "InvalidKeyPairNameEmpty");
+        check(&mut bench, import("twenty_six_characters_long", 0, &line), "InvalidKeyPairNameTooLong");
+        check(&mut bench, import("a-b", 0, &line), "InvalidKeyPairNameIncludeIllegalChar");
+        check(&mut bench, import("a", 0, "ssh-rsa x"), "InvalidPublicKey.Malformed");
+        let mut tagged = import("a", 0, &line);
+        tagged["TagSpecification"] =
+            json!([{ "ResourceType": "keypair", "Tags": [{ "Key": "by", "Value": "rekeyd" }] }]);
+        check(&mut bench, tagged, "");
+        check(&mut bench, import("a", 0, &other), "InvalidKeyPairName.Duplicate");
+        check(&mut bench, import("b", 0, &line), "InvalidPublicKey.Duplicate");
+        bench.world.cloud_mut(0).key_pairs_max = 1;
+        check(&mut bench, import("b", 0, &other), "InvalidKeyPair.LimitExceeded");
+        let found = bench.call("DescribeKeyPairs", json!({ "Filters": [{ "Name": "tag:by", "Values": ["rekeyd"] }] }));
+        assert_eq!((&found["TotalCount"], &found["KeyPairSet"][0]["KeyName"]), (&json!(1), &json!("a")));
+        let unknown = json!({ "Filters": [{ "Name": "tag-key", "Values": ["nobody"] }] });
+        assert_eq!(bench.code("DescribeKeyPairs", unknown), "InvalidParameterValue.TagKeyNotFound");
+    }
+
+    #[test]
+    fn a_bound_pair_is_refused_alone_and_passed_over_among_others() {
+        let mut bench = bench();
+        let (bound, free) = (bench.world.add_strangers_pair(0, "bound"), bench.world.add_strangers_pair(0, "free"));
+        bench.instance(Power::Stopped, &[&bound]);
+        let alone = bench.code("DeleteKeyPairs", json!({ "KeyIds": [bound] }));
+        assert_eq!(alone, "InvalidParameterValue.KeyPairNotSupported");
+        assert_eq!(bench.code("DeleteKeyPairs", json!({ "KeyIds": [bound, free] })), "");
+        let left: Vec<&str> = bench.world.cloud(0).key_pairs().iter().map(|pair| pair.name.as_str()).collect();
+        assert_eq!(left, ["bound"]);
+        assert_eq!(bench.code("DeleteKeyPairs", json!({ "KeyIds": [free] })), "InvalidKeyPairId.NotFound");
+    }
+
+    #[test]
+    fn lists_have_cvms_limits() {
+        let mut bench = bench();
+        let tags = vec![("role".to_string(), "web".to_string())];
+        let id = bench.world.add_instance(0, InstanceSpec { tags, ..InstanceSpec::default() });
+        let check = |bench: &mut Bench, action: &str, params: Value, expect: &str| {
+            assert_eq!(bench.code(action, params.clone()), expect, "{action} {params}");
+        };
+        let filter =
+            |name: &str, values: usize| json!({ "Filters": [{ "Name": name, "Values": vec!["web"; values] }] });
+        check(&mut bench, "DescribeInstances", filter("tag:role", 5), "");
+        check(&mut bench, "DescribeInstances", filter("tag:role", 6), "InvalidFilterValue.LimitExceeded");
+        check(&mut bench, "DescribeInstances", filter("tag:none", 1), "InvalidParameterValue.TagKeyNotFound");
+        check(&mut bench, "DescribeInstances", filter("nonsense", 1), "InvalidFilter");
+        check(&mut bench, "DescribeInstances", json!({ "Limit": 101 }), "InvalidParameterValueLimit");
+        check(&mut bench, "DescribeInstances", json!({ "Offset": -1 }), "InvalidParameterValueOffset");
+        let mut both = filter("tag:role", 1);
+        both["InstanceIds"] = json!([id]);
+        check(&mut bench, "DescribeInstances", both, "InvalidParameterCombination");
+        let status = bench.call("DescribeInstancesStatus", json!({ "InstanceIds": [id] }));
+        assert_eq!(status["InstanceStatusSet"], json!([{ "InstanceId": id, "InstanceState": "RUNNING" }]));
+        check(&mut bench, "DescribeInstancesStatus", filter("zone", 1), "UnknownParameter");
+        assert_eq!(bench.call("DescribeRegions", json!({}))["RegionSet"][0]["RegionState"], "AVAILABLE");
     }
 }

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::listing::{self, Filter, IDS_MAX, Rules, latest_operation, moment, state};
-use super::{KEY_NAME_MAX, Product, Refused, broken, legal_name, params, refused, tags_json, twice, well_formed};
+use super::lighthouse_looks::{self as looks, check_ids, malformed, malformed_keys};
+use super::listing::{IDS_MAX, state};
+use super::{Product, Refused, broken, params, refused};
 use crate::provider::http::transport::{Request, Response};
-use crate::sim::cloud::Rule::{Limit, Malformed, State};
+use crate::sim::cloud::Rule::{Malformed, State};
 use crate::sim::door::{Call, Face};
-use crate::sim::keys::{KeyPair, read_public_line};
 use crate::sim::machine::{self, Course, Machine, Os, Power, Step};
 use crate::sim::world::World;
 
@@ -33,19 +33,6 @@ impl Face for Lighthouse {
     }
 }
 
-/// Key pairs a delete call may name.
-const DELETE_MAX: usize = 10;
-
-const RULES: Rules = Rules {
-    values_max: 100,
-    bad_filter: "InvalidParameter.InvalidFilter",
-    too_many_values: "InvalidParameter.InvalidFilter",
-    bad_limit: "InvalidParameterValue.OutOfRange",
-    bad_offset: "InvalidParameterValue.Negative",
-    conflict: "InvalidParameter.ParameterConflict",
-    too_many_ids: "InvalidParameterValue.LimitExceeded",
-};
-
 impl Product for Lighthouse {
     const SERVICE: &'static str = "lighthouse";
     const VERSION: &'static str = "2020-03-24";
@@ -66,173 +53,20 @@ impl Product for Lighthouse {
 
     fn act(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
         match call.action {
-            "DescribeInstances" => describe_instances(world, call),
-            "DescribeInstancesDeniedActions" => denied_actions(world, call),
-            "DescribeKeyPairs" => describe_key_pairs(world, call),
-            "ImportKeyPair" => import(world, call),
-            "DeleteKeyPairs" => delete(world, call),
+            "DescribeInstances" => looks::describe_instances(world, call),
+            "DescribeInstancesDeniedActions" => looks::denied_actions(world, call),
+            "DescribeKeyPairs" => looks::describe_key_pairs(world, call),
+            "ImportKeyPair" => looks::import(world, call),
+            "DeleteKeyPairs" => looks::delete(world, call),
             "AssociateInstancesKeyPairs" => bind(world, call, true),
             "DisassociateInstancesKeyPairs" => bind(world, call, false),
             "StopInstances" => power(world, call, &[Power::Running], machine::stop),
             "StartInstances" => power(world, call, &[Power::Stopped], machine::start),
             "RebootInstances" => power(world, call, &[Power::Running], machine::reboot),
-            "DescribeGeneralResourceQuotas" => quotas(world, call),
-            _ => regions(world, call),
+            "DescribeGeneralResourceQuotas" => looks::quotas(world, call),
+            _ => looks::regions(world, call),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeInstances {
-    instance_ids: Option<Vec<String>>,
-    filters: Option<Vec<Filter>>,
-    offset: Option<i64>,
-    limit: Option<i64>,
-}
-
-fn describe_instances(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: DescribeInstances = params(call)?;
-    const KNOWN: [&str; 6] =
-        ["instance-name", "private-ip-address", "public-ip-address", "zone", "instance-state", "bundle-id"];
-    let query = RULES.query(asked.instance_ids, asked.filters, (asked.offset, asked.limit), &KNOWN)?;
-    malformed(&query.ids)?;
-    let (total, page) = query.page(query.machines(world.cloud(call.cloud), world.now()));
-    let rows: Vec<Value> = page.into_iter().map(|machine| row(machine, world.now())).collect();
-    Ok(json!({ "TotalCount": total, "InstanceSet": rows }))
-}
-
-fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
-    let view = machine.view(now);
-    let linux = machine.os == Os::Linux;
-    let mut row = Map::new();
-    let mut put = |name: &str, value: Value| row.insert(name.to_string(), value);
-    put("InstanceId", json!(machine.id));
-    put("InstanceName", json!(machine.name));
-    put("BundleId", json!(listing::BUNDLE));
-    put("InstanceState", json!(state(view.power)));
-    put("InstanceRestrictState", json!("NORMAL"));
-    put("InstanceChargeType", json!(listing::CHARGE_TYPE));
-    put("LoginSettings", json!({ "KeyIds": view.keys }));
-    put("PrivateAddresses", json!([machine.private_address]));
-    put("PublicAddresses", json!([machine.public_address]));
-    put("PlatformType", json!(if linux { "LINUX_UNIX" } else { "WINDOWS" }));
-    put("Platform", json!(if linux { "DEBIAN" } else { "WINDOWS" }));
-    put("OsName", json!(if linux { "Debian 12 64bit" } else { "Windows Server 2022 64bit" }));
-    put("Zone", json!(machine.zone));
-    put("Uuid", json!(listing::uuid(machine)));
-    put("CreatedTime", json!(moment(machine.created)));
-    put("Tags", tags_json(&machine.tags));
-    for (name, value) in latest_operation(view.operation.as_ref()) {
-        put(name, value);
-    }
-    put("LatestOperationStartedTime", json!(view.operation.map(|operation| moment(operation.started))));
-    Value::Object(row)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeKeyPairs {
-    key_ids: Option<Vec<String>>,
-    filters: Option<Vec<Filter>>,
-    offset: Option<i64>,
-    limit: Option<i64>,
-}
-
-fn describe_key_pairs(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: DescribeKeyPairs = params(call)?;
-    // Five values here, a hundred for instances (FACTS §2.2).
-    let rules = Rules { values_max: 5, ..RULES };
-    let query = rules.query(asked.key_ids, asked.filters, (asked.offset, asked.limit), &["key-id", "key-name"])?;
-    malformed_keys(&query.ids)?;
-    let cloud = world.cloud(call.cloud);
-    let takes = |filter: &Filter, pair: &KeyPair| match filter.name() {
-        "key-id" => filter.has(&pair.id),
-        "key-name" => filter.has_part_of(&pair.name),
-        _ => filter.takes_tags(&pair.tags).unwrap_or(false),
-    };
-    let (total, page) = query.page(cloud.key_pairs().iter().filter(|pair| {
-        (query.ids.is_empty() || query.ids.contains(&pair.id)) && query.filters.iter().all(|filter| takes(filter, pair))
-    }));
-    let bound = cloud.bound();
-    let rows: Vec<Value> = page
-        .into_iter()
-        .map(|pair| {
-            json!({
-                "KeyId": pair.id,
-                "KeyName": pair.name,
-                "PublicKey": pair.public_key,
-                "AssociatedInstanceIds": bound.get(pair.id.as_str()).cloned().unwrap_or_default(),
-                "CreatedTime": moment(pair.created),
-                "Tags": tags_json(&pair.tags),
-                // The vendor's sample shows the word, not the value.
-                "PrivateKey": "null",
-            })
-        })
-        .collect();
-    Ok(json!({ "TotalCount": total, "KeyPairSet": rows }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Import {
-    key_name: String,
-    public_key: String,
-}
-
-fn import(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
-    let asked: Import = params(call)?;
-    let code = |end: &str| format!("InvalidParameterValue.{end}");
-    let name = asked.key_name.as_str();
-    if name.is_empty() {
-        return Err(broken(Malformed, &code("InvalidKeyPairNameEmpty"), "the name is empty"));
-    }
-    if name.len() > KEY_NAME_MAX {
-        return Err(broken(Malformed, &code("InvalidKeyPairNameTooLong"), "the name is longer than 25"));
-    }
-    if !legal_name(name) {
-        return Err(broken(Malformed, &code("InvalidKeyPairNameIncludeIllegalChar"), "digits, letters and _ only"));
-    }
-    let key = read_public_line(&asked.public_key)
-        .filter(|key| key.algorithm == "ssh-rsa")
-        .ok_or_else(|| broken(Malformed, &code("KeyPairPublicKeyMalformed"), "the public key is not OpenSSH RSA"))?;
-    let cloud = world.cloud(call.cloud);
-    if cloud.key_pairs().iter().any(|pair| pair.name == name) {
-        return Err(refused(&code("DuplicateParameterValue"), "the name is taken"));
-    }
-    if cloud.key_pairs().iter().any(|pair| pair.line == key.line) {
-        return Err(refused(&code("KeyPairPublicKeyDuplicated"), "the public key exists"));
-    }
-    if cloud.key_pairs().len() >= cloud.key_pairs_max {
-        return Err(refused("LimitExceeded.KeyPairLimitExceeded", "too many key pairs in this region"));
-    }
-    let id = world.add_key_pair(call.cloud, name, &key.line);
-    Ok(json!({ "KeyId": id }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Delete {
-    key_ids: Vec<String>,
-}
-
-fn delete(world: &mut World, call: &Call<'_>) -> Result<Value, Refused> {
-    let Delete { key_ids } = params(call)?;
-    check_ids(&key_ids, DELETE_MAX)?;
-    malformed_keys(&key_ids)?;
-    let cloud = world.cloud(call.cloud);
-    let bound = cloud.bound();
-    for id in &key_ids {
-        let pair = cloud.key_pair(id).ok_or_else(|| refused("ResourceNotFound.KeyIdNotFound", "no such key pair"))?;
-        if bound.contains_key(id.as_str()) || world.is_being_bound(call.cloud, id) {
-            return Err(refused("ResourceInUse.KeyPairInUse", "the key pair is bound to an instance"));
-        }
-        if pair.in_image {
-            return Err(refused("UnsupportedOperation.KeyPairBindToBlueprints", "a custom image names the key pair"));
-        }
-    }
-    world.delete_key_pairs(call.cloud, &key_ids);
-    Ok(json!({}))
 }
 
 #[derive(Deserialize)]
@@ -319,7 +153,7 @@ fn on_each(
 }
 
 /// Whether a machine may be operated on: nothing under way, and one of these states.
-fn allowed(machine: &Machine, states: &[Power]) -> Result<(), Refused> {
+pub(super) fn allowed(machine: &Machine, states: &[Power]) -> Result<(), Refused> {
     if machine.power == Power::Pending {
         return Err(refused("OperationDenied.InstanceCreating", "the instance is being made"));
     }
@@ -333,99 +167,348 @@ fn allowed(machine: &Machine, states: &[Power]) -> Result<(), Refused> {
     Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct ByIds {
-    instance_ids: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn denied_actions(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let ByIds { instance_ids } = params(call)?;
-    check_ids(&instance_ids, IDS_MAX)?;
-    malformed(&instance_ids)?;
-    let mut set = Vec::new();
-    for id in &instance_ids {
-        let machine = world.cloud(call.cloud).machine(id);
-        let machine = machine.ok_or_else(|| refused("ResourceNotFound.InstanceIdNotFound", "no such instance"))?;
-        let stopped_or_running = [Power::Running, Power::Stopped];
-        let checks: [(&str, &[Power]); 5] = [
-            ("AssociateInstancesKeyPairs", &stopped_or_running),
-            ("DisassociateInstancesKeyPairs", &stopped_or_running),
-            ("StopInstances", &[Power::Running]),
-            ("StartInstances", &[Power::Stopped]),
-            ("RebootInstances", &[Power::Running]),
-        ];
-        let mut denied = Vec::new();
-        for (action, states) in checks {
-            let windows = machine.os == Os::Windows && action.ends_with("KeyPairs");
-            let refusal = machine.refuses(action).map(|code| refused(code, "the instance does not take this"));
-            let refusal = refusal
-                .or(windows.then(|| refused("UnsupportedOperation.WindowsNotSupportKeyPair", "Windows")))
-                .or(allowed(machine, states).err());
-            if let Some(Refused { code, message, .. }) = refusal {
-                denied.push(json!({ "Action": action, "Code": code, "Message": message }));
-            }
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::model::ProviderKind;
+    use crate::sim::InstanceSpec;
+
+    fn bench() -> Bench {
+        Bench::new(ProviderKind::TencentLighthouse)
+    }
+
+    fn bind_of(ids: &[&str], keys: &[&str]) -> Value {
+        json!({ "InstanceIds": ids, "KeyIds": keys })
+    }
+
+    #[test]
+    fn a_bind_shuts_a_running_machine_down_replaces_its_keys_and_nobody_starts_it() {
+        for early in [0.0, 1.0] {
+            let mut bench = bench();
+            bench.world.settings.record_early = early;
+            let old = bench.world.add_strangers_pair(0, "old");
+            let line = bench.world.strangers_line();
+            let new = bench.world.add_key_pair(0, "new", &line);
+            let id = bench.instance(Power::Running, &[&old]);
+            let reply = bench.call("AssociateInstancesKeyPairs", bind_of(&[&id], &[&new]));
+            assert_eq!(bench.state(&id), "RUNNING/-", "the first look still shows the old state");
+            assert_eq!(bench.look(&id)["LoginSettings"]["KeyIds"], json!([old]));
+            bench.wait(60);
+            assert_eq!(bench.state(&id), "STOPPING/OPERATING");
+            assert_eq!(bench.look(&id)["LatestOperationRequestId"], reply["RequestId"]);
+            assert_eq!(
+                bench.world.cloud(0).machine(&id).unwrap().accepts,
+                bench.world.cloud(0).lines(std::slice::from_ref(&old)).unwrap()
+            );
+            bench.wait(200);
+            assert_eq!(bench.state(&id), "STOPPED/SUCCESS");
+            bench.wait(3_600_000);
+            let row = bench.look(&id);
+            assert_eq!((&row["InstanceState"], &row["LoginSettings"]["KeyIds"]), (&json!("STOPPED"), &json!([new])));
+            let machine = bench.world.cloud(0).machine(&id).unwrap();
+            assert_eq!(machine.accepts, [line]);
+            assert_eq!(machine.down_because.as_deref(), Some("AssociateInstancesKeyPairs"));
+            assert_eq!(bench.code("StartInstances", json!({ "InstanceIds": [id] })), "");
+            bench.wait(300);
+            assert_eq!(bench.state(&id), "RUNNING/SUCCESS");
+            let machine = bench.world.cloud(0).machine(&id).unwrap();
+            assert_eq!((machine.down_because.as_ref(), machine.boots, machine.stops, machine.starts), (None, 1, 1, 1));
+            assert_eq!(bench.violations(), Vec::<String>::new());
         }
-        set.push(json!({ "InstanceId": id, "DeniedActions": denied }));
     }
-    Ok(json!({ "InstanceDeniedActionSet": set }))
-}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Quotas {
-    resource_names: Vec<String>,
-}
-
-fn quotas(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let Quotas { resource_names } = params(call)?;
-    let cloud = world.cloud(call.cloud);
-    let total = cloud.key_pairs_max;
-    let set = resource_names.iter().map(|name| match name.as_str() {
-        "USER_KEY_PAIR" => Ok(json!({
-            "ResourceName": name,
-            "ResourceQuotaAvailable": total.saturating_sub(cloud.key_pairs().len()),
-            "ResourceQuotaTotal": total,
-        })),
-        other => Err(broken(Malformed, "InvalidParameterValue", format!("resource name {other}"))),
-    });
-    Ok(json!({ "GeneralResourceQuotaSet": set.collect::<Result<Vec<_>, _>>()? }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-fn regions(world: &World, call: &Call<'_>) -> Result<Value, Refused> {
-    let Nothing {} = params(call)?;
-    let region = &world.cloud(call.cloud).region;
-    let row = json!({ "Region": region, "RegionName": region, "RegionState": "AVAILABLE", "IsChinaMainland": false });
-    Ok(json!({ "TotalCount": 1, "RegionSet": [row] }))
-}
-
-fn check_ids(ids: &[String], max: usize) -> Result<(), Refused> {
-    if ids.is_empty() {
-        return Err(broken(Malformed, "MissingParameter", "no ids"));
+    #[test]
+    fn a_bind_leaves_a_stopped_machine_stopped_and_an_unbind_gives_the_password_back() {
+        let mut bench = bench();
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let id = bench.instance(Power::Stopped, &[]);
+        assert_eq!(bench.code("AssociateInstancesKeyPairs", bind_of(&[&id], &[&pair])), "");
+        bench.wait(300);
+        assert_eq!(bench.state(&id), "STOPPED/SUCCESS");
+        let machine = bench.world.cloud(0).machine(&id).unwrap();
+        assert_eq!((machine.accepts.len(), machine.password, machine.stops), (1, false, 0));
+        assert_eq!(
+            bench.code("AssociateInstancesKeyPairs", bind_of(&[&id], &[&pair])),
+            "UnsupportedOperation.KeyPairBindDuplicate"
+        );
+        assert_eq!(bench.code("DisassociateInstancesKeyPairs", bind_of(&[&id], &[&pair])), "");
+        bench.wait(300);
+        let machine = bench.world.cloud(0).machine(&id).unwrap();
+        assert_eq!((machine.accepts.len(), machine.password, machine.record_keys.len()), (0, true, 0));
+        let again = bench.code("DisassociateInstancesKeyPairs", bind_of(&[&id], &[&pair]));
+        assert_eq!(again, "UnsupportedOperation.KeyPairNotBoundToInstance");
     }
-    if ids.len() > max {
-        return Err(broken(Limit, "InvalidParameterValue.LimitExceeded", format!("{} ids, at most {max}", ids.len())));
-    }
-    if twice(ids) {
-        return Err(broken(Malformed, "InvalidParameterValue.Duplicated", "an id comes twice"));
-    }
-    Ok(())
-}
 
-fn malformed(ids: &[String]) -> Result<(), Refused> {
-    match ids.iter().find(|id| !well_formed(id, "lhins-")) {
-        Some(id) => Err(broken(Malformed, "InvalidParameterValue.InstanceIdMalformed", id)),
-        None => Ok(()),
+    #[test]
+    fn one_bad_instance_fails_the_batch_with_its_own_code() {
+        let many: Vec<String> = (0..101).map(|n| format!("lhins-{n}")).collect();
+        let check = |what: &str, ids: &dyn Fn(&mut Bench) -> Vec<String>, expect: &str| {
+            let mut bench = bench();
+            let pair = bench.world.add_strangers_pair(0, "pair");
+            let good = bench.instance(Power::Running, &[]);
+            let ids = [vec![good.clone()], ids(&mut bench)].concat();
+            let code = bench.code("AssociateInstancesKeyPairs", json!({ "InstanceIds": ids, "KeyIds": [pair] }));
+            assert_eq!(code, expect, "{what}");
+            let busy = bench.world.cloud(0).machine(&good).unwrap().is_busy();
+            assert_eq!(busy, expect.is_empty(), "{what}: all or none");
+        };
+        let add = |bench: &mut Bench, spec: InstanceSpec| vec![bench.world.add_instance(0, spec)];
+        check("a good one", &|b| vec![b.instance(Power::Stopped, &[])], "");
+        check("unknown", &|_| vec!["lhins-none".into()], "ResourceNotFound.InstanceIdNotFound");
+        check("malformed", &|_| vec!["ins-abcdefgh".into()], "InvalidParameterValue.InstanceIdMalformed");
+        check("twice", &|_| vec!["lhins-a".into(), "lhins-a".into()], "InvalidParameterValue.Duplicated");
+        check("more than 100", &|_| many.clone(), "InvalidParameterValue.LimitExceeded");
+        check(
+            "Windows",
+            &|b| add(b, InstanceSpec { os: Os::Windows, ..InstanceSpec::default() }),
+            "UnsupportedOperation.WindowsNotAllowToAssociateKeyPair",
+        );
+        check(
+            "poisoned",
+            &|b| add(b, InstanceSpec { poisoned: true, ..InstanceSpec::default() }),
+            "UnsupportedOperation.InstanceDisplayAreaNotSupportOperation",
+        );
+        check("isolated", &|b| vec![b.instance(Power::Isolated, &[])], "UnsupportedOperation.InvalidInstanceState");
+        check("pending", &|b| vec![b.instance(Power::Pending, &[])], "OperationDenied.InstanceCreating");
+        check(
+            "busy",
+            &|b| {
+                let id = b.instance(Power::Running, &[]);
+                assert_eq!(b.code("RebootInstances", json!({ "InstanceIds": [id] })), "");
+                vec![id]
+            },
+            "OperationDenied.InstanceOperationInProgress",
+        );
+        check(
+            "bound already",
+            &|b| {
+                let pair = b.world.cloud(0).key_pairs()[0].id.clone();
+                vec![b.instance(Power::Running, &[&pair])]
+            },
+            "UnsupportedOperation.KeyPairBindDuplicate",
+        );
+        check(
+            "one that refuses",
+            &|b| {
+                let id = b.instance(Power::Running, &[]);
+                b.world.refuse(0, &id, "AssociateInstancesKeyPairs", "UnsupportedOperation.InstanceExpired");
+                vec![id]
+            },
+            "UnsupportedOperation.InstanceExpired",
+        );
     }
-}
 
-fn malformed_keys(ids: &[String]) -> Result<(), Refused> {
-    match ids.iter().find(|id| !well_formed(id, "lhkp-")) {
-        Some(id) => Err(broken(Malformed, "InvalidParameterValue.KeyPairIdMalformed", id)),
-        None => Ok(()),
+    #[test]
+    fn the_good_ones_before_a_culprit_are_done_if_the_faults_say_so() {
+        let mut bench = bench();
+        bench.world.faults.half_done = 1.0;
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let (first, last) = (bench.instance(Power::Running, &[]), bench.instance(Power::Running, &[]));
+        let ids = [&first, "lhins-none", &last];
+        assert_eq!(
+            bench.code("AssociateInstancesKeyPairs", bind_of(&ids, &[&pair])),
+            "ResourceNotFound.InstanceIdNotFound"
+        );
+        let busy = |id: &str| bench.world.cloud(0).machine(id).unwrap().is_busy();
+        assert_eq!((busy(&first), busy(&last)), (true, false));
+    }
+
+    #[test]
+    fn power_actions_want_their_state() {
+        let check = |power: Power, action: &str, expect: &str, after: &str| {
+            let mut bench = bench();
+            let id = bench.instance(power, &[]);
+            assert_eq!(bench.code(action, json!({ "InstanceIds": [id] })), expect, "{action} {power:?}");
+            bench.wait(1_000);
+            assert_eq!(bench.state(&id), after, "{action} {power:?}");
+        };
+        let wrong = "UnsupportedOperation.InvalidInstanceState";
+        check(Power::Running, "StopInstances", "", "STOPPED/SUCCESS");
+        check(Power::Stopped, "StopInstances", wrong, "STOPPED/-");
+        check(Power::Stopped, "StartInstances", "", "RUNNING/SUCCESS");
+        check(Power::Running, "StartInstances", wrong, "RUNNING/-");
+        check(Power::Running, "RebootInstances", "", "RUNNING/SUCCESS");
+        check(Power::Stopped, "RebootInstances", wrong, "STOPPED/-");
+        let mut bench = bench();
+        let stop = |kind: &str| json!({ "InstanceIds": ["lhins-x"], "StopType": kind });
+        assert_eq!(bench.code("StopInstances", stop("GENTLY")), "InvalidParameterValue");
+        assert_eq!(bench.code("StartInstances", stop("SOFT")), "UnknownParameter");
+        assert_eq!(bench.code("RebootInstances", stop("SOFT_FIRST")), "ResourceNotFound.InstanceIdNotFound");
+    }
+
+    #[test]
+    fn an_operation_may_fail_or_never_end() {
+        let mut bench = bench();
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let id = bench.instance(Power::Running, &[]);
+        bench.world.faults.operation_fails = 1.0;
+        bench.call("RebootInstances", json!({ "InstanceIds": [id] }));
+        bench.wait(500);
+        assert_eq!(bench.state(&id), "RUNNING/FAILED");
+        bench.call("AssociateInstancesKeyPairs", bind_of(&[&id], &[&pair]));
+        bench.wait(500);
+        assert_eq!(bench.state(&id), "STOPPED/FAILED");
+        assert_eq!(bench.look(&id)["LoginSettings"]["KeyIds"], json!([]));
+        bench.world.faults.operation_fails = 0.0;
+        bench.world.stick(0, &id, true);
+        bench.call("AssociateInstancesKeyPairs", bind_of(&[&id], &[&pair]));
+        bench.wait(3_600_000);
+        assert_eq!(bench.state(&id), "STOPPED/OPERATING");
+        assert_eq!(bench.code("DeleteKeyPairs", json!({ "KeyIds": [pair] })), "ResourceInUse.KeyPairInUse");
+    }
+
+    #[test]
+    fn key_pairs_are_imported_under_the_name_rule_and_once() {
+        let mut bench = bench();
+        let (line, other) = (bench.world.strangers_line(), bench.world.strangers_line());
+        let check = |bench: &mut Bench, name: &str, key: &str, expect: &str| {
+            let code = bench.code("ImportKeyPair", json!({ "KeyName": name, "PublicKey": key }));
+            let expect = if expect.is_empty() { String::new() } else { format!("InvalidParameterValue.{expect}") };
+            assert_eq!(code, expect, "{name}");
+        };
+        check(&mut bench, "", &line, "InvalidKeyPairNameEmpty");
+        check(&mut bench, "twenty_six_characters_long", &line, "InvalidKeyPairNameTooLong");
+        check(&mut bench, "with-hyphen", &line, "InvalidKeyPairNameIncludeIllegalChar");
+        check(&mut bench, "rka7f3_0123", "ssh-rsa nonsense", "KeyPairPublicKeyMalformed");
+        let ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3lw6O0oCJ0bqWQd5lVJuFz1gMnYTZkKTkCfX2MTKiI";
+        check(&mut bench, "rka7f3_0123", ed25519, "KeyPairPublicKeyMalformed");
+        check(&mut bench, "rka7f3_0123", &format!("{line} me@here"), "");
+        check(&mut bench, "rka7f3_0123", &other, "DuplicateParameterValue");
+        check(&mut bench, "other", &line, "KeyPairPublicKeyDuplicated");
+        let found = bench.call("DescribeKeyPairs", json!({}));
+        let pair = &found["KeyPairSet"][0];
+        assert_eq!((&found["TotalCount"], &pair["KeyName"]), (&json!(1), &json!("rka7f3_0123")));
+        assert_eq!(
+            pair["PublicKey"],
+            format!("{line} {}", pair["KeyId"].as_str().unwrap()),
+            "the comment is the cloud's"
+        );
+        let tagged = json!({ "KeyName": "n", "PublicKey": other, "Tags": [] });
+        assert_eq!(bench.code("ImportKeyPair", tagged), "UnknownParameter", "Tags are the Chinese site's only");
+        assert_eq!(bench.code("ImportKeyPair", json!({ "KeyName": "n" })), "MissingParameter");
+        for number in 1..10 {
+            bench.world.add_strangers_pair(0, &format!("n{number}"));
+        }
+        let full = bench.code("ImportKeyPair", json!({ "KeyName": "n", "PublicKey": other }));
+        assert_eq!(full, "LimitExceeded.KeyPairLimitExceeded");
+        let quotas = bench.call("DescribeGeneralResourceQuotas", json!({ "ResourceNames": ["USER_KEY_PAIR"] }));
+        assert_eq!(quotas["GeneralResourceQuotaSet"][0]["ResourceQuotaAvailable"], 0);
+        assert_eq!(quotas["GeneralResourceQuotaSet"][0]["ResourceQuotaTotal"], 10);
+    }
+
+    #[test]
+    fn a_key_pair_is_deleted_only_when_nothing_uses_it() {
+        let mut bench = bench();
+        let pair = bench.world.add_strangers_pair(0, "pair");
+        let id = bench.instance(Power::Stopped, &[]);
+        let delete = |bench: &mut Bench, ids: &[&str]| bench.code("DeleteKeyPairs", json!({ "KeyIds": ids }));
+        bench.call("AssociateInstancesKeyPairs", bind_of(&[&id], &[&pair]));
+        assert_eq!(delete(&mut bench, &[&pair]), "ResourceInUse.KeyPairInUse", "a bind is under way");
+        bench.wait(300);
+        assert_eq!(delete(&mut bench, &[&pair]), "ResourceInUse.KeyPairInUse", "bound");
+        let pairs = bench.call("DescribeKeyPairs", json!({ "KeyIds": [pair] }));
+        assert_eq!(pairs["KeyPairSet"][0]["AssociatedInstanceIds"], json!([id]));
+        bench.world.rebind(0, &id, &[]);
+        assert_eq!(delete(&mut bench, &[&pair]), "");
+        assert_eq!(delete(&mut bench, &[&pair]), "ResourceNotFound.KeyIdNotFound");
+        assert_eq!(delete(&mut bench, &["skey-abc"]), "InvalidParameterValue.KeyPairIdMalformed");
+        assert_eq!(delete(&mut bench, &[]), "MissingParameter");
+        let eleven: Vec<String> = (0..11).map(|n| format!("lhkp-{n}")).collect();
+        let eleven: Vec<&str> = eleven.iter().map(String::as_str).collect();
+        assert_eq!(delete(&mut bench, &eleven), "InvalidParameterValue.LimitExceeded");
+    }
+
+    #[test]
+    fn lists_are_paged_newest_first_and_filters_have_their_limits() {
+        let mut bench = bench();
+        let tag = |value: &str| vec![("role".to_string(), value.to_string())];
+        let mut ids = Vec::new();
+        for number in 0..150 {
+            let tags = tag(if number % 2 == 0 { "web" } else { "db" });
+            ids.push(bench.world.add_instance(0, InstanceSpec { tags, ..InstanceSpec::default() }));
+        }
+        bench.world.set_power(0, &ids[7], Power::Isolated);
+        bench.world.remove_instance(0, &ids[8]);
+        let first = bench.call("DescribeInstances", json!({ "Limit": 100 }));
+        assert_eq!((&first["TotalCount"], first["InstanceSet"].as_array().unwrap().len()), (&json!(149), 100));
+        assert_eq!(first["InstanceSet"][0]["InstanceId"], ids[7].as_str(), "to be recycled first");
+        assert_eq!(first["InstanceSet"][1]["InstanceId"], ids[149].as_str(), "then the newest");
+        let second = bench.call("DescribeInstances", json!({ "Offset": 100, "Limit": 100 }));
+        assert_eq!(second["InstanceSet"].as_array().unwrap().len(), 49);
+        assert_eq!(bench.call("DescribeInstances", json!({}))["InstanceSet"].as_array().unwrap().len(), 20);
+        let filter = |name: &str, values: usize| json!([{ "Name": name, "Values": vec!["web"; values] }]);
+        let found = bench.call("DescribeInstances", json!({ "Filters": filter("tag:role", 1) }));
+        assert_eq!(found["TotalCount"], 74);
+        let gone = bench.call("DescribeInstances", json!({ "InstanceIds": [ids[8], ids[9]] }));
+        assert_eq!(gone["TotalCount"], 1, "who is gone is left out");
+        let check = |bench: &mut Bench, params: Value, expect: &str| {
+            assert_eq!(bench.code("DescribeInstances", params.clone()), expect, "{params}");
+        };
+        check(&mut bench, json!({ "OrderField": "EXPIRED_TIME", "Order": "ASC" }), "");
+        check(&mut bench, json!({ "OrderField": "CREATED_TIME" }), "InvalidParameterValue");
+        check(&mut bench, json!({ "Limit": 101 }), "InvalidParameterValue.OutOfRange");
+        check(&mut bench, json!({ "Limit": 0 }), "InvalidParameterValue.OutOfRange");
+        check(&mut bench, json!({ "Offset": -1 }), "InvalidParameterValue.Negative");
+        check(&mut bench, json!({ "Filters": filter("zone", 100) }), "");
+        check(&mut bench, json!({ "Filters": filter("zone", 101) }), "InvalidParameter.InvalidFilter");
+        check(&mut bench, json!({ "Filters": filter("nonsense", 1) }), "InvalidParameter.InvalidFilter");
+        check(&mut bench, json!({ "Filters": filter("zone", 0) }), "InvalidParameter.InvalidFilter");
+        let eleven: Vec<Value> = (0..11).map(|_| filter("zone", 1)[0].clone()).collect();
+        check(&mut bench, json!({ "Filters": eleven }), "InvalidParameter.InvalidFilter");
+        let both = json!({ "Filters": filter("zone", 1), "InstanceIds": [ids[0]] });
+        check(&mut bench, both, "InvalidParameter.ParameterConflict");
+        check(&mut bench, json!({ "InstanceIds": ids[..101] }), "InvalidParameterValue.LimitExceeded");
+        check(&mut bench, json!({ "InstanceIds": ["i-1"] }), "InvalidParameterValue.InstanceIdMalformed");
+    }
+
+    #[test]
+    fn key_names_are_matched_by_parts_and_by_five_values_at_most() {
+        let mut bench = bench();
+        for name in ["rka_1", "rka_12", "other"] {
+            bench.world.add_strangers_pair(0, name);
+        }
+        let filter = |values: &[&str]| json!({ "Filters": [{ "Name": "key-name", "Values": values }] });
+        assert_eq!(bench.call("DescribeKeyPairs", filter(&["rka_1"]))["TotalCount"], 2);
+        assert_eq!(bench.code("DescribeKeyPairs", filter(&["a"; 6])), "InvalidParameter.InvalidFilter");
+        assert_eq!(
+            bench.code("DescribeKeyPairs", json!({ "KeyIds": ["k"] })),
+            "InvalidParameterValue.KeyPairIdMalformed"
+        );
+    }
+
+    #[test]
+    fn denied_actions_say_what_a_call_would_meet() {
+        let mut bench = bench();
+        let id = bench.instance(Power::Stopped, &[]);
+        let windows = bench.world.add_instance(0, InstanceSpec { os: Os::Windows, ..InstanceSpec::default() });
+        let found = bench.call("DescribeInstancesDeniedActions", json!({ "InstanceIds": [id, windows] }));
+        let denied = |at: usize| -> Vec<String> {
+            let actions = found["InstanceDeniedActionSet"][at]["DeniedActions"].as_array().unwrap();
+            actions.iter().map(|action| action["Action"].as_str().unwrap().to_string()).collect()
+        };
+        assert_eq!(denied(0), ["StopInstances", "RebootInstances"]);
+        assert_eq!(denied(1), ["AssociateInstancesKeyPairs", "DisassociateInstancesKeyPairs", "StartInstances"]);
+        assert_eq!(bench.call("DescribeRegions", json!({}))["RegionSet"][0]["Region"], "ap-singapore");
+    }
+
+    #[test]
+    fn a_late_bind_meets_a_deleted_pair() {
+        let mut bench = bench();
+        let (old, pair) = (bench.world.add_strangers_pair(0, "old"), bench.world.add_strangers_pair(0, "pair"));
+        let id = bench.instance(Power::Running, &[&old]);
+        let late = || crate::sim::Weather::Late(Duration::from_secs(60));
+        bench.world.faults.script(None, "AssociateInstancesKeyPairs", 1, late());
+        bench.world.faults.script(None, "AssociateInstancesKeyPairs", 2, late());
+        for key in [&pair, &old] {
+            let request = bench.request("AssociateInstancesKeyPairs", &bind_of(&[&id], &[key]));
+            assert!(bench.send(&request).reply.is_none());
+        }
+        assert_eq!(bench.code("DeleteKeyPairs", json!({ "KeyIds": [pair] })), "");
+        bench.wait(120_000);
+        assert_eq!(bench.state(&id), "RUNNING/-");
+        assert_eq!(bench.violations(), Vec::<String>::new(), "a late call is not the client's fault");
     }
 }

@@ -101,17 +101,25 @@ impl Query {
         (total, page)
     }
 
-    /// The machines asked for, in the product's order: those to be recycled first, then the newest first.
-    pub(super) fn machines<'a>(&'a self, cloud: &'a Cloud, now: jiff::Timestamp) -> impl Iterator<Item = &'a Machine> {
+    /// The machines asked for, in the product's order: those to be recycled first, then the newest first. Ids that
+    /// nobody has are left out (what the clouds do with them is not said).
+    pub(super) fn machines<'a>(
+        &'a self,
+        cloud: &'a Cloud,
+        now: jiff::Timestamp,
+    ) -> Box<dyn Iterator<Item = &'a Machine> + 'a> {
+        if !self.ids.is_empty() {
+            let mut places: Vec<usize> = self.ids.iter().filter_map(|id| cloud.position(id)).collect();
+            places.sort_by_key(|at| (cloud.machines()[*at].power != Power::Isolated, usize::MAX - at));
+            places.dedup();
+            return Box::new(places.into_iter().map(|at| &cloud.machines()[at]));
+        }
         let order = |isolated: bool| {
             let here = move |machine: &&Machine| (machine.power == Power::Isolated) == isolated;
             cloud.machines().iter().rev().filter(|machine| machine.power != Power::Gone).filter(here)
         };
-        let asked = move |machine: &&Machine| {
-            (self.ids.is_empty() || self.ids.contains(&machine.id))
-                && self.filters.iter().all(|filter| filter.takes(machine, now))
-        };
-        order(true).chain(order(false)).filter(asked)
+        let asked = move |machine: &&Machine| self.filters.iter().all(|filter| filter.takes(machine, now));
+        Box::new(order(true).chain(order(false)).filter(asked))
     }
 }
 

@@ -2,7 +2,9 @@
 //! with `Response.Error`. It must never let a call through that the gateway would not.
 
 mod cvm;
+mod cvm_looks;
 mod lighthouse;
+mod lighthouse_looks;
 mod listing;
 mod sign;
 
@@ -278,4 +280,362 @@ fn on_each(
         }
     }
     culprit.map_or_else(|| Ok(json!({})), Err)
+}
+
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Bench, code, response};
+    use super::*;
+    use crate::model::ProviderKind;
+    use crate::sim::Weather;
+
+    /// A change to a good request; the service to sign it for anew, or `None` to leave the signature as it was.
+    type Change = fn(&mut Request) -> Option<&'static str>;
+
+    fn set(request: &mut Request, name: &str, value: &str) {
+        request.headers.retain(|(key, _)| key != name);
+        request.headers.push((name.into(), value.into()));
+    }
+
+    #[test]
+    fn the_gateway_refuses_whatever_is_not_a_good_request() {
+        let check = |what: &str, change: Change, expect: &str| {
+            let mut bench = Bench::new(ProviderKind::TencentLighthouse);
+            let mut request = bench.request("DescribeInstances", &json!({}));
+            if let Some(service) = change(&mut request) {
+                bench.sign(&mut request, service);
+            }
+            let reply = bench.send(&request).reply.unwrap();
+            assert_eq!(code(&response(&reply)), expect, "{what}");
+            assert_eq!(bench.world.violations().count(), usize::from(!expect.is_empty()), "{what}");
+        };
+        const SIGN: Option<&str> = Some("lighthouse");
+        check("nothing changed", |_| None, "");
+        check("signed anew", |_| SIGN, "");
+        check(
+            "GET",
+            |r| {
+                r.method = "GET";
+                SIGN
+            },
+            "UnsupportedProtocol",
+        );
+        check(
+            "another path",
+            |r| {
+                r.path = "/v2".into();
+                SIGN
+            },
+            "UnsupportedProtocol",
+        );
+        check(
+            "a query",
+            |r| {
+                r.query = "a=b".into();
+                SIGN
+            },
+            "UnsupportedProtocol",
+        );
+        check(
+            "a form",
+            |r| {
+                set(r, "content-type", "application/x-www-form-urlencoded");
+                SIGN
+            },
+            "InvalidRequest",
+        );
+        check(
+            "a charset",
+            |r| {
+                set(r, "content-type", "application/json; charset=utf-8");
+                SIGN
+            },
+            "",
+        );
+        check(
+            "a charset unsigned",
+            |r| {
+                set(r, "content-type", "application/json; charset=utf-8");
+                None
+            },
+            "AuthFailure.SignatureFailure",
+        );
+        check(
+            "another body",
+            |r| {
+                r.body = b"{ }".to_vec();
+                None
+            },
+            "AuthFailure.SignatureFailure",
+        );
+        check(
+            "another host",
+            |r| {
+                set(r, "host", "127.0.0.1");
+                SIGN
+            },
+            "InvalidRequest",
+        );
+        check(
+            "an unknown header",
+            |r| {
+                set(r, "x-tc-nonsense", "1");
+                None
+            },
+            "UnknownParameter",
+        );
+        check(
+            "a header twice",
+            |r| {
+                r.headers.push(("x-tc-region".into(), "x".into()));
+                None
+            },
+            "InvalidRequest",
+        );
+        check(
+            "no region",
+            |r| {
+                r.headers.retain(|(k, _)| k != "x-tc-region");
+                None
+            },
+            "MissingParameter",
+        );
+        check(
+            "another region",
+            |r| {
+                set(r, "x-tc-region", "ap-nowhere");
+                None
+            },
+            "UnsupportedRegion",
+        );
+        check(
+            "no version",
+            |r| {
+                r.headers.retain(|(k, _)| k != "x-tc-version");
+                None
+            },
+            "MissingParameter",
+        );
+        check(
+            "another version",
+            |r| {
+                set(r, "x-tc-version", "2017-03-12");
+                None
+            },
+            "NoSuchVersion",
+        );
+        check(
+            "another action",
+            |r| {
+                set(r, "x-tc-action", "RunInstances");
+                None
+            },
+            "InvalidAction",
+        );
+        check(
+            "no action",
+            |r| {
+                r.headers.retain(|(k, _)| k != "x-tc-action");
+                None
+            },
+            "MissingParameter",
+        );
+        check(
+            "a token that was not given out",
+            |r| {
+                set(r, "x-tc-token", "t");
+                None
+            },
+            "AuthFailure.TokenFailure",
+        );
+        check(
+            "no signature",
+            |r| {
+                r.headers.retain(|(k, _)| k != "authorization");
+                None
+            },
+            "AuthFailure.InvalidAuthorization",
+        );
+        check(
+            "a bearer",
+            |r| {
+                set(r, "authorization", "Bearer x");
+                None
+            },
+            "AuthFailure.InvalidAuthorization",
+        );
+        check("another service's scope", |_| Some("cvm"), "AuthFailure.SignatureFailure");
+        check(
+            "an old timestamp",
+            |r| {
+                set(r, "x-tc-timestamp", "1795348499");
+                SIGN
+            },
+            "AuthFailure.SignatureExpire",
+        );
+        check(
+            "a body that is no JSON",
+            |r| {
+                r.body = b"x".to_vec();
+                SIGN
+            },
+            "InvalidRequest",
+        );
+        check(
+            "a list",
+            |r| {
+                r.body = b"[]".to_vec();
+                SIGN
+            },
+            "InvalidRequest",
+        );
+        check(
+            "an unknown parameter",
+            |r| {
+                r.body = br#"{"Nonsense":1}"#.to_vec();
+                SIGN
+            },
+            "UnknownParameter",
+        );
+        check(
+            "a wrong type",
+            |r| {
+                r.body = br#"{"Limit":"9"}"#.to_vec();
+                SIGN
+            },
+            "InvalidParameter",
+        );
+        check(
+            "another credential",
+            |r| {
+                let value = r
+                    .headers
+                    .iter()
+                    .find(|(k, _)| k == "authorization")
+                    .unwrap()
+                    .1
+                    .replace("Credential=", "Credential=X");
+                set(r, "authorization", &value);
+                None
+            },
+            "AuthFailure.SecretIdNotFound",
+        );
+    }
+
+    #[test]
+    fn the_clock_window_is_five_minutes_to_both_sides_and_follows_the_clouds_own_clock() {
+        for (skew, expect) in [
+            (0, ""),
+            (300, ""),
+            (301, "AuthFailure.SignatureExpire"),
+            (-300, ""),
+            (-301, "AuthFailure.SignatureExpire"),
+        ] {
+            let mut bench = Bench::new(ProviderKind::TencentCvm);
+            bench.world.cloud_mut(0).skew = jiff::SignedDuration::from_secs(skew);
+            assert_eq!(bench.code("DescribeInstances", json!({})), expect, "{skew}");
+        }
+    }
+
+    #[test]
+    fn requests_beyond_the_documented_rate_are_refused_until_time_passes() {
+        let mut bench = Bench::new(ProviderKind::TencentLighthouse);
+        let ask = |bench: &mut Bench| bench.code("StopInstances", json!({ "InstanceIds": ["lhins-x"] }));
+        for number in 0..12 {
+            assert_eq!(ask(&mut bench), "ResourceNotFound.InstanceIdNotFound", "{number}");
+        }
+        assert_eq!(ask(&mut bench), "RequestLimitExceeded");
+        // Other actions have buckets of their own.
+        assert_eq!(bench.code("DescribeKeyPairs", json!({})), "");
+        bench.wait(100);
+        assert_eq!(ask(&mut bench), "ResourceNotFound.InstanceIdNotFound");
+        assert_eq!(ask(&mut bench), "RequestLimitExceeded");
+        assert_eq!(bench.world.violations().filter(|v| v.rule == Rule::Rate).count(), 2);
+    }
+
+    #[test]
+    fn a_session_token_must_come_once_one_is_set() {
+        let mut bench = Bench::new(ProviderKind::TencentCvm);
+        bench.world.cloud_mut(0).session_token = Some("token".into());
+        assert_eq!(bench.code("DescribeRegions", json!({})), "AuthFailure.TokenFailure");
+        let mut request = bench.request("DescribeRegions", &json!({}));
+        set(&mut request, "x-tc-token", "token");
+        let reply = bench.send(&request).reply.unwrap();
+        assert_eq!(code(&response(&reply)), "");
+    }
+
+    #[test]
+    fn every_answer_has_the_date_and_a_request_id_of_its_own() {
+        let mut bench = Bench::new(ProviderKind::TencentCvm);
+        let request = bench.request("DescribeInstances", &json!({}));
+        let mut ids = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let reply = bench.send(&request).reply.unwrap();
+            assert_eq!(reply.header("date"), Some("Sun, 22 Nov 2026 12:00:00 GMT"));
+            ids.insert(response(&reply)["RequestId"].to_string());
+        }
+        assert_eq!(ids.len(), 20);
+    }
+
+    #[test]
+    fn faults_strike_as_they_are_scripted() {
+        let kind = ProviderKind::TencentLighthouse;
+        let mut bench = Bench::new(kind);
+        let id = bench.instance(crate::sim::Power::Running, &[]);
+        let stop = json!({ "InstanceIds": [id] });
+        let mut strike = |weather: Weather| {
+            bench.world.set_power(0, &id, crate::sim::Power::Running);
+            bench.world.faults.script(Some(kind), "StopInstances", 1, weather);
+            let request = bench.request("StopInstances", &stop);
+            let outcome = bench.send(&request);
+            let busy = bench.world.cloud(0).machine(&id).unwrap().is_busy();
+            bench.wait(10_000);
+            let down = bench.world.cloud(0).machine(&id).unwrap().power == crate::sim::Power::Stopped;
+            (outcome, busy, down)
+        };
+        let (outcome, busy, _) = strike(Weather::Throttled);
+        assert_eq!((code(&response(&outcome.reply.unwrap())), busy), ("RequestLimitExceeded".into(), false));
+        for applied in [false, true] {
+            let (outcome, busy, _) = strike(Weather::ServerError { applied, gateway: false });
+            assert_eq!((code(&response(&outcome.reply.unwrap())), busy), ("InternalError".into(), applied));
+            let (outcome, busy, _) = strike(Weather::ServerError { applied, gateway: true });
+            assert_eq!((outcome.reply.unwrap().status, busy), (502, applied));
+            let (outcome, busy, down) = strike(Weather::Lost { applied });
+            assert_eq!((outcome.reply.is_none(), busy, down), (true, applied, applied));
+            let (outcome, busy, _) = strike(Weather::Answer { applied, status: 200, body: b"<html>".to_vec() });
+            assert_eq!((outcome.reply.unwrap().body, busy), (b"<html>".to_vec(), applied));
+        }
+        let (outcome, busy, down) = strike(Weather::Late(std::time::Duration::from_secs(5)));
+        assert_eq!((outcome.reply.is_none(), busy, down), (true, false, true), "it lands later");
+        let (outcome, busy, _) = strike(Weather::Delayed(std::time::Duration::from_secs(3)));
+        assert_eq!((outcome.delay.as_secs(), busy), (3, true));
+        let (outcome, _, _) = strike(Weather::CutOff(5));
+        assert_eq!(outcome.reply.unwrap().body.len(), 5);
+        let (outcome, _, _) = strike(Weather::Skewed(jiff::SignedDuration::from_hours(1)));
+        let date = outcome.reply.unwrap().header("date").unwrap().to_string();
+        assert!(date.contains(" 13:02:"), "{date}");
+        assert_eq!(bench.violations(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_same_seed_and_the_same_calls_give_the_same_answers() {
+        let run = || {
+            let mut bench = Bench::new(ProviderKind::TencentLighthouse);
+            bench.world.faults = "throttle=0.2,error500=0.2,rubbish=0.2,lost=0.1,opfail=0.3".parse().unwrap();
+            let id = bench.instance(crate::sim::Power::Running, &[]);
+            let mut answers = Vec::new();
+            for action in ["StopInstances", "StartInstances", "DescribeInstances"].repeat(10) {
+                let params = json!({ "InstanceIds": [id] });
+                let request = bench.request(action, &params);
+                answers.push(bench.send(&request).reply.map(|reply| reply.body));
+                bench.wait(300);
+            }
+            answers
+        };
+        assert_eq!(run(), run());
+        assert!(run().iter().any(Option::is_none));
+    }
 }
