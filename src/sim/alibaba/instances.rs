@@ -271,10 +271,10 @@ pub(super) fn list_tags(world: &mut World, call: &Call<'_>, params: &Params) -> 
 
 /// DescribeRegions.
 pub(super) fn describe_regions(world: &mut World, call: &Call<'_>, _: &Params) -> Result<Value, Refused> {
-    let here = world.cloud(call.cloud).region.clone();
+    let here = world.cloud(call.cloud).region.as_str();
     let mut regions = vec![here];
-    regions.extend(["cn-hangzhou", "cn-beijing", "ap-southeast-1", "eu-central-1"].map(String::from));
-    regions.dedup();
+    regions
+        .extend(["cn-hangzhou", "cn-beijing", "ap-southeast-1", "eu-central-1"].iter().filter(|other| **other != here));
     let list: Vec<Value> = regions
         .iter()
         .map(|region| json!({ "RegionId": region, "LocalName": region, "RegionEndpoint": format!("ecs.{region}.aliyuncs.com") }))

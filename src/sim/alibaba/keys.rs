@@ -162,7 +162,8 @@ fn bindable(machine: &Machine, action: &str) -> Result<(), Refused> {
     if let Some(code) = machine.refuses(action) {
         return Err(refused(code, "The instance refuses this operation.").blameless());
     }
-    if machine.poisoned {
+    // "Attach only" (FACTS section 6).
+    if machine.poisoned && action == "AttachKeyPair" {
         return Err(refused("DependencyViolation.IoOptimize", "The specified instance is not I/O optimized."));
     }
     if machine.os == Os::Windows {

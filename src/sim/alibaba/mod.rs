@@ -21,8 +21,10 @@ use super::door::{Call, Face};
 use super::world::World;
 use crate::provider::http::transport::{Request, Response};
 
+/// What an action does.
+type Act = fn(&mut World, &Call<'_>, &Params) -> Result<Value, Refused>;
 /// An action: its name, whether it needs `RegionId`, and what it does.
-type Action = (&'static str, bool, fn(&mut World, &Call<'_>, &Params) -> Result<Value, Refused>);
+type Action = (&'static str, bool, Act);
 
 const ACTIONS: &[Action] = &[
     ("AttachKeyPair", true, keys::attach),
@@ -87,10 +89,7 @@ impl Face for Ecs {
 }
 
 /// The gateway's checks: identity, clock, signature, nonce, form, action, region.
-fn checked(
-    world: &mut World,
-    call: &Call<'_>,
-) -> Result<(fn(&mut World, &Call<'_>, &Params) -> Result<Value, Refused>, Params), Refused> {
+fn checked(world: &mut World, call: &Call<'_>) -> Result<(Act, Params), Refused> {
     let nonce = sign::verify(call.request, &Credential::of(world.cloud(call.cloud)), call.at)?;
     // A date may be a window ahead, and is good for two windows then.
     let window = (sign::WINDOW * 2).unsigned_abs();

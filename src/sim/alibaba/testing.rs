@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use super::sign::testing::sign_with;
 use crate::model::ProviderKind;
 use crate::provider::http::transport::{Request, Response};
+use crate::sim::InstanceSpec;
 use crate::sim::canon::{Credential, encode};
 use crate::sim::cloud::Rule;
 use crate::sim::door::handle;
 use crate::sim::faults::Weather;
 use crate::sim::machine::{Os, Power};
-use crate::sim::world::{InstanceSpec, World};
+use crate::sim::world::World;
 
 /// A world with one ECS account, and a client that signs.
 struct Bench {
@@ -121,7 +122,7 @@ fn an_attached_key_is_on_record_at_once_and_opens_the_machine_after_the_next_boo
     let after = bench.show(&id);
     assert_eq!(after["Status"], "Running");
     assert_ne!(after["StartTime"], before["StartTime"]);
-    assert_eq!(bench.world.cloud(0).machine(&id).unwrap().accepts, [new_line.clone()]);
+    assert_eq!(bench.world.cloud(0).machine(&id).unwrap().accepts, std::slice::from_ref(&new_line));
 
     bench.done("StartInstances", &[("InstanceId.1", &stopped)]);
     bench.pass(1);

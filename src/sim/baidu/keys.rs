@@ -133,7 +133,7 @@ fn change(
             Ok((place, becomes(machine)?))
         });
         match outcome {
-            Ok((place, _)) if cloud.machines()[place].poisoned => failed.push(id.clone()),
+            Ok((place, Some(keys))) if cloud.machines()[place].poisoned && !keys.is_empty() => failed.push(id.clone()),
             Ok((place, Some(keys))) => changes.push((place, keys)),
             Ok((_, None)) => {}
             Err(refused) => {

@@ -102,7 +102,7 @@ fn canonical_request(request: &Request, covered: &[&str]) -> Option<String> {
     let segments: Option<Vec<String>> = request.path.split('/').map(|part| Some(encode(&path_part(part)?))).collect();
     let mut query: Vec<String> = pairs(&request.query)?
         .iter()
-        .filter(|(name, _)| name.to_ascii_lowercase() != "authorization")
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("authorization"))
         .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
         .collect();
     query.sort();

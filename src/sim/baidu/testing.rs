@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use super::sign::testing::sign_with;
 use crate::model::ProviderKind;
 use crate::provider::http::transport::{Request, Response};
+use crate::sim::InstanceSpec;
 use crate::sim::canon::Credential;
 use crate::sim::cloud::Rule;
 use crate::sim::door::handle;
 use crate::sim::faults::Weather;
 use crate::sim::machine::{Machine, Os, Power};
-use crate::sim::world::{InstanceSpec, World};
+use crate::sim::world::World;
 
 /// A world with one BCC account, and a client that signs.
 struct Bench {
