@@ -30,6 +30,5 @@ pub use faults::{BadFaults, Faults, Scripted, Weather};
 pub use fleet::{TAGS, furnish};
 pub use keys::KeyPair;
 pub use machine::{Machine, Operation, Os, Power, Progress, Refusal, View};
-pub use meddle::InstanceSpec;
 pub use rng::Rng;
-pub use world::{Settings, World};
+pub use world::{InstanceSpec, Settings, World};
