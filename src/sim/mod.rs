@@ -9,6 +9,7 @@
 
 mod alibaba;
 mod baidu;
+mod canon;
 mod checker;
 mod clock;
 mod cloud;
