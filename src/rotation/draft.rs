@@ -45,7 +45,7 @@ pub fn draft(
     let failures_max = rollout.failures_max.of(running.len());
     let bind_max = u32::try_from(limits.bind_max.min(limits.power_max)).unwrap_or(u32::MAX);
     let batch_max = rollout.batch_max.map_or(bind_max, |max| max.min(bind_max)).max(1);
-    let canary = rollout.canary.of(running.len() + resting.len()).clamp(1, batch_max);
+    let canary = rollout.canary.of(running.len()).clamp(1, batch_max);
 
     let mut instances = Vec::new();
     let (mut running, mut resting) = (running.into_iter().peekable(), resting.into_iter().peekable());
@@ -175,6 +175,8 @@ mod tests {
         check("srsr", &rollout("2", None, "100%"), 50, "rr ss |  | 2");
         check("rsss", &rollout("2", None, "1"), 2, "r ss s |  | 1");
         check("sss", &rollout("1", None, "1"), 50, "s ss |  | 1");
+        check("sss", &rollout("100%", None, "1"), 50, "s ss |  | 1");
+        check("rrss", &rollout("50%", None, "100%"), 50, "r rss |  | 2");
         check("rrsss", &rollout("1", None, "1"), 3, "r rss s |  | 1");
     }
 

@@ -5,10 +5,11 @@ use crate::model::{Duration, InstanceId, KeyPairId, Timestamp};
 use crate::provider::{Disruption, Instance, Power};
 
 use super::event::{BoundInstance, Call, Exclusion, Step};
+use super::member::{Member, Pending};
 use super::policy::{
     FRESH, OWN_REBOOT, REPEAT_AFTER, REQUEST_ID_SHOWS, SETTLE_DEADLINE, STOP_DEADLINE, TRIES_MAX, later,
 };
-use super::state::{Member, Pending, Rotation};
+use super::state::Rotation;
 
 /// What a look showed of an instance.
 #[derive(Clone, Copy, Debug)]
@@ -122,23 +123,34 @@ impl Rotation {
     fn debt_finding(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Finding> {
         member.owed?;
         let goes_no_further = self.is_halted() || member.excluded.is_some() || member.active;
+        // Started as it was during a hold, and released since: it is prepared again once the start is seen.
+        let started = member.pending.as_ref().is_some_and(|pending| pending.call == Call::Start);
         let may_still_land = member.watch_until().is_some_and(|until| now < until);
         let runs = seen.power == Power::Running && !seen.is_busy();
-        (runs && goes_no_further && !may_still_land).then_some(Finding::Running)
+        (runs && (goes_no_further || started) && !may_still_land).then_some(Finding::Running)
     }
 
     fn missed(&self, member: &Member, now: Timestamp) -> Option<Finding> {
-        if member.excluded.is_some() || member.is_straggler() {
+        if member.excluded.is_some() || member.active || member.is_straggler() {
+            return None;
+        }
+        // A hold stops the reboot that it waits for, so no deadline runs against it; a release begins a new one.
+        if self.is_halted() && member.bound.is_some() && member.pending.is_none() && member.owed.is_none() {
             return None;
         }
         if let Some(pending) = member.pending.as_ref().filter(|pending| pending.call == Call::Stop) {
             let over = now >= later(pending.since, STOP_DEADLINE);
             return over.then_some(Finding::Excluded(Exclusion::StopMissed));
         }
+        // Starts and reboots are repeated: that does not put the deadline off.
+        let first = member.pending.as_ref().filter(|pending| !matches!(pending.call, Call::Start | Call::Reboot));
         let from = member
             .last_accepted
             .max(member.bound.as_ref().map(|(at, _)| *at))
-            .max(member.pending.as_ref().map(|pending| pending.since))?;
+            .max(first.map(|pending| pending.since))
+            .or(member.pending.as_ref().map(|pending| pending.since))
+            .or(member.owed.filter(|_| self.is_halted()))?
+            .max(self.current_since.unwrap_or(Timestamp::MIN));
         let over = now >= later(from, SETTLE_DEADLINE);
         over.then_some(Finding::Excluded(Exclusion::SettleMissed))
     }
@@ -146,7 +158,12 @@ impl Rotation {
     /// What a step wants of an instance now.
     pub fn want(&self, step: Step, id: &InstanceId, sight: Sight<'_>, now: Timestamp) -> Want {
         let Some(member) = self.member(id).filter(|member| !member.gone) else { return Want::Nothing };
-        let Sight::Seen(seen) = sight else { return Want::Wait };
+        let seen = match sight {
+            Sight::Seen(seen) if seen.power != Power::Gone => seen,
+            _ if member.is_done() && !member.is_open(now) => return Want::Nothing,
+            // Never touched, it is under way for nobody: no `Settle` would ever say so.
+            _ => return Want::Record(Finding::Gone),
+        };
         match step {
             Step::Prepare(_) => self.want_prepared(member, seen, now),
             Step::Bind(_) => self.want_bound(member, seen, now),
@@ -202,8 +219,15 @@ impl Rotation {
                 return Some(Want::Wait);
             }
         }
-        if self.shows_ours(seen) && member.pending.is_none() {
-            return Some(Want::Record(Finding::Bound(bound(seen))));
+        if self.shows_ours(seen) {
+            let settled = match &member.pending {
+                Some(pending) => self.bind_has_settled(pending, seen, now),
+                None => !seen.operation.as_ref().is_some_and(|operation| operation.running),
+            };
+            return Some(match settled {
+                true => Want::Record(Finding::Bound(bound(seen))),
+                false => self.not_ready(seen, now),
+            });
         }
         let is_strange =
             |key: &&KeyPairId| *key != ours && member.found.as_ref().is_some_and(|found| !found.keys.contains(key));

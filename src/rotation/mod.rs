@@ -4,6 +4,7 @@
 pub mod draft;
 pub mod event;
 pub mod judge;
+pub mod member;
 pub mod next;
 pub mod plan;
 pub mod policy;
@@ -17,8 +18,9 @@ pub use event::{
     Allow, Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Exclusion, Found, HoldReason, Outcome, Step,
 };
 pub use judge::{Finding, Sight, Want};
+pub use member::{Member, Pending};
 pub use next::{Next, Standing};
 pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
 pub use policy::Rollout;
 pub use retire::Retirement;
-pub use state::{IllegalEvent, Member, Rotation};
+pub use state::{IllegalEvent, Rotation};

@@ -4,8 +4,9 @@ use crate::model::{InstanceId, Timestamp};
 use crate::provider::{Disruption, Power};
 
 use super::event::{Event, HoldReason, Outcome, Step};
-use super::policy::{TRIES_MAX, later};
-use super::state::{Member, Rotation};
+use super::member::Member;
+use super::policy::{SETTLE_DEADLINE, TRIES_MAX, later};
+use super::state::Rotation;
 
 /// What may happen now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,9 @@ impl Rotation {
         if self.is_halted() {
             if self.abandoned && open.is_empty() {
                 next.record.push(Event::Ended { outcome: Outcome::Abandoned });
+            } else if self.held.is_none() {
+                // Given up, but somebody is still down: for a person to see and to decide.
+                next.record.extend(self.starts_refused(&open, now).map(|reason| Event::Held { reason }));
             }
             return next;
         }
@@ -97,13 +101,14 @@ impl Rotation {
         }
     }
 
-    /// Batches in which something is under way. Given up means: what is bound need not become active any more.
+    /// Whether something is under way. Given up means: what is bound need not become active any more.
+    fn counts(&self, member: &Member, now: Timestamp) -> bool {
+        member.is_in_flight(now) || (!self.abandoned && member.is_open(now))
+    }
+
+    /// Batches in which something is under way.
     fn open_batches(&self, now: Timestamp) -> Vec<u32> {
-        let counts = |member: &Member| match self.abandoned {
-            true => member.is_in_flight(now),
-            false => member.is_open(now),
-        };
-        let is_open = |batch: &u32| self.batch(*batch).iter().any(|id| counts(&self.members[id]));
+        let is_open = |batch: &u32| self.batch(*batch).iter().any(|id| self.counts(&self.members[id], now));
         self.busy.iter().copied().filter(is_open).collect()
     }
 
@@ -116,14 +121,15 @@ impl Rotation {
         if self.canary_failed() {
             return Some(HoldReason::Canary);
         }
-        let hopeless = self.retries.iter().find(|(_, retry)| retry.is_hopeless(now));
+        let hopeless = self.retries.iter().find(|(_, retry)| retry.is_hopeless());
         if let Some((step, retry)) = hopeless {
             return Some(HoldReason::Step { step: *step, error: retry.error.clone() });
         }
         self.starts_refused(open, now)
     }
 
-    /// The canary batch is done, some of it ran, and nobody became active.
+    /// The canary batch is done, and nobody became active. Stragglers prove nothing either: they hold back the batches
+    /// that are left to be staked on the same path.
     fn canary_failed(&self) -> bool {
         let ran = |id| {
             let member: &Member = &self.members[id];
@@ -132,34 +138,44 @@ impl Rotation {
         let canary = self.batch(0);
         self.current > 0
             && !self.canary_released
-            && canary.iter().any(ran)
+            && (self.current < self.batches.len() || canary.iter().any(ran))
             && !canary.iter().any(|id| self.members[id].active)
     }
 
-    /// Starts that the cloud refuses again and again, when nothing else can be done.
+    /// Starts that the cloud refuses again and again, or that do not come true, when nothing else can be done.
     fn starts_refused(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
         let mut refused = Vec::new();
         for id in open.iter().flat_map(|batch| self.batch(*batch)) {
             let member = &self.members[id];
-            if member.is_open(now) {
-                let tries = member.retry.as_ref().map_or(0, |retry| retry.tries);
-                if member.owed.is_none() || tries < TRIES_MAX || !member.is_done() {
+            if self.counts(member, now) {
+                if !self.cannot_start(member, now) {
                     return None;
                 }
                 refused.push(id.clone());
             }
         }
-        let stuck = self.current >= self.batches.len() || self.room() == 0;
+        let stuck = self.abandoned || self.current >= self.batches.len() || self.room() == 0;
         (stuck && !refused.is_empty()).then_some(HoldReason::StartRefused { instances: refused })
     }
 
     /// Who must still be waited for: something is in flight, or a start is owed that the cloud does not refuse.
     pub fn in_flight(&self, now: Timestamp) -> Vec<InstanceId> {
-        let hopeless = |member: &Member| {
-            member.excluded.is_some() && member.retry.as_ref().is_some_and(|retry| retry.tries >= TRIES_MAX)
-        };
         let ids = self.busy.iter().flat_map(|batch| self.batch(*batch));
-        ids.filter(|id| self.members[*id].is_in_flight(now) && !hopeless(&self.members[*id])).cloned().collect()
+        let waits = |member: &Member| member.is_in_flight(now) && !self.cannot_start(member, now);
+        ids.filter(|id| waits(&self.members[*id])).cloned().collect()
+    }
+
+    /// Nothing is left to be done with it but to start it, and that was refused again and again since, or one deadline
+    /// later it still does not run (it is in a state in which nothing may be done to it, the account is in arrears).
+    fn cannot_start(&self, member: &Member, now: Timestamp) -> bool {
+        let refused = member.retry.as_ref().is_some_and(|retry| retry.tries >= TRIES_MAX);
+        let done = match &member.excluded {
+            Some((since, _)) => Some(*since),
+            None => member.owed.filter(|_| member.active).max(member.unsure_until()),
+        };
+        let since = done.max(self.current_since);
+        let late = since.is_some_and(|since| now >= later(since, SETTLE_DEADLINE));
+        member.owed.is_some() && member.is_done() && (refused || late)
     }
 
     /// When an instance may be tried again, if not yet.
@@ -169,6 +185,6 @@ impl Rotation {
 
     /// When the batch that is being worked at opened, for deadlines of those that were never ready.
     pub(super) fn not_ready_after(&self) -> Timestamp {
-        self.current_from().map_or(Timestamp::MAX, |from| later(from, super::policy::SETTLE_DEADLINE))
+        self.current_from().map_or(Timestamp::MAX, |from| later(from, SETTLE_DEADLINE))
     }
 }

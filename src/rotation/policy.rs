@@ -1,7 +1,11 @@
 //! The numbers that bound every rotation, and the arithmetic of budgets. Nothing here looks at a journal.
 
+use std::collections::BTreeMap;
+
 use crate::model::{Amount, Duration, Timestamp};
 use crate::provider::{Error, Kind};
+
+use super::event::Step;
 
 /// A look is evidence for a call for so long; afterwards the world is looked at again first.
 pub const FRESH: Duration = Duration::from_secs(10);
@@ -9,6 +13,9 @@ pub const FRESH: Duration = Duration::from_secs(10);
 pub const STOP_DEADLINE: Duration = Duration::from_secs(180);
 /// What was bound is active within this from the last accepted call, or the instance is excluded.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(900);
+/// A call whose answer was lost, and that was made again and then seen done, may still land within this: our own time-outs
+/// end at 25 s, and what a cloud has not begun to serve by then is dead with its connection (our judgement, decision 0005).
+pub const LATE_CALL: Duration = Duration::from_secs(60);
 /// An accepted start or reboot that shows nothing is repeated after this.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(180);
 /// Baidu's own reboot shows within this of the bind, or we stop and start the instance ourselves.
@@ -17,6 +24,8 @@ pub const OWN_REBOOT: Duration = Duration::from_secs(60);
 pub const REQUEST_ID_SHOWS: Duration = Duration::from_secs(60);
 /// Bounded means so many tries.
 pub const TRIES_MAX: u32 = 5;
+/// A failure this long after the moment of the next try does not belong to those before it.
+pub const IN_A_ROW: Duration = Duration::from_secs(120);
 /// Our clock may differ from the cloud's by so many seconds; else nothing that destroys or disturbs is done.
 pub const CLOCK_DIFFERENCE_MAX: i64 = 60;
 
@@ -32,6 +41,8 @@ pub struct Retry {
     pub tries: u32,
     /// The first of them.
     pub since: Timestamp,
+    /// The newest of them.
+    pub last: Timestamp,
     /// Not again before this.
     pub at: Timestamp,
     /// The newest error.
@@ -39,12 +50,35 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// Counts one more failure of a step. One that comes long after the step was to be tried again begins anew: what went
+    /// well in between (a look that found nothing new) writes no entry.
+    pub(super) fn count(
+        retries: &mut BTreeMap<Step, Retry>,
+        step: Step,
+        now: Timestamp,
+        retry_at: Timestamp,
+        error: &Error,
+    ) {
+        let fresh = || Self { tries: 0, since: now, last: now, at: retry_at, error: error.clone() };
+        let retry = retries.entry(step).or_insert_with(fresh);
+        if now > later(retry.at, IN_A_ROW) {
+            *retry = fresh();
+        }
+        retry.tries += 1;
+        retry.last = now;
+        retry.at = retry_at;
+        retry.error = error.clone();
+    }
+
     /// Whether it is time to stop trying and ask a person. Throttling is never a reason to hold; an outage of the cloud
-    /// is one after a quarter of an hour; an answer that no repetition betters is one at once.
-    pub fn is_hopeless(&self, now: Timestamp) -> bool {
+    /// is one once it has gone on for a quarter of an hour (that it was one does not become a reason by time passing); an
+    /// answer that no repetition betters is one at once.
+    pub fn is_hopeless(&self) -> bool {
         match self.error.kind {
             Kind::Throttled => false,
-            Kind::Busy | Kind::Unavailable => self.tries >= TRIES_MAX && now >= later(self.since, SETTLE_DEADLINE),
+            Kind::Busy | Kind::Unavailable => {
+                self.tries >= TRIES_MAX && self.last >= later(self.since, SETTLE_DEADLINE)
+            }
             Kind::Already | Kind::InvalidState | Kind::InUse | Kind::Protocol => self.tries >= TRIES_MAX,
             Kind::NotFound | Kind::Conflict | Kind::Quota | Kind::Denied | Kind::Invalid | Kind::Unsupported => true,
         }
@@ -108,9 +142,9 @@ mod tests {
                 request_id: None,
                 retry_after: None,
             };
-            let retry = Retry { tries, since: start, at: start, error };
-            let now = later(start, Duration::from_secs(60 * minutes));
-            assert_eq!(retry.is_hopeless(now), expect, "{kind:?} {tries} {minutes}");
+            let last = later(start, Duration::from_secs(60 * minutes));
+            let retry = Retry { tries, since: start, last, at: last, error };
+            assert_eq!(retry.is_hopeless(), expect, "{kind:?} {tries} {minutes}");
         };
         check(Kind::Throttled, 1000, 1000, false);
         check(Kind::Unavailable, 100, 14, false);

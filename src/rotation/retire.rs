@@ -1,10 +1,10 @@
 //! Retiring a superseded key pair: when one is due, what its journal adds up to, and who still hangs on the pair. The
 //! pair dies before the private half, and the half only after grace. Pure, like all of the brain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
-use crate::provider::{Disruption, Instance, Power};
+use crate::provider::{Disruption, Instance, Kind, Power};
 
 use super::event::{Allow, BoundInstance, Entry, Event, HoldReason, Outcome, Step};
 use super::next::{Next, Standing};
@@ -81,11 +81,7 @@ impl Retirement {
             Event::Planned { .. } => self.begun = entry.at,
             Event::Started { .. } => {}
             Event::Failed { step, error, retry_at, .. } => {
-                let fresh = || Retry { tries: 0, since: entry.at, at: *retry_at, error: error.clone() };
-                let retry = self.retries.entry(*step).or_insert_with(fresh);
-                retry.tries += 1;
-                retry.at = *retry_at;
-                retry.error = error.clone();
+                Retry::count(&mut self.retries, *step, entry.at, *retry_at, error);
             }
             Event::KeyPairDeleted => {
                 self.deleted = Some(entry.at);
@@ -123,11 +119,9 @@ impl Retirement {
         }
         let mut next = Next::new(Standing::Open);
         // A pair that is still bound, or a cloud that is away, is waited for, not held for.
-        if let Some((step, retry)) = self
-            .retries
-            .iter()
-            .find(|(_, retry)| retry.is_hopeless(now) && retry.error.kind != crate::provider::Kind::InUse)
-        {
+        let waits = |kind| matches!(kind, Kind::InUse | Kind::Unavailable | Kind::Busy);
+        let hopeless = |retry: &Retry| retry.is_hopeless() && !waits(retry.error.kind);
+        if let Some((step, retry)) = self.retries.iter().find(|(_, retry)| hopeless(retry)) {
             next.record.push(Event::Held { reason: HoldReason::Step { step: *step, error: retry.error.clone() } });
             return next;
         }
@@ -167,15 +161,19 @@ pub struct Pair {
     pub retired: bool,
 }
 
-/// Which pairs of one fleet are due to be retired: once no rotation is open, each that is not the newest completed one and
-/// has no retire journal. `pairs` come oldest first. (The pair of an abandoned rotation is due too: its journal waits
-/// while anybody is bound.)
+/// Which pairs of one fleet are due to be retired: once no rotation is open, each that is not the newest completed one's
+/// and has no retire journal; a pair that several rotations bound (a rollback binds an old one) once. `pairs` come oldest
+/// first. (The pair of an abandoned rotation is due too: its journal waits while anybody is bound.)
 pub fn due(pairs: &[Pair]) -> Vec<&Pair> {
     if pairs.iter().any(|pair| pair.ended.is_none()) {
         return Vec::new();
     }
-    let newest = pairs.iter().rev().find(|pair| pair.ended == Some(Outcome::Completed)).map(|pair| pair.rotation);
-    pairs.iter().filter(|pair| !pair.retired && Some(pair.rotation) != newest).collect()
+    let newest = pairs.iter().rev().find(|pair| pair.ended == Some(Outcome::Completed)).map(|pair| &pair.key_name);
+    let mut named = BTreeSet::new();
+    pairs
+        .iter()
+        .filter(|pair| !pair.retired && Some(&pair.key_name) != newest && named.insert(&pair.key_name))
+        .collect()
 }
 
 /// What the journals say of an instance and a superseded pair.
@@ -229,11 +227,9 @@ pub fn is_free(hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption
         (Hold::Free, ..) | (_, Power::Stopped, _) => true,
         (_, Power::Running, Disruption::StopsInstance | Disruption::NeedsStopped) => true,
         // It was stopped when the other pair was bound: running now, it has booted since.
-        (Hold::BoundTo(other, bound), Power::Running, Disruption::RebootsInstance) => {
-            bound.power == Power::Stopped && seen.keys.contains(other)
-        }
-        (Hold::BoundTo(other, bound), Power::Running, Disruption::NeedsReboot) => {
-            seen.keys.contains(other) && bound.boot.is_some() && seen.boot.is_some() && bound.boot != seen.boot
+        (Hold::BoundTo(other, bound), Power::Running, Disruption::NeedsReboot | Disruption::RebootsInstance) => {
+            let booted = bound.boot.is_some() && seen.boot.is_some() && bound.boot != seen.boot;
+            seen.keys.contains(other) && (bound.power == Power::Stopped || booted)
         }
         _ => false,
     }

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::{Blame, Disruption, Effect, Error, Power};
+use crate::provider::{Blame, Disruption};
 
-use super::event::{Allow, BoundInstance, Call, Entry, Event, Exclusion, Found, HoldReason, Outcome, Step};
+use super::event::{Allow, Entry, Event, Exclusion, HoldReason, Outcome, Step};
+use super::member::Member;
 use super::plan::{Part, PlannedInstance, RotatePlan};
-use super::policy::{Retry, SETTLE_DEADLINE, later};
+use super::policy::{Retry, later};
 
 /// An entry that cannot follow what stands before it: the journal cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,103 +19,6 @@ pub struct IllegalEvent {
     pub seq: u64,
     /// Why not.
     pub problem: String,
-}
-
-/// One instance on its way through the rotation.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its batch.
-    pub batch: u32,
-    /// Its power when the plan was made.
-    pub planned: Power,
-    /// As the first call that disturbs it found it: what power and rollback return to. Later looks never replace it.
-    pub found: Option<Found>,
-    /// The call whose effect is not seen yet.
-    pub pending: Option<Pending>,
-    /// An earlier call whose answer was lost may still land until then.
-    pub unsure_until: Option<Timestamp>,
-    /// Bound to our pair, as the cloud first showed it, and when that was.
-    pub bound: Option<(Timestamp, BoundInstance)>,
-    /// Seen not running since it was bound.
-    pub down_since_bound: bool,
-    /// It runs and accepts the key.
-    pub active: bool,
-    /// We stopped it, or bound it while it ran: a start is owed since then.
-    pub owed: Option<Timestamp>,
-    /// It goes no further, since when and why.
-    pub excluded: Option<(Timestamp, Exclusion)>,
-    /// The cloud has it no more.
-    pub gone: bool,
-    /// The last call that the cloud took for it.
-    pub last_accepted: Option<Timestamp>,
-    /// What this instance itself was refused since something last went well.
-    pub retry: Option<Retry>,
-}
-
-/// A call whose effect is not seen yet.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    /// Which.
-    pub call: Call,
-    /// When its intent was written.
-    pub since: Timestamp,
-    /// The cloud has said that it took it.
-    pub accepted: bool,
-    /// The request ids that the latest operation may show.
-    pub request_ids: Vec<String>,
-}
-
-impl Member {
-    fn new(batch: u32, planned: Power) -> Self {
-        Self {
-            batch,
-            planned,
-            found: None,
-            pending: None,
-            unsure_until: None,
-            bound: None,
-            down_since_bound: false,
-            active: false,
-            owed: None,
-            excluded: None,
-            gone: false,
-            last_accepted: None,
-            retry: None,
-        }
-    }
-    /// Found stopped by the first call: it stays stopped, and waits bound for its next boot.
-    pub fn is_straggler(&self) -> bool {
-        self.bound.is_some() && !self.active && !self.gone && self.was_stopped()
-    }
-    fn was_stopped(&self) -> bool {
-        self.found.as_ref().is_some_and(|found| found.power == Power::Stopped)
-    }
-    /// Bound while it ran, not active yet, and still to become so.
-    pub fn awaits_activation(&self) -> bool {
-        self.bound.is_some() && !self.active && !self.gone && self.excluded.is_none() && !self.was_stopped()
-    }
-    /// Nothing more is expected of it in its batch.
-    pub fn is_done(&self) -> bool {
-        self.active || self.gone || self.excluded.is_some() || self.is_straggler()
-    }
-    /// Until when a call whose effect we have not seen is watched for.
-    pub fn watch_until(&self) -> Option<Timestamp> {
-        let unseen = |pending: &Pending| matches!(pending.call, Call::Stop | Call::Bind | Call::Reboot);
-        let pending = self.pending.as_ref().filter(|pending| unseen(pending));
-        let own = pending.map(|pending| later(pending.since, SETTLE_DEADLINE));
-        let missed = self.excluded.as_ref().filter(|_| pending.is_some()).map(|(at, _)| later(*at, SETTLE_DEADLINE));
-        own.max(missed).max(self.unsure_until)
-    }
-    /// Whether a call of ours may still change it, or a start is owed.
-    pub fn is_in_flight(&self, now: Timestamp) -> bool {
-        let watched = self.watch_until().is_some_and(|until| now < until);
-        let under_way = self.pending.is_some() && self.excluded.is_none();
-        !self.gone && (self.owed.is_some() || under_way || watched)
-    }
-    /// Whether anything is under way with it that must be looked at.
-    pub fn is_open(&self, now: Timestamp) -> bool {
-        self.is_in_flight(now) || self.awaits_activation()
-    }
 }
 
 /// A rotation's state: its journal, folded.
@@ -150,6 +54,9 @@ pub struct Rotation {
     pub(super) failed: u32,
     pub(super) failed_at_release: u32,
     pub(super) canary_released: bool,
+    /// Held for failures, or for the canary, since the last release: a release raises what tripped, and nothing else.
+    failures_tripped: bool,
+    canary_tripped: bool,
     owed: u32,
 }
 
@@ -192,6 +99,8 @@ impl Rotation {
             failed: 0,
             failed_at_release: 0,
             canary_released: false,
+            failures_tripped: false,
+            canary_tripped: false,
             owed: 0,
         };
         for entry in entries {
@@ -284,7 +193,7 @@ impl Rotation {
             }
             Event::Failed { step, instances, error, retry_at } => {
                 if error.blame != Blame::Instance || instances.is_empty() {
-                    bump(self.retries.entry(*step), at, *retry_at, error);
+                    Retry::count(&mut self.retries, *step, at, *retry_at, error);
                 }
                 for id in instances {
                     self.change(id, |member| member.fail(at, *retry_at, error));
@@ -316,10 +225,7 @@ impl Rotation {
             }
             Event::Activated { instances } => {
                 for id in instances {
-                    self.change(id, |member| {
-                        member.active = true;
-                        member.see_running();
-                    });
+                    self.change(id, |member| member.activate(at));
                 }
             }
             Event::Running { instances } => {
@@ -329,10 +235,11 @@ impl Rotation {
             }
             Event::Excluded { instances } => {
                 for excluded in instances {
-                    self.failed += 1;
+                    let is_new = self.members.get(&excluded.instance).is_some_and(|member| member.excluded.is_none());
+                    self.failed += u32::from(is_new);
                     self.change(&excluded.instance, |member| {
                         member.excluded.get_or_insert((at, excluded.reason.clone()));
-                        // What it was refused is over: its start, if one is owed, is tried afresh.
+                        // What was refused before is no reason not to start it now.
                         member.retry = None;
                     });
                 }
@@ -346,7 +253,11 @@ impl Rotation {
                     });
                 }
             }
-            Event::Held { reason } => self.held = Some(reason.clone()),
+            Event::Held { reason } => {
+                self.failures_tripped |= matches!(reason, HoldReason::Failures { .. });
+                self.canary_tripped |= matches!(reason, HoldReason::Canary);
+                self.held = Some(reason.clone());
+            }
             Event::Released { allow, .. } => self.release(at, allow.as_ref()),
             Event::AbandonRequested { .. } => self.abandoned = true,
             Event::Ended { outcome } => self.ended = Some((at, *outcome)),
@@ -358,8 +269,10 @@ impl Rotation {
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
         self.held = None;
         self.retries.clear();
-        self.failed_at_release = self.failed;
-        self.canary_released |= self.current > 0;
+        if std::mem::take(&mut self.failures_tripped) {
+            self.failed_at_release = self.failed;
+        }
+        self.canary_released |= std::mem::take(&mut self.canary_tripped);
         if let Some(since) = &mut self.current_since {
             *since = (*since).max(at);
         }
@@ -373,7 +286,7 @@ impl Rotation {
             self.change(id, |member| {
                 member.owed = None;
                 member.pending = None;
-                member.unsure_until = None;
+                member.unsure = None;
                 member.excluded.get_or_insert((at, Exclusion::LeftOff));
             });
         }
@@ -406,86 +319,6 @@ impl Rotation {
             self.current_since = Some(at);
         }
     }
-}
-
-impl Member {
-    fn start(&mut self, at: Timestamp, call: Call, found: &Found) {
-        let disturbs = matches!(call, Call::Stop | Call::Bind | Call::Reboot);
-        if disturbs {
-            self.found.get_or_insert_with(|| found.clone());
-            if found.power == Power::Running {
-                self.owed.get_or_insert(at);
-            }
-        }
-        let mut request_ids = Vec::new();
-        if let Some(old) = self.pending.take() {
-            if !old.accepted && matches!(old.call, Call::Stop | Call::Bind | Call::Reboot) {
-                self.unsure_until = self.unsure_until.max(Some(later(old.since, SETTLE_DEADLINE)));
-            }
-            if old.call == call {
-                request_ids = old.request_ids;
-            }
-        }
-        self.pending = Some(Pending { call, since: at, accepted: false, request_ids });
-    }
-    fn accept(&mut self, at: Timestamp, request_id: Option<&str>) {
-        self.last_accepted = Some(at);
-        if let Some(pending) = &mut self.pending {
-            pending.accepted = true;
-            pending.request_ids.extend(request_id.map(str::to_string));
-        }
-    }
-    fn fail(&mut self, at: Timestamp, retry_at: Timestamp, error: &Error) {
-        if error.effect == Effect::NotDone {
-            self.pending = None;
-        }
-        let (tries, since) = match &self.retry {
-            Some(retry) => (retry.tries, retry.since),
-            None => (0, at),
-        };
-        // Only what is this instance's own fault counts against it.
-        let tries = tries + u32::from(error.blame == Blame::Instance);
-        self.retry = Some(Retry { tries, since, at: retry_at, error: error.clone() });
-    }
-    fn see_down(&mut self, stopped: bool) {
-        if stopped && self.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop) {
-            self.pending = None;
-            self.unsure_until = None;
-            self.retry = None;
-        }
-        self.down_since_bound |= self.bound.is_some();
-    }
-    fn bind(&mut self, at: Timestamp, bound: &BoundInstance, ours: Option<KeyPairId>, own_reboot: bool) {
-        self.found.get_or_insert_with(|| Found {
-            instance: bound.instance.clone(),
-            power: bound.power,
-            keys: ours.into_iter().collect(),
-            boot: bound.boot.clone(),
-        });
-        let asked = self.pending.as_ref().is_some_and(|pending| pending.call == Call::Bind);
-        if asked {
-            self.pending = None;
-        }
-        self.unsure_until = None;
-        self.retry = None;
-        // Where the cloud reboots by itself, any state but running is that reboot; elsewhere only a full stop counts.
-        self.down_since_bound =
-            bound.power == Power::Stopped || (own_reboot && asked && bound.power == Power::Changing);
-        self.bound = Some((at, bound.clone()));
-    }
-    fn see_running(&mut self) {
-        self.owed = None;
-        self.pending = None;
-        self.unsure_until = None;
-        self.retry = None;
-    }
-}
-
-fn bump(entry: std::collections::btree_map::Entry<'_, Step, Retry>, at: Timestamp, retry_at: Timestamp, error: &Error) {
-    let retry = entry.or_insert_with(|| Retry { tries: 0, since: at, at: retry_at, error: error.clone() });
-    retry.tries += 1;
-    retry.at = retry_at;
-    retry.error = error.clone();
 }
 
 /// The instances that an event names.

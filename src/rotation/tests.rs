@@ -1,1 +1,0 @@
-//! Tables over the brain: entries in, steps out.

@@ -1,0 +1,187 @@
+//! Retiring: which pairs are due, what a retire journal adds up to, who hangs on a pair.
+
+use super::super::retire::{Hold, Pair, due, holds, is_free};
+use super::*;
+
+fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
+    let id = JournalId::derive(at(0), [9; 10]);
+    let plan = RetirePlan {
+        fleet: "web".into(),
+        place: place(),
+        key_name: "rk1_old".into(),
+        rotation: id,
+        soak: Duration::from_secs(100),
+        grace: Duration::from_secs(1000),
+    };
+    let story = Story::new("ecs", "").tell(journal);
+    let whole = Retirement::fold(id, plan.clone(), &story.entries)?;
+    let mut one_by_one = Retirement::fold(id, plan, &story.entries[..1])?;
+    for entry in &story.entries[1..] {
+        one_by_one.apply(entry)?;
+    }
+    assert_eq!(format!("{whole:?}"), format!("{one_by_one:?}"));
+    Ok(whole)
+}
+
+fn check(journal: &str, expect: &str) {
+    let retirement = retirement(journal).unwrap();
+    for line in expect.lines().map(str::trim) {
+        let (second, said) = line.split_once(':').unwrap();
+        let shown = show_next(&retirement.next(at(second.parse().unwrap())));
+        assert_eq!(format!("{second}: {shown}"), format!("{second}: {}", said.trim()), "{journal}");
+    }
+}
+
+#[test]
+fn soak_then_the_pair_then_grace_then_the_half() {
+    check("0 plan", "0: wake 100\n99: wake 100\n100: retire_key_pair");
+    check("0 plan\n100 >delete", "101: retire_key_pair");
+    check("0 plan\n100 >delete\n110 deleted", "110: wake 1110\n1109: wake 1110");
+    // Without a login proof the half is kept, unless an operator says so.
+    check("0 plan\n110 deleted", "1110: ! ended kept");
+    check("0 plan\n5 destroy-allowed\n110 deleted", "1109: wake 1110\n1110: destroy_private_key");
+    check("0 plan\n5 destroy-allowed\n110 deleted\n1110 >destroy\n1111 destroyed", "1111: ! ended retired");
+    check("0 plan\n110 deleted\n1110 end:kept", "1111: ended");
+    check("0 plan\n110 deleted\n1110 end:kept\n2000 destroy-allowed", "2000: destroy_private_key");
+    check("0 plan\n110 deleted\n1110 end:kept\n2000 destroy-allowed\n2001 destroyed", "2001: ! ended retired");
+}
+
+#[test]
+fn it_waits_for_a_bound_pair_and_a_cloud_that_is_away_and_holds_for_a_person() {
+    let many = |word: &str| (0..40).map(|n| format!("{} {word} delete +30\n", 100 + 30 * n)).collect::<String>();
+    for word in ["inuse", "away", "throttled"] {
+        check(&format!("0 plan\n{}", many(word)), "1290: wake 1300\n1300: retire_key_pair");
+    }
+    check("0 plan\n100 denied delete", "101: ! held retire_key_pair");
+    check("0 plan\n100 denied delete\n101 held:step", "200: held");
+    check("0 plan\n100 denied delete\n101 held:step\n300 release", "300: retire_key_pair");
+    check("0 plan\n5 held", "200: held");
+    check("0 plan\n100 away delete\n101 deleted", "102: wake 1101");
+}
+
+#[test]
+fn entries_that_do_not_belong_into_a_retire_journal_are_refused() {
+    let check = |journal: &str, problem: &str| {
+        let shown = retirement(journal).unwrap_err().to_string();
+        assert!(shown.ends_with(problem), "{shown}");
+    };
+    check("0 stored", "the plan stands first, and only there");
+    check("5 plan\n4 held", "its time runs back");
+    check("0 plan\n1 stored", "key_stored is no entry of a retire journal");
+    check("0 plan\n1 end:retired\n2 held", "the journal has ended");
+    check("0 plan\n1 end:kept\n2 held", "the journal has ended");
+    check("0 plan\n1 end:kept\n2 release", "the journal has ended");
+    check("0 plan\n1 end:retired\n2 destroy-allowed", "the journal has ended");
+}
+
+#[test]
+fn due_is_each_pair_but_the_newest_completed_one_once_no_rotation_is_open() {
+    // `name:outcome`: c completed, a abandoned, o open; a star: it has a retire journal.
+    let check = |pairs: &str, expect: &str| {
+        let pairs: Vec<Pair> = pairs
+            .split_whitespace()
+            .enumerate()
+            .map(|(index, word)| Pair {
+                rotation: JournalId::derive(at(index as u64), [0; 10]),
+                key_name: word.split(':').next().unwrap().into(),
+                ended: match word.split(':').nth(1).unwrap().trim_end_matches('*') {
+                    "c" => Some(Outcome::Completed),
+                    "a" => Some(Outcome::Abandoned),
+                    _ => None,
+                },
+                retired: word.ends_with('*'),
+            })
+            .collect();
+        let shown: Vec<&str> = due(&pairs).into_iter().map(|pair| pair.key_name.as_str()).collect();
+        assert_eq!(shown.join(" "), expect, "{pairs:?}");
+    };
+    check("", "");
+    check("k1:c", "");
+    check("k1:c k2:c", "k1");
+    check("k1:c k2:o", "");
+    check("k1:c k2:a", "k2");
+    check("k1:c k2:a k3:c", "k1 k2");
+    check("k1:c* k2:c k3:c", "k2");
+    check("k1:a", "k1");
+    // Rolled back: the newest completed rotation bound the first pair again.
+    check("k1:c k2:c k1:c", "k2");
+    check("k1:c k2:c k1:c k3:c", "k1 k2");
+}
+
+/// The rotations of a fleet of one instance, oldest first: cloud, `key` (its handle is its name without the mark), plan.
+fn rotation(cloud: &str, key: &str, planned: &str, journal: &str) -> (Rotation, Vec<PlannedInstance>) {
+    let mut story = Story::new(cloud, "r");
+    story.plan.key_name = format!("rk1_{key}").as_str().into();
+    story.instances[0].keys = planned.split('+').filter(|key| !key.is_empty()).map(Into::into).collect();
+    let story = story.tell(&format!("0 plan\n1 stored\n2 imported {key}\n{journal}"));
+    (story.rotation(), story.instances)
+}
+
+fn hold(rotations: &[(Rotation, Vec<PlannedInstance>)]) -> Option<Hold> {
+    holds(&"rk1_k1".into(), &"k1".into(), rotations).remove(&"a".into())
+}
+
+#[test]
+fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_journal_says_otherwise() {
+    let asked = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 ok bind a");
+    let never = rotation("ecs", "k1", "old", "5 out a");
+    let active = |key| rotation("ecs", key, "k1", "5 >bind a=r/k1@1\n6 ok bind a\n7 bound a=r@1\n9 active a");
+    let stuck = |key| rotation("ecs", key, "k1", "5 >bind a=r/k1@1\n6 ok bind a\n7 bound a=r@1\n9 out a");
+    let shown = |rotations: &[_]| match hold(rotations) {
+        None => "none".to_string(),
+        Some(Hold::On) => "on".into(),
+        Some(Hold::BoundTo(key, bound)) => format!("bound to {} {}", key.as_str(), letter(bound.power)),
+        Some(Hold::Free) => "free".into(),
+    };
+    assert_eq!(shown(std::slice::from_ref(&asked)), "on");
+    assert_eq!(shown(std::slice::from_ref(&never)), "none");
+    assert_eq!(shown(&[never.clone(), stuck("k2")]), "bound to k2 r");
+    assert_eq!(shown(&[never, rotation("ecs", "k2", "k1", "5 out a")]), "on");
+    assert_eq!(shown(&[asked.clone(), active("k2")]), "free");
+    assert_eq!(shown(&[asked.clone(), stuck("k2")]), "bound to k2 r");
+    assert_eq!(shown(&[asked.clone(), rotation("ecs", "k2", "k1", "5 gone a")]), "free");
+    // Rolled back to it: it holds again; and is let go by the next.
+    assert_eq!(shown(&[asked.clone(), active("k2"), active("k1")]), "on");
+    assert_eq!(shown(&[asked.clone(), active("k2"), active("k1"), active("k3")]), "free");
+    // A later rotation that was abandoned before it touched anybody changes nothing.
+    assert_eq!(shown(&[asked, rotation("ecs", "k2", "k1", "5 abandon")]), "on");
+}
+
+#[test]
+fn an_instance_is_free_when_it_is_gone_active_on_another_pair_or_stopped_and_bound_to_another() {
+    let bound = |power, boot: Option<&str>| {
+        let boot = boot.map(str::to_string);
+        Hold::BoundTo("k2".into(), BoundInstance { instance: "a".into(), power, boot })
+    };
+    let check = |cloud: &str, hold: &Hold, look: &str, expect: bool| {
+        let seen = (look != "-").then(|| seen("a", look));
+        assert_eq!(is_free(hold, seen.as_ref(), &"k1".into(), disruption(cloud)), expect, "{cloud} {hold:?} {look}");
+    };
+    for cloud in ["lighthouse", "cvm", "ecs", "bcc"] {
+        for hold in [&Hold::On, &Hold::Free, &bound(Power::Running, Some("1")), &bound(Power::Stopped, None)] {
+            check(cloud, hold, "-", true);
+            check(cloud, hold, "g k1", true);
+            check(cloud, hold, "r k1 @9", false);
+            check(cloud, hold, "s k1", false);
+            check(cloud, hold, "s k2 k1", false);
+            check(cloud, hold, "c k2 @9", false);
+            check(cloud, hold, "s k2", true);
+            check(cloud, hold, "s", false);
+        }
+        // A straggler that booted later: bound while stopped, it runs.
+        check(cloud, &bound(Power::Stopped, None), "r k2 @2", true);
+        check(cloud, &bound(Power::Stopped, Some("1")), "r k2 @2", true);
+    }
+    for cloud in ["lighthouse", "cvm"] {
+        check(cloud, &Hold::On, "r k2", true);
+        check(cloud, &Hold::On, "r k2 op=x busy", false);
+    }
+    check("ecs", &bound(Power::Running, Some("1")), "r k2 @1", false);
+    check("ecs", &bound(Power::Running, Some("1")), "r k2 @2", true);
+    check("ecs", &bound(Power::Running, None), "r k2 @2", false);
+    check("ecs", &bound(Power::Running, Some("1")), "r k3 @2", false);
+    check("ecs", &bound(Power::Stopped, None), "r k3", false);
+    check("ecs", &Hold::On, "r k2 @2", false);
+    check("bcc", &bound(Power::Running, None), "r k2", false);
+    check("bcc", &Hold::On, "r k2", false);
+}
