@@ -1,7 +1,7 @@
 //! The numbers that bound every rotation, and the arithmetic of budgets. Nothing here looks at a journal.
 
+use crate::model::error::{Error, Kind};
 use crate::model::{Amount, Duration, Timestamp};
-use crate::provider::{Error, Kind};
 
 /// A look is evidence for a call for so long; afterwards the world is looked at again first.
 pub const FRESH: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ pub struct Rollout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Blame, Effect};
+    use crate::model::error::{Blame, Effect};
 
     #[test]
     fn back_off_doubles_to_a_minute_and_obeys_the_cloud() {

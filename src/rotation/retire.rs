@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::{Disruption, Instance, Power};
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
-use crate::provider::{Disruption, Instance, Power};
 
 use super::event::{Allow, BoundInstance, Entry, Event, HoldReason, Outcome, Step};
 use super::next::{Next, Standing};
@@ -126,7 +126,7 @@ impl Retirement {
         if let Some((step, retry)) = self
             .retries
             .iter()
-            .find(|(_, retry)| retry.is_hopeless(now) && retry.error.kind != crate::provider::Kind::InUse)
+            .find(|(_, retry)| retry.is_hopeless(now) && retry.error.kind != crate::model::error::Kind::InUse)
         {
             next.record.push(Event::Held { reason: HoldReason::Step { step: *step, error: retry.error.clone() } });
             return next;

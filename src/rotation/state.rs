@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::error::{Blame, Effect, Error};
+use crate::model::{Disruption, Power};
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::{Blame, Disruption, Effect, Error, Power};
 
 use super::event::{Allow, BoundInstance, Call, Entry, Event, Exclusion, Found, HoldReason, Outcome, Step};
 use super::plan::{Part, PlannedInstance, RotatePlan};
