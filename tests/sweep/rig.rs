@@ -2,7 +2,7 @@
 //! dropped at any call and made anew: there is no other recovery.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rand::SeedableRng;
 use rekeyd::clock::Clock;
@@ -12,7 +12,7 @@ use rekeyd::engine::planner::{Fleet, begin, propose};
 use rekeyd::engine::{Engine, EngineError, Tools};
 use rekeyd::model::{Amount, Duration, FleetName, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::provider::http::transport::Transport;
-use rekeyd::provider::{Credentials, Select, Settings, open};
+use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{Author, Event, HoldReason, Outcome, Place, Plan, Rollout};
 use rekeyd::sim::{Direct, InstanceSpec, Os, Power, Promise, VirtualClock, World};
@@ -155,6 +155,8 @@ impl Rig {
         let transport = Arc::new(Fused { fuse: self.fuse.clone(), inner: direct });
         let clock = self.clock.clone();
         let seed = self.engines * 1000 + self.scenario.seed;
+        // One provider an engine, as in the daemon: a second one of the same seed would use its nonces again.
+        let opened: OnceLock<Result<Arc<dyn Provider>, String>> = OnceLock::new();
         let providers = move |place: &Place| {
             let settings = Settings {
                 provider: place.provider,
@@ -167,7 +169,8 @@ impl Rig {
                 },
                 rates: Default::default(),
             };
-            open(&settings, transport.clone(), clock.clone(), seed).map_err(|error| error.to_string())
+            let open = || open(&settings, transport.clone(), clock.clone(), seed).map_err(|error| error.to_string());
+            opened.get_or_init(open).clone()
         };
         let custody: Arc<dyn Custodian> = self.custody.clone();
         let journal: Arc<dyn Journal> = self.journal.clone();
