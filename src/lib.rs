@@ -10,3 +10,8 @@ pub mod rotation;
 pub mod sim;
 pub mod ssh;
 pub mod store;
+
+/// How the house is built: for whoever is about to change it.
+pub mod docs {
+    #![doc = include_str!("docs/architecture.md")]
+}

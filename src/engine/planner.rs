@@ -165,7 +165,7 @@ fn forecast(batches: &[Vec<&PlannedInstance>], disruption: Disruption, downtime:
     let runs = |instance: &&PlannedInstance| instance.power == Power::Running;
     for batch in batches {
         call("bind");
-        if batch.iter().any(|instance| runs(&instance)) {
+        if batch.iter().any(&runs) {
             match disruption {
                 Disruption::StopsInstance => call("start"),
                 Disruption::NeedsStopped => {
@@ -183,7 +183,7 @@ fn forecast(batches: &[Vec<&PlannedInstance>], disruption: Disruption, downtime:
         calls,
         goes_down: all().filter(|instance| runs(instance)).count(),
         downtime,
-        canary_proves_nothing: !batches.first().is_some_and(|canary| canary.iter().any(|instance| runs(&instance))),
+        canary_proves_nothing: !batches.first().is_some_and(|canary| canary.iter().any(&runs)),
         loses_password: all().filter(|instance| instance.keys.is_empty()).map(|instance| instance.id.clone()).collect(),
     }
 }

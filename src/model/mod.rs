@@ -1,10 +1,14 @@
-//! The words of rekeyd: identifiers, keys and durations as plain values. No I/O, no async, no clock in here.
+//! The words of rekeyd: identifiers, keys, durations, what clouds show and say, as plain values. No I/O, no async, no
+//! clock in here.
 
 mod amount;
+mod cloud;
+pub mod error;
 mod ids;
 mod key;
 
 pub use amount::{Amount, parse_duration, show_duration};
+pub use cloud::{Disruption, Instance, KeyPair, Limits, Operation, Power, Select};
 pub use ids::{AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region};
 pub use key::{Fingerprint, KeyError, PrivateKey, PublicKey};
 

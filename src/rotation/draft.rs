@@ -2,7 +2,7 @@
 //! decides is frozen when the journal begins.
 
 use crate::model::FleetName;
-use crate::provider::{Instance, Limits, Power};
+use crate::model::{Instance, Limits, Power};
 
 use super::plan::{Part, PlannedInstance};
 use super::policy::Rollout;
@@ -86,8 +86,8 @@ fn planned(seen: &Instance, part: Part) -> PlannedInstance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Disruption;
     use crate::model::{Amount, Duration, ProviderKind};
-    use crate::provider::Disruption;
 
     fn limits(bind_max: usize) -> Limits {
         Limits {

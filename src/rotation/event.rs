@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Power;
+use crate::model::error::Error;
 use crate::model::{Fingerprint, InstanceId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::{Error, Power};
 
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

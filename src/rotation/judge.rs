@@ -1,8 +1,8 @@
 //! From one look at one instance to what is true of it and what is wanted of it. Pure: the hands look, ask here, and do no
 //! more than what is wanted. What makes a key *active* on which cloud stands here, and only here.
 
+use crate::model::{Disruption, Instance, Power};
 use crate::model::{Duration, InstanceId, KeyPairId, Timestamp};
-use crate::provider::{Disruption, Instance, Power};
 
 use super::event::{BoundInstance, Call, Exclusion, Step};
 use super::member::{Member, Pending};

@@ -1,8 +1,9 @@
 //! One instance on its way through a rotation: what each entry that names it changes, and what follows from that. It must
 //! never ask the clock: what depends on now is asked with `now`.
 
+use crate::model::Power;
+use crate::model::error::{Blame, Effect, Error};
 use crate::model::{KeyPairId, Timestamp};
-use crate::provider::{Blame, Effect, Error, Power};
 
 use super::event::{BoundInstance, Call, Exclusion, Found};
 use super::policy::{LATE_CALL, Retry, SETTLE_DEADLINE, later};

@@ -1,7 +1,7 @@
 //! `next`: from a rotation's state to the steps that may run now. It decides; it must never look, call or remember.
 
+use crate::model::{Disruption, Power};
 use crate::model::{InstanceId, Timestamp};
-use crate::provider::{Disruption, Power};
 
 use super::event::{Event, HoldReason, Outcome, Step};
 use super::member::Member;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     AccountName, Duration, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
 };
-use crate::provider::{Disruption, Power, Select};
+use crate::model::{Disruption, Power, Select};
 
 /// What a journal is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::error::{Error, Kind};
 use crate::model::{Amount, Duration, Timestamp};
-use crate::provider::{Error, Kind};
 
 use super::event::Step;
 
@@ -111,7 +111,7 @@ pub struct Rollout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Blame, Effect};
+    use crate::model::error::{Blame, Effect};
 
     #[test]
     fn back_off_doubles_to_a_minute_and_obeys_the_cloud() {

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::error::Kind;
+use crate::model::{Disruption, Instance, Power};
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
-use crate::provider::{Disruption, Instance, Kind, Power};
 
 use super::event::{Allow, BoundInstance, Entry, Event, HoldReason, Outcome, Step};
 use super::next::{Next, Standing};

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::Disruption;
+use crate::model::error::Blame;
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::{Blame, Disruption};
 
 use super::event::{Allow, Entry, Event, Exclusion, HoldReason, Outcome, Step};
 use super::member::Member;

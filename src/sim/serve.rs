@@ -23,7 +23,7 @@ use super::door::handle;
 use super::faults::Faults;
 use super::fleet;
 use super::machine::Power;
-use super::world::World;
+use super::world::{World, later};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ProviderKind;
 use crate::provider::http::transport::Request;
@@ -237,7 +237,7 @@ async fn receive(State(port): State<Port>, received: Received) -> Reply {
         body: body.to_vec(),
     };
     let outcome = handle(&mut lock(&port.world), port.cloud, SystemClock.now(), &request);
-    tokio::time::sleep(outcome.delay).await;
+    SystemClock.sleep_until(later(SystemClock.now(), outcome.delay)).await;
     let Some(reply) = outcome.reply else {
         return hang_up();
     };

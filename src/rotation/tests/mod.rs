@@ -13,8 +13,9 @@ mod world;
 
 use story::Story;
 
+use crate::model::error::{Blame, Effect, Error, Kind};
+use crate::model::{Disruption, Instance, Operation, Power, Select};
 use crate::model::{Duration, JournalId, KeyPairId, PrivateKey, ProviderKind, Region, Timestamp};
-use crate::provider::{Blame, Disruption, Effect, Error, Instance, Kind, Operation, Power, Select};
 
 use super::policy::later;
 use super::*;
