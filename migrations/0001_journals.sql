@@ -8,7 +8,7 @@ PRAGMA application_id = 1919640953; -- 'rkey': tells this database from another 
 CREATE TABLE journals (
     n        INTEGER PRIMARY KEY, -- the order in which they began
     id       TEXT NOT NULL UNIQUE,
-    plan     TEXT NOT NULL CHECK (json_valid(plan)),
+    plan     TEXT NOT NULL, -- JSON; the columns below are read from it
     kind     TEXT NOT NULL GENERATED ALWAYS AS (plan ->> '$.kind') VIRTUAL CHECK (kind IN ('rotate', 'retire')),
     fleet    TEXT NOT NULL GENERATED ALWAYS AS (plan ->> '$.fleet') VIRTUAL,
     key_name TEXT NOT NULL GENERATED ALWAYS AS (plan ->> '$.key_name') VIRTUAL,
@@ -22,7 +22,7 @@ CREATE INDEX journals_by_key_name ON journals (key_name, kind);
 CREATE TABLE planned_instances (
     journal  TEXT NOT NULL REFERENCES journals (id),
     position INTEGER NOT NULL, -- 0, 1, 2 … in the order of the plan
-    instance TEXT NOT NULL CHECK (json_valid(instance)),
+    instance TEXT NOT NULL, -- JSON
     id       TEXT NOT NULL GENERATED ALWAYS AS (instance ->> '$.id') VIRTUAL,
     batch    INTEGER GENERATED ALWAYS AS (instance ->> '$.part.batch') VIRTUAL, -- NULL: excluded
     PRIMARY KEY (journal, position)
@@ -36,7 +36,8 @@ CREATE TABLE entries (
     event   TEXT NOT NULL CHECK (json_valid(event)),
     prev    TEXT NOT NULL, -- the hash of the entry before
     hash    TEXT NOT NULL, -- SHA-256 in hex of prev, journal, seq, at, author and event, one a line, each line ended by LF
-    name    TEXT NOT NULL GENERATED ALWAYS AS (event ->> '$.event') VIRTUAL,
+    -- An entry that somebody spoilt must not keep the other journals from being listed.
+    name    TEXT NOT NULL GENERATED ALWAYS AS (iif(json_valid(event), event ->> '$.event', 'unreadable')) VIRTUAL,
     PRIMARY KEY (journal, seq)
 ) STRICT;
 

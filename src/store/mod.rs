@@ -97,6 +97,7 @@ pub struct Head {
 /// Keeps journals. Contract, held by one conformance suite for every implementation:
 ///
 /// - [`begin`](Journal::begin) and [`append`](Journal::append) return only when what they wrote is durable, and write all or nothing.
+/// - Times are kept to the millisecond, and answered as they are kept.
 /// - Entries number 1, 2, 3 …; an entry's time is never earlier than that of the entry before it (a clock that
 ///   stepped back is lifted to it).
 /// - Each entry carries the SHA-256 of the entry before it; the first one of a rotation the hash of the fleet's previous
@@ -108,7 +109,8 @@ pub trait Journal: Send + Sync {
     ///
     /// A rotation begins only if its fleet has none open. An instance that is in a batch of *another* fleet's open
     /// rotation of the same provider, region and instance id is excluded with a reason that names the fleet; if nobody is left in any batch: `NobodyToBind`.
-    /// A retire journal of a key pair that has one already is `Open` with that journal's id, whether ended or not.
+    /// A retire journal of a key pair that has one already is `Open` with that journal's id, whether ended or not; one
+    /// that names no rotation is `Missing`. An id that has begun before is a `Conflict` after 0.
     async fn begin(
         &self,
         id: JournalId,
@@ -127,10 +129,11 @@ pub trait Journal: Send + Sync {
     /// The planned instances of a rotation, in the order in which they were given to `begin`.
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError>;
 
-    /// The entries after `after`, in order.
+    /// The entries after `after`, in order. `Damaged` if entry `after` itself is not there: who knows it read it once.
     async fn read(&self, id: JournalId, after: u64) -> Result<Vec<Entry>, StoreError>;
 
-    /// Appends events, if `after` is the newest entry's number; else `Conflict`, and nothing is written.
+    /// Appends events, if `after` is the newest entry's number; else `Conflict`, and nothing is written. After `Ended`
+    /// everything is refused as `Ended`, but for the `Released` of a kept retire journal, which opens it again.
     async fn append(
         &self,
         id: JournalId,

@@ -8,9 +8,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{Sqlite, failed};
 use crate::store::StoreError;
@@ -31,8 +31,9 @@ const READERS: u32 = 4;
 /// The file that a `store:` setting names: `sqlite:///var/lib/rekeyd/rekeyd.db`, or `sqlite:rekeyd.db` for one in the
 /// working directory. The path is taken as it stands: no escapes, no parameters.
 pub fn database_path(store: &str) -> Result<PathBuf, StoreError> {
+    // The text itself is not repeated: a URL for another database may hold a password.
     let refused = |problem: &str| {
-        Err(StoreError::Unusable(format!("store {store:?} {problem}; write sqlite:///var/lib/rekeyd/rekeyd.db")))
+        Err(StoreError::Unusable(format!("the store {problem}; write it like sqlite:///var/lib/rekeyd/rekeyd.db")))
     };
     let Some(path) = store.strip_prefix("sqlite:") else { return refused("is not a SQLite database") };
     let path = path.strip_prefix("//").unwrap_or(path);
@@ -58,6 +59,9 @@ impl Sqlite {
                 .await
                 .map_err(|error| StoreError::Unusable(error.to_string()))??
         };
+        // Looked at before anything of it is changed: switching to WAL would already write to another program's database.
+        let readers = readers(&path).await?;
+        checked(&readers, &path).await?;
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false)
@@ -66,11 +70,7 @@ impl Sqlite {
             .connect_with(options(&path).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full))
             .await
             .map_err(|error| unusable(&path, error))?;
-        if let Err(error) = migrate(&writer, &path).await {
-            writer.close().await;
-            return Err(error);
-        }
-        let readers = readers(&path).await?;
+        migrate(&writer, &path).await?;
         Ok(Self { writer: Some(writer), readers })
     }
 
@@ -85,23 +85,15 @@ impl Sqlite {
             )));
         }
         let readers = readers(&path).await?;
-        let version =
-            async { version(&mut *readers.acquire().await.map_err(|e| unusable(&path, e))?, &path).await }.await;
-        match version {
-            Ok(version) if version == newest_known() => Ok(Self { writer: None, readers }),
-            Ok(version) => {
-                readers.close().await;
-                let (path, known) = (path.display(), newest_known());
-                Err(StoreError::Unusable(format!(
-                    "{path} has version {version} of the schema, this rekeyd reads version {known}: \
-                     start `rekeyd run` of this release once, which brings it up to date"
-                )))
-            }
-            Err(error) => {
-                readers.close().await;
-                Err(error)
-            }
+        let (version, known) = (checked(&readers, &path).await?, newest_known());
+        if version == known {
+            return Ok(Self { writer: None, readers });
         }
+        Err(StoreError::Unusable(format!(
+            "{} has version {version} of the schema, this rekeyd reads version {known}: \
+             start `rekeyd run` of this release once, which brings it up to date",
+            path.display()
+        )))
     }
 }
 
@@ -175,8 +167,8 @@ fn make(path: &Path) -> Result<File, StoreError> {
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| unusable(path, error))?;
-    version(&mut tx, path).await?;
-    match MIGRATIONS.run(&mut *tx).await {
+    // `run` is this behind a bound that makes the future un-`Send` (sqlx 0.9.0 says so at `run_direct`).
+    match MIGRATIONS.run_direct(None, &mut *tx, false).await {
         Ok(()) => {}
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
             return Err(unusable(path, error));
@@ -190,20 +182,19 @@ async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
 
 /// The version of the schema; 0 in an empty database. `Unusable` if the database is another program's or a newer
 /// release's.
-async fn version(connection: &mut SqliteConnection, path: &Path) -> Result<i64, StoreError> {
+async fn checked(readers: &SqlitePool, path: &Path) -> Result<i64, StoreError> {
     let failed = |error| unusable(path, error);
     let things: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await.map_err(failed)?;
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(readers).await.map_err(failed)?;
     if things == 0 {
         return Ok(0);
     }
-    let application: i32 =
-        sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
+    let application: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(readers).await.map_err(failed)?;
     if application != APPLICATION_ID {
         return Err(StoreError::Unusable(format!("{} is the database of another program", path.display())));
     }
     let found: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
-        .fetch_one(&mut *connection)
+        .fetch_one(readers)
         .await
         .map_err(failed)?;
     let known = newest_known();

@@ -59,8 +59,9 @@ async fn both_stores_write_the_same_chain() {
         rotated(journal, 1, "web").await;
         journal.begin(id(2), &retire("web", "rk_1", id(1)), &[], &operator(), at(3)).await.unwrap();
         rotated(journal, 3, "web").await;
+        rotated(journal, 4, "web").await;
     }
-    for number in [1, 2, 3] {
+    for number in 1..=4 {
         let rows: Vec<EntryRow> = sqlx::query_as("SELECT * FROM entries WHERE journal = $1 ORDER BY seq")
             .bind(id(number).to_string())
             .fetch_all(&sqlite.readers)
@@ -106,6 +107,24 @@ async fn it_is_all_there_after_it_was_closed_and_opened_again() {
     assert!(!journal.is_empty().await.unwrap());
     assert_eq!(journal.read(id(1), 0).await.unwrap(), entries);
     assert_eq!(journal.heads().await.unwrap(), [head]);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_crash() {
+    let (dir, path) = place();
+    let journal = Sqlite::open(&path).await.unwrap();
+    let entries = rotated(&journal, 1, "web").await;
+    // What a process that dies now leaves behind: its database and log, and nothing folded together.
+    for (crashed, is_reader) in [("a", true), ("b", false)] {
+        let crashed = dir.path().join(crashed);
+        std::fs::create_dir(&crashed).unwrap();
+        for name in ["rekeyd.db", "rekeyd.db-wal"] {
+            std::fs::copy(dir.path().join(name), crashed.join(name)).unwrap();
+        }
+        let path = crashed.join("rekeyd.db");
+        let journal = if is_reader { Sqlite::open_to_read(&path).await } else { Sqlite::open(&path).await }.unwrap();
+        assert_eq!(journal.read(id(1), 0).await.unwrap(), entries);
+    }
 }
 
 #[tokio::test]
@@ -163,6 +182,24 @@ async fn what_was_tampered_with_is_damaged() {
     check("DELETE FROM entries WHERE seq = 2", "entry 2 is missing").await;
     check("DELETE FROM entries WHERE seq = 1", "entry 1 is missing").await;
     check("DELETE FROM entries", "entry 1 is missing").await;
+}
+
+#[tokio::test]
+async fn a_spoilt_journal_does_not_hide_the_others() {
+    let (_dir, path) = place();
+    let journal = Sqlite::open(&path).await.unwrap();
+    rotated(&journal, 1, "web").await;
+    let entries = rotated(&journal, 2, "db").await;
+    let spoil = format!("UPDATE entries SET event = '{{' WHERE seq = 3 AND journal = '{}'", id(1));
+    let drop_trigger = "DROP TRIGGER entries_are_not_changed; PRAGMA ignore_check_constraints = ON";
+    by_hand(&path, &format!("{drop_trigger}; {spoil}")).await.unwrap();
+    assert_eq!(journal.heads().await.unwrap().iter().map(|head| head.id).collect::<Vec<_>>(), [id(1), id(2)]);
+    assert!(problem(journal.read(id(1), 0).await).contains("entry 3 was changed"));
+    assert_eq!(journal.read(id(2), 0).await.unwrap(), entries);
+    // What spoilt its end left it open: its fleet waits, the other goes on.
+    let begun = journal.begin(id(3), &rotate("web", "rk_3"), &[instance("i-1", 0)], &engine(), at(9)).await;
+    assert!(matches!(begun, Err(StoreError::Open { journal, .. }) if journal == id(1)), "{begun:?}");
+    journal.begin(id(3), &rotate("db", "rk_3"), &[instance("i-1", 0)], &engine(), at(9)).await.unwrap();
 }
 
 #[tokio::test]
@@ -280,12 +317,48 @@ async fn of_two_processes_that_begin_a_fleets_rotation_one_does() {
     assert_eq!(handles[0].heads().await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn an_append_that_is_dropped_half_way_is_whole_or_not_there() {
+    let (_dir, journal) = fresh().await;
+    journal.begin(id(1), &rotate("web", "rk_1"), &[instance("i-1", 0)], &engine(), at(0)).await.unwrap();
+    let (mut known, mut dropped) = (1, 0);
+    for polls in 0..40 {
+        let (events, by) = ([held("one"), held("two")], engine());
+        let mut append = journal.append(id(1), known, &events, &by, at(1));
+        let mut answered = false;
+        for _ in 0..polls {
+            if std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await.is_ready() {
+                answered = true;
+                break;
+            }
+            tokio::task::yield_now().await;
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        dropped += u32::from(!answered);
+        drop(append);
+        // The next writer is not kept out by what was dropped.
+        journal.append(id(1), 0, &[], &engine(), at(1)).await.unwrap_err();
+        let new = journal.read(id(1), known).await.unwrap().len() as u64;
+        assert!(new == 2 || (new == 0 && !answered), "{new} of 2 entries, answered: {answered}");
+        known += new;
+    }
+    assert!(dropped > 0, "nothing was ever dropped");
+    journal.verify(id(1)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_may_open_a_database_that_is_not_there_yet() {
-    for _ in 0..5 {
+    for _ in 0..25 {
         let (_dir, path) = place();
-        let opened = futures_util::future::join_all((0..6).map(|_| Sqlite::open(&path))).await;
-        assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { Sqlite::open(&path).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap().close().await;
+        }
     }
 }
 
@@ -297,7 +370,10 @@ async fn it_is_read_beside_a_writer_and_after_it() {
     );
     assert!(!path.exists());
     let daemon = Sqlite::open(&path).await.unwrap();
-    let reader = Sqlite::open_to_read(&path).await.unwrap();
+    let reader = {
+        let path = path.clone();
+        tokio::spawn(async move { Sqlite::open_to_read(&path).await }).await.unwrap().unwrap()
+    };
     let entries = rotated(&daemon, 1, "web").await;
     // A reader is not kept waiting by an open transaction, and does not see it.
     let mut tx = daemon.write().await.unwrap();
@@ -379,8 +455,10 @@ async fn what_is_not_our_database_is_refused_and_left_alone() {
 
     let (_dir, path) = place();
     by_hand(&path, "CREATE TABLE letters (text); CREATE TABLE _sqlx_migrations (version)").await.unwrap();
+    let before = std::fs::read(&path).unwrap();
     let problem = refusal(&path).await;
     assert!(problem.contains("the database of another program"), "{problem}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
     assert!(matches!(Sqlite::open_to_read(&path).await, Err(StoreError::Unusable(_))));
 }
 
@@ -500,7 +578,7 @@ fn the_store_setting_names_a_file() {
     check("sqlite:/var/lib/rekeyd.db", Ok("/var/lib/rekeyd.db"));
     check("sqlite:rekeyd.db", Ok("rekeyd.db"));
     check("sqlite:///with space/a%20b.db", Ok("/with space/a%20b.db"));
-    check("postgres://db/rekeyd", Err("is not a SQLite database"));
+    check("postgres://rekeyd:secret@db/rekeyd", Err("the store is not a SQLite database; write"));
     check("/var/lib/rekeyd.db", Err("is not a SQLite database"));
     check("", Err("is not a SQLite database"));
     check("sqlite:", Err("names no file"));
