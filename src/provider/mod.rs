@@ -1,6 +1,8 @@
 //! The clouds behind one small trait. A provider is one cloud, one account, one region.
 //! It reports what the cloud says and does what it is told; it must never decide what a rotation does next.
 
+mod alibaba;
+mod baidu;
 mod credentials;
 pub mod error;
 pub mod http;

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::http::transport::{Origin, OriginError};
 use super::http::{Door, Transport};
 use super::tencent::{self, Tencent};
-use super::{Credentials, Limits, Provider};
+use super::{Credentials, Limits, Provider, alibaba, baidu};
 use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
 
@@ -40,9 +40,6 @@ pub enum OpenError {
     /// Blanks or control characters in an access key id, secret or token break the signature.
     #[error("credentials: {0} is empty or holds blanks or control characters")]
     Credentials(&'static str),
-    /// The build has no client for this cloud.
-    #[error("provider: this build has no client for {0}")]
-    Absent(ProviderKind),
     /// A rate that could do nothing.
     #[error("rates: {action}: {problem}")]
     Rate {
@@ -60,7 +57,7 @@ struct Cloud {
     endpoint: fn(&Region) -> String,
     /// Every action that its client calls.
     actions: &'static [&'static str],
-    open: fn(Parts) -> Result<Arc<dyn Provider>, OpenError>,
+    open: fn(Parts) -> Arc<dyn Provider>,
 }
 
 /// What a client is made of.
@@ -72,33 +69,44 @@ pub(super) struct Parts {
 }
 
 /// The clouds' table.
-fn cloud(kind: ProviderKind) -> Result<Cloud, OpenError> {
-    Ok(match kind {
+fn cloud(kind: ProviderKind) -> Cloud {
+    match kind {
         ProviderKind::TencentLighthouse => Cloud {
             limits: tencent::LIGHTHOUSE.limits,
             endpoint: |_| "https://lighthouse.tencentcloudapi.com".to_string(),
             actions: tencent::ACTIONS,
-            open: |parts| Ok(Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts))),
+            open: |parts| Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts)),
         },
         ProviderKind::TencentCvm => Cloud {
             limits: tencent::CVM.limits,
             endpoint: |_| "https://cvm.tencentcloudapi.com".to_string(),
             actions: tencent::ACTIONS,
-            open: |parts| Ok(Arc::new(Tencent::new(tencent::CVM, parts))),
+            open: |parts| Arc::new(Tencent::new(tencent::CVM, parts)),
         },
-        ProviderKind::AlibabaEcs | ProviderKind::BaiduBcc => return Err(OpenError::Absent(kind)),
-    })
+        ProviderKind::AlibabaEcs => Cloud {
+            limits: &alibaba::LIMITS,
+            endpoint: alibaba::endpoint,
+            actions: alibaba::ACTIONS,
+            open: |parts| Arc::new(alibaba::Ecs::new(parts)),
+        },
+        ProviderKind::BaiduBcc => Cloud {
+            limits: &baidu::LIMITS,
+            endpoint: baidu::endpoint,
+            actions: baidu::ACTIONS,
+            open: |parts| Arc::new(baidu::Bcc::new(parts)),
+        },
+    }
 }
 
 /// What a cloud allows and does: for `check`, which opens nothing.
-pub fn limits(kind: ProviderKind) -> Result<&'static Limits, OpenError> {
-    cloud(kind).map(|cloud| cloud.limits)
+pub fn limits(kind: ProviderKind) -> &'static Limits {
+    cloud(kind).limits
 }
 
 impl Settings {
     /// Whether a provider can be opened with these settings, and where it would answer. Sends nothing.
     pub fn check(&self) -> Result<Origin, OpenError> {
-        let cloud = cloud(self.provider)?;
+        let cloud = cloud(self.provider);
         let region = self.region.as_str();
         if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(OpenError::Region(region.to_string()));
@@ -139,13 +147,13 @@ pub fn open(
     seed: u64,
 ) -> Result<Arc<dyn Provider>, OpenError> {
     let origin = settings.check()?;
-    let cloud = cloud(settings.provider)?;
+    let cloud = cloud(settings.provider);
     let documented = cloud.limits.requests_per_second.iter().map(|(action, rate)| (action.to_string(), *rate));
     let mut rates: BTreeMap<String, u32> = documented.collect();
     rates.extend(settings.rates.clone());
     let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed);
     let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
-    (cloud.open)(Parts { origin, region, credentials, door })
+    Ok((cloud.open)(Parts { origin, region, credentials, door }))
 }
 
 #[cfg(test)]
@@ -187,6 +195,22 @@ mod tests {
     }
 
     #[test]
+    fn every_cloud_has_its_own_address_in_every_region_and_can_be_opened() {
+        let check = |provider: ProviderKind, region: &str, expect: &str| {
+            let settings = Settings { provider, region: Region::new(region), ..settings(None) };
+            assert_eq!(settings.check().map(|origin| origin.to_string()), Ok(expect.to_string()));
+            let opened = open(&settings, Script::of([]), ManualClock::at("2026-11-22T00:00:00Z"), 1).unwrap();
+            assert_eq!(opened.limits().provider, provider);
+            assert_eq!(limits(provider).provider, provider);
+        };
+        check(ProviderKind::TencentLighthouse, "ap-singapore", "https://lighthouse.tencentcloudapi.com");
+        check(ProviderKind::TencentCvm, "ap-guangzhou", "https://cvm.tencentcloudapi.com");
+        check(ProviderKind::AlibabaEcs, "cn-hangzhou", "https://ecs-cn-hangzhou.aliyuncs.com");
+        check(ProviderKind::AlibabaEcs, "eu-central-1", "https://ecs.eu-central-1.aliyuncs.com");
+        check(ProviderKind::BaiduBcc, "bj", "https://bcc.bj.baidubce.com");
+    }
+
+    #[test]
     fn settings_that_could_not_work_are_refused() {
         let check = |change: &dyn Fn(&mut Settings), expect: &str| {
             let mut bad = settings(None);
@@ -208,8 +232,8 @@ mod tests {
 
     #[test]
     fn every_documented_rate_is_of_an_action_that_is_called() {
-        for kind in [ProviderKind::TencentLighthouse, ProviderKind::TencentCvm] {
-            let cloud = cloud(kind).unwrap();
+        for kind in ProviderKind::ALL {
+            let cloud = cloud(kind);
             assert_eq!(cloud.limits.provider, kind);
             for (action, rate) in cloud.limits.requests_per_second {
                 assert!(cloud.actions.contains(action) && *rate > 0, "{kind} {action}");

@@ -1,7 +1,7 @@
 //! From one look at one instance to what is true of it and what is wanted of it. Pure: the hands look, ask here, and do no
 //! more than what is wanted. What makes a key *active* on which cloud stands here, and only here.
 
-use crate::model::{InstanceId, KeyPairId, Timestamp};
+use crate::model::{Duration, InstanceId, KeyPairId, Timestamp};
 use crate::provider::{Disruption, Instance, Power};
 
 use super::event::{BoundInstance, Call, Exclusion, Step};
@@ -110,9 +110,10 @@ impl Rotation {
             let stopping = member.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop);
             return (stopping && seen.power == Power::Stopped).then_some(Finding::Stopped);
         }
-        match (seen.power, self.plan.disruption) {
-            (Power::Stopped, _) => Some(Finding::Stopped),
-            (Power::Changing, Disruption::RebootsInstance) => Some(Finding::Changing),
+        match seen.power {
+            Power::Stopped => Some(Finding::Stopped),
+            // It ran when it was first shown bound, so this change began after that.
+            Power::Changing if bound.power == Power::Running => Some(Finding::Changing),
             _ => None,
         }
     }
@@ -251,6 +252,7 @@ impl Rotation {
         let bound_at = member.bound.as_ref().map_or(now, |(at, _)| *at);
         match self.plan.disruption {
             Disruption::NeedsReboot if waits(Call::Reboot, REPEAT_AFTER) => Want::Wait,
+            Disruption::NeedsReboot if boot_would_not_show(seen, now) => Want::Wait,
             Disruption::NeedsReboot => Want::Call(Call::Reboot),
             Disruption::RebootsInstance if member.down_since_bound => Want::Nothing,
             Disruption::RebootsInstance if now < later(bound_at, OWN_REBOOT) => Want::Wait,
@@ -263,6 +265,13 @@ impl Rotation {
     fn shows_ours(&self, seen: &Instance) -> bool {
         self.key_pair.as_ref().is_some_and(|(_, ours)| seen.keys.contains(ours))
     }
+}
+
+/// Alibaba's StartTime tells the minute (vendor's sample `2017-12-10T04:04Z`, read 2026-11-22): a boot within the minute
+/// of the last one would look like none. A marker that is no such time is taken as it is.
+fn boot_would_not_show(seen: &Instance, now: Timestamp) -> bool {
+    let booted = seen.boot.as_ref().and_then(|boot| boot.parse::<Timestamp>().ok());
+    booted.is_some_and(|booted| booted <= now && now < later(booted, Duration::from_secs(60)))
 }
 
 fn bound(seen: &Instance) -> BoundInstance {

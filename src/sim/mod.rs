@@ -9,6 +9,7 @@
 
 mod alibaba;
 mod baidu;
+mod canon;
 mod checker;
 mod clock;
 mod cloud;
@@ -33,6 +34,5 @@ pub use faults::{BadFaults, Faults, Scripted, Weather};
 pub use fleet::{TAGS, furnish};
 pub use keys::KeyPair;
 pub use machine::{Machine, Operation, Os, Power, Progress, Refusal, View};
-pub use meddle::InstanceSpec;
 pub use rng::Rng;
-pub use world::{Settings, World};
+pub use world::{InstanceSpec, Settings, World};

@@ -14,6 +14,8 @@ use super::rng::Rng;
 use crate::model::ProviderKind;
 use crate::provider::http::transport::Request;
 
+pub use super::meddle::InstanceSpec;
+
 /// How long things take.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -60,3 +60,15 @@ async fn cvm_keeps_the_promise_when_killed_at_any_call() {
     let (calls, kinds) = sweep(&Scenario::of(ProviderKind::TencentCvm)).await;
     assert!(calls > 100, "{calls} calls: {kinds:?}");
 }
+
+#[tokio::test]
+async fn ecs_keeps_the_promise_when_killed_at_any_call() {
+    let (calls, kinds) = sweep(&Scenario::of(ProviderKind::AlibabaEcs)).await;
+    assert!(calls > 100, "{calls} calls: {kinds:?}");
+}
+
+#[tokio::test]
+async fn bcc_keeps_the_promise_when_killed_at_any_call() {
+    let (calls, kinds) = sweep(&Scenario::of(ProviderKind::BaiduBcc)).await;
+    assert!(calls > 100, "{calls} calls: {kinds:?}");
+}

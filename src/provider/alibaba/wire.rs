@@ -1,0 +1,457 @@
+//! The bodies that ECS answers, and the parameters that it asks for, turned into rekeyd's words and back.
+//! Pure: it must never send anything, and takes no field on trust (a wrong type is an error, never an empty list).
+//! Source of the fields: alibabacloud_ecs20140526 7.11.8; ListTagResources: alibabacloud.com/help/en/ecs/api-listtagresources,
+//! read 2026-11-22.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::provider::{Instance, KeyPair, Power};
+
+/// The system tag of an instance that Auto Scaling made; such instances are replaced at its will, and their key pair is
+/// the scaling configuration's. Source: ACK help pages ("ESS adds the ECS tag acs:autoscaling:scalingGroupId") and the
+/// DescribeInstances sample answer (2019-11), both read 2026-11-22.
+pub const SCALING_GROUP_TAG: &str = "acs:autoscaling:scalingGroupId";
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What stands on it.
+    pub items: Vec<T>,
+    /// The token of the next page; `None` on the last.
+    pub next: Option<String>,
+    /// How many the cloud says there are in all, where it says so.
+    pub total: Option<usize>,
+}
+
+/// One element of a batch's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whose.
+    pub instance: InstanceId,
+    /// `None`: taken. Else code and message of the refusal.
+    pub refusal: Option<(String, String)>,
+}
+
+/// An answer to a change: its request id and what it says of each instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The request id.
+    pub request_id: Option<String>,
+    /// One each, as far as the answer has them.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// An error body.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Fault {
+    /// `InvalidKeyPairName.NotFound`.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// The request id.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}
+
+/// ECS wraps each list once more: `{"Instances": {"Instance": […]}}`.
+macro_rules! wrapped {
+    ($name:ident, $field:literal, $item:ty) => {
+        #[derive(Deserialize)]
+        struct $name {
+            #[serde(rename = $field)]
+            list: Vec<$item>,
+        }
+    };
+}
+wrapped!(Instances, "Instance", RawInstance);
+wrapped!(Tags, "Tag", RawTag);
+wrapped!(Locks, "LockReason", RawLock);
+wrapped!(KeyPairs, "KeyPair", RawKeyPair);
+wrapped!(TagResources, "TagResource", RawTagResource);
+wrapped!(Results, "Result", RawOutcome);
+wrapped!(Responses, "InstanceResponse", RawOutcome);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawInstance {
+    instance_id: String,
+    instance_name: Option<String>,
+    status: String,
+    key_pair_name: Option<String>,
+    #[serde(rename = "OSType")]
+    os_type: Option<String>,
+    start_time: Option<String>,
+    zone_id: Option<String>,
+    tags: Option<Tags>,
+    operation_locks: Option<Locks>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawTag {
+    tag_key: String,
+    #[serde(default)]
+    tag_value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawLock {
+    lock_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawKeyPair {
+    key_pair_name: String,
+    public_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawTagResource {
+    resource_id: String,
+}
+
+/// The types are strings by the model, but samples show `200` and `"200"`, `true` and `"true"`: read leniently.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawOutcome {
+    instance_id: String,
+    #[serde(default)]
+    success: Value,
+    #[serde(default)]
+    code: Value,
+    #[serde(default)]
+    message: Value,
+}
+
+/// Why a body cannot be read: one line, without the body.
+pub type Unreadable = String;
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Reads an answer of DescribeInstances.
+pub fn instances(body: &[u8]) -> Result<Page<Instance>, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        instances: Instances,
+        next_token: Option<String>,
+    }
+    let body: Body = read(body)?;
+    let items = body.instances.list.into_iter().map(instance).collect::<Result<_, _>>()?;
+    // With NextToken paging the page's TotalCount is not to be relied upon.
+    Ok(Page { items, next: filled(body.next_token), total: None })
+}
+
+fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
+    if raw.instance_id.is_empty() {
+        return Err("an instance without an id".to_string());
+    }
+    let tags: BTreeMap<String, String> =
+        raw.tags.into_iter().flat_map(|tags| tags.list).map(|tag| (tag.tag_key, tag.tag_value)).collect();
+    let locks = raw.operation_locks.into_iter().flat_map(|locks| locks.list);
+    let locks: Vec<String> = locks.map(|lock| filled(lock.lock_reason).unwrap_or_else(|| "?".to_string())).collect();
+    let unfit = if raw.os_type.as_deref().is_some_and(|os| os.eq_ignore_ascii_case("windows")) {
+        Some("Windows".to_string())
+    } else if !locks.is_empty() {
+        Some(format!("locked: {}", locks.join(", ")))
+    } else {
+        tags.get(SCALING_GROUP_TAG).map(|group| format!("in the scaling group {group}"))
+    };
+    Ok(Instance {
+        id: InstanceId::new(raw.instance_id),
+        name: raw.instance_name.unwrap_or_default(),
+        power: match raw.status.as_str() {
+            "Running" => Power::Running,
+            "Stopped" => Power::Stopped,
+            "Pending" | "Starting" | "Stopping" => Power::Changing,
+            _ => Power::Other,
+        },
+        state: raw.status,
+        keys: filled(raw.key_pair_name).into_iter().map(KeyPairId::new).collect(),
+        boot: filled(raw.start_time),
+        operation: None,
+        unfit,
+        tags,
+        zone: filled(raw.zone_id),
+    })
+}
+
+/// Reads an answer of ListTagResources: the ids, each once. One row is one tag of one resource.
+pub fn tag_resources(body: &[u8]) -> Result<Page<InstanceId>, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        tag_resources: TagResources,
+        next_token: Option<String>,
+    }
+    let body: Body = read(body)?;
+    let ids = body.tag_resources.list.into_iter().map(|row| row.resource_id);
+    let ids: std::collections::BTreeSet<InstanceId> = ids.filter(|id| !id.is_empty()).map(InstanceId::new).collect();
+    Ok(Page { items: ids.into_iter().collect(), next: filled(body.next_token), total: None })
+}
+
+/// Reads an answer of DescribeKeyPairs. The handle of a pair is its name.
+pub fn key_pairs(body: &[u8]) -> Result<Page<KeyPair>, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        key_pairs: KeyPairs,
+        total_count: usize,
+    }
+    let body: Body = read(body)?;
+    let items = body.key_pairs.list.into_iter().map(|raw| KeyPair {
+        id: KeyPairId::new(raw.key_pair_name.as_str()),
+        name: KeyPairName::new(raw.key_pair_name),
+        public_key: raw.public_key.and_then(|text| PublicKey::parse(&text).ok()),
+        bound: None,
+    });
+    Ok(Page { items: items.collect(), next: None, total: Some(body.total_count) })
+}
+
+/// Reads an answer of ImportKeyPair: the name, which is the handle.
+pub fn imported(body: &[u8]) -> Result<KeyPairId, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        key_pair_name: String,
+    }
+    read::<Body>(body).map(|body| KeyPairId::new(body.key_pair_name))
+}
+
+/// Reads an answer of AttachKeyPair or DetachKeyPair. An instance is taken only if its element says `Success` *and*
+/// code 200; one without an element is neither refused nor confirmed (the older API answers no elements at all).
+pub fn attached(body: &[u8]) -> Result<Changed, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        request_id: Option<String>,
+        results: Option<Results>,
+    }
+    let body: Body = read(body)?;
+    let elements = body.results.into_iter().flat_map(|results| results.list);
+    Ok(Changed { request_id: body.request_id, outcomes: elements.map(|raw| outcome(raw, true)).collect() })
+}
+
+/// Reads an answer of StopInstances, StartInstances or RebootInstances. The elements have no `Success`.
+pub fn powered(body: &[u8]) -> Result<Changed, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        request_id: Option<String>,
+        instance_responses: Option<Responses>,
+    }
+    let body: Body = read(body)?;
+    let elements = body.instance_responses.into_iter().flat_map(|responses| responses.list);
+    Ok(Changed { request_id: body.request_id, outcomes: elements.map(|raw| outcome(raw, false)).collect() })
+}
+
+/// Reads an answer that says nothing but its request id (DeleteKeyPairs).
+pub fn deleted(body: &[u8]) -> Result<(), Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Body {
+        #[serde(rename = "RequestId")]
+        _request_id: String,
+    }
+    read::<Body>(body).map(|_| ())
+}
+
+fn outcome(raw: RawOutcome, wants_success: bool) -> Outcome {
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let (success, code) = (text(&raw.success), text(&raw.code));
+    let taken = code == "200" && (!wants_success || success.eq_ignore_ascii_case("true"));
+    let code = if code.is_empty() { "no code".to_string() } else { code };
+    Outcome { instance: InstanceId::new(raw.instance_id), refusal: (!taken).then(|| (code, text(&raw.message))) }
+}
+
+/// The ids as ECS wants lists of ids in one parameter: the text of a JSON array.
+pub fn json_list<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
+    Value::from(ids.into_iter().collect::<Vec<_>>()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shape of the vendor's own sample answer (2024-04), shortened.
+    const SAMPLE: &str = r#"{"RequestId":"R","NextToken":"","TotalCount":1,"Instances":{"Instance":[{
+        "InstanceId":"i-bp1h4adlltjc1d48goaq","InstanceName":"web-1","Status":"Running","OSType":"linux",
+        "OSName":"Alibaba Cloud Linux  3.2104 LTS 64位","KeyPairName":"rka7f3_01","StartTime":"2024-04-14T22:32Z",
+        "StoppedMode":"Not-applicable","ZoneId":"cn-hangzhou-h","OperationLocks":{"LockReason":[]},
+        "Tags":{"Tag":[{"TagKey":"role","TagValue":"web"},{"TagKey":"bare","TagValue":""}]},
+        "VpcAttributes":{"PrivateIpAddress":{"IpAddress":["172.16.181.225"]}}}]}}"#;
+
+    #[test]
+    fn an_instance_is_read_from_the_vendors_sample() {
+        let page = instances(SAMPLE.as_bytes()).unwrap();
+        assert_eq!(page.next, None);
+        let tags = [("role", "web"), ("bare", "")].map(|(key, value)| (key.to_string(), value.to_string()));
+        let expect = Instance {
+            id: "i-bp1h4adlltjc1d48goaq".into(),
+            name: "web-1".to_string(),
+            power: Power::Running,
+            state: "Running".to_string(),
+            keys: vec!["rka7f3_01".into()],
+            boot: Some("2024-04-14T22:32Z".to_string()),
+            operation: None,
+            unfit: None,
+            tags: tags.into(),
+            zone: Some("cn-hangzhou-h".to_string()),
+        };
+        assert_eq!(page.items, [expect]);
+    }
+
+    fn one(fields: &str) -> Instance {
+        let body = format!(r#"{{"Instances":{{"Instance":[{{"InstanceId":"i-1",{fields}}}]}}}}"#);
+        instances(body.as_bytes()).unwrap().items.remove(0)
+    }
+
+    #[test]
+    fn states_are_translated_and_unknown_ones_are_hands_off() {
+        let check = |status: &str, expect: Power| {
+            let instance = one(&format!(r#""Status":"{status}""#));
+            assert_eq!((instance.power, instance.state.as_str()), (expect, status));
+        };
+        check("Running", Power::Running);
+        check("Stopped", Power::Stopped);
+        check("Pending", Power::Changing);
+        check("Starting", Power::Changing);
+        check("Stopping", Power::Changing);
+        check("Quantum", Power::Other);
+    }
+
+    #[test]
+    fn what_cannot_take_a_key_says_why() {
+        let check = |fields: &str, expect: Option<&str>| {
+            assert_eq!(one(&format!(r#""Status":"Running",{fields}"#)).unfit.as_deref(), expect, "{fields}");
+        };
+        check(r#""OSType":"linux""#, None);
+        check(r#""OSType":"windows""#, Some("Windows"));
+        check(r#""OSType":"Windows""#, Some("Windows"));
+        check(r#""OperationLocks":{"LockReason":[{"LockReason":"security"}]}"#, Some("locked: security"));
+        check(r#""OperationLocks":{"LockReason":[{"LockReason":"financial"},{}]}"#, Some("locked: financial, ?"));
+        check(
+            r#""Tags":{"Tag":[{"TagKey":"acs:autoscaling:scalingGroupId","TagValue":"asg-1"}]}"#,
+            Some("in the scaling group asg-1"),
+        );
+    }
+
+    #[test]
+    fn an_empty_key_pair_name_is_no_key_pair() {
+        for fields in
+            [r#""Status":"Running","KeyPairName":"","StartTime":"""#, r#""Status":"Running","KeyPairName":null"#]
+        {
+            let instance = one(fields);
+            assert_eq!((instance.keys, instance.boot), (Vec::new(), None));
+        }
+    }
+
+    #[test]
+    fn rubbish_is_never_an_empty_list() {
+        type Refuses = fn(&[u8]) -> bool;
+        let all: [(&str, Refuses); 7] = [
+            ("instances", |body| instances(body).is_err()),
+            ("key pairs", |body| key_pairs(body).is_err()),
+            ("tag resources", |body| tag_resources(body).is_err()),
+            ("imported", |body| imported(body).is_err()),
+            ("attached", |body| attached(body).is_err()),
+            ("powered", |body| powered(body).is_err()),
+            ("deleted", |body| deleted(body).is_err()),
+        ];
+        for (name, is_error) in all {
+            for body in ["", "<html>502</html>", "[]", "null", "7", r#"{"RequestId":"#] {
+                assert!(is_error(body.as_bytes()), "{name}: {body:?}");
+            }
+        }
+        for body in ["{}", r#"{"Instances":[]}"#, r#"{"Instances":{}}"#, r#"{"Instances":{"Instance":null}}"#] {
+            assert!(instances(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(instances(br#"{"Instances":{"Instance":[{"InstanceId":7,"Status":"Running"}]}}"#).is_err());
+        assert!(instances(br#"{"Instances":{"Instance":[{"InstanceId":"","Status":"Running"}]}}"#).is_err());
+        assert!(instances(br#"{"Instances":{"Instance":[{"InstanceId":"i-1"}]}}"#).is_err());
+        assert!(key_pairs(br#"{"KeyPairs":{"KeyPair":[]}}"#).is_err());
+        assert!(tag_resources(br#"{"TagResources":[]}"#).is_err());
+        assert!(attached(br#"{"Results":"none"}"#).is_err());
+        assert!(attached(br#"{"Results":{"Result":[{"Success":true}]}}"#).is_err());
+    }
+
+    #[test]
+    fn an_instance_is_taken_only_on_success_and_code_200() {
+        let check = |element: &str, taken: bool| {
+            let body = format!(r#"{{"Results":{{"Result":[{{"InstanceId":"i-1",{element}}}]}}}}"#);
+            let outcome = attached(body.as_bytes()).unwrap().outcomes.remove(0);
+            assert_eq!((outcome.instance.as_str(), outcome.refusal.is_none()), ("i-1", taken), "{element}");
+        };
+        check(r#""Success":"true","Code":"200","Message":"successful""#, true);
+        check(r#""Success":true,"Code":200"#, true);
+        check(r#""Success":"True","Code":200"#, true);
+        check(r#""Success":true,"Code":"403","Message":"AccessDenied""#, false);
+        check(r#""Success":false,"Code":"200""#, false);
+        check(r#""Success":"true""#, false);
+        check(r#""Code":"200""#, false);
+        check(r#""Success":null,"Code":null"#, false);
+    }
+
+    #[test]
+    fn a_power_answer_is_read_one_by_one_and_may_lack_elements() {
+        let body = br#"{"RequestId":"R","InstanceResponses":{"InstanceResponse":[
+            {"InstanceId":"i-1","Code":"200","Message":"success","CurrentStatus":"Stopping","PreviousStatus":"Running"},
+            {"InstanceId":"i-2","Code":"IncorrectInstanceStatus","Message":"not so"}]}}"#;
+        let refusal = Some(("IncorrectInstanceStatus".to_string(), "not so".to_string()));
+        let expect = Changed {
+            request_id: Some("R".to_string()),
+            outcomes: vec![
+                Outcome { instance: "i-1".into(), refusal: None },
+                Outcome { instance: "i-2".into(), refusal },
+            ],
+        };
+        assert_eq!(powered(body), Ok(expect));
+        let expect = Changed { request_id: Some("R".to_string()), outcomes: Vec::new() };
+        assert_eq!(powered(br#"{"RequestId":"R"}"#), Ok(expect));
+    }
+
+    #[test]
+    fn tag_rows_name_each_instance_once() {
+        let body = br#"{"NextToken":"caeba0","RequestId":"R","TagResources":{"TagResource":[
+            {"TagValue":"web","ResourceType":"instance","ResourceId":"i-2","TagKey":"role"},
+            {"TagValue":"prod","ResourceType":"instance","ResourceId":"i-2","TagKey":"env"},
+            {"TagValue":"web","ResourceType":"instance","ResourceId":"i-1","TagKey":"role"}]}}"#;
+        let expect = Page { items: vec!["i-1".into(), "i-2".into()], next: Some("caeba0".to_string()), total: None };
+        assert_eq!(tag_resources(body), Ok(expect));
+    }
+
+    #[test]
+    fn an_unreadable_public_key_is_no_public_key() {
+        let body = br#"{"TotalCount":2,"KeyPairs":{"KeyPair":[
+            {"KeyPairName":"a","KeyPairFingerPrint":"x","PublicKey":"rubbish"},{"KeyPairName":"b"}]}}"#;
+        let page = key_pairs(body).unwrap();
+        assert_eq!(page.total, Some(2));
+        assert!(page.items.iter().all(|pair| pair.public_key.is_none() && pair.id.as_str() == pair.name.as_str()));
+    }
+
+    #[test]
+    fn ids_are_written_as_a_json_array() {
+        assert_eq!(json_list(["i-1", "i\"2"]), r#"["i-1","i\"2"]"#);
+        assert_eq!(json_list([]), "[]");
+    }
+}
