@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
-pub use open::{OpenError, Settings, limits, open};
+pub use open::{OpenError, Settings, actions, limits, open};
 
 /// What a provider answers.
 pub type Result<T> = std::result::Result<T, Error>;
