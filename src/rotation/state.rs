@@ -332,6 +332,8 @@ impl Rotation {
                     self.failed += 1;
                     self.change(&excluded.instance, |member| {
                         member.excluded.get_or_insert((at, excluded.reason.clone()));
+                        // What it was refused is over: its start, if one is owed, is tried afresh.
+                        member.retry = None;
                     });
                 }
             }

@@ -1,7 +1,8 @@
 //! A fuse in every call that leaves the engine: to a cloud, to custody, to the journal. It counts them, asks the promise
-//! after each, and blows once, before or after the n-th: the engine that made that call never runs again.
+//! after each, and blows before or after those it is told: the engine that made that call never runs again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -23,19 +24,20 @@ pub type Ask = dyn Fn() -> Vec<String> + Send + Sync;
 
 pub struct Fuse {
     calls: Mutex<Vec<String>>,
-    blows: Option<(usize, Side)>,
-    blown: AtomicBool,
+    blows: Mutex<BTreeMap<usize, Side>>,
+    blown: AtomicUsize,
     notify: Notify,
     ask: Mutex<Option<Arc<Ask>>>,
     broken: Mutex<Vec<String>>,
 }
 
 impl Fuse {
-    pub fn new(blows: Option<(usize, Side)>) -> Arc<Self> {
+    /// A fuse that blows at these calls, on these sides.
+    pub fn new(blows: impl IntoIterator<Item = (usize, Side)>) -> Arc<Self> {
         Arc::new(Self {
             calls: Mutex::default(),
-            blows,
-            blown: AtomicBool::new(false),
+            blows: Mutex::new(blows.into_iter().collect()),
+            blown: AtomicUsize::new(0),
             notify: Notify::new(),
             ask: Mutex::default(),
             broken: Mutex::default(),
@@ -48,7 +50,8 @@ impl Fuse {
     pub async fn blown(&self) {
         self.notify.notified().await;
     }
-    pub fn has_blown(&self) -> bool {
+    /// How often it has blown.
+    pub fn times(&self) -> usize {
         self.blown.load(Ordering::SeqCst)
     }
     pub fn calls(&self) -> Vec<String> {
@@ -77,7 +80,13 @@ impl Fuse {
     }
 
     async fn blow(&self, number: usize, side: Side) {
-        if self.blows == Some((number, side)) && !self.blown.swap(true, Ordering::SeqCst) {
+        let blows = {
+            let mut blows = self.blows.lock().unwrap();
+            let here = blows.get(&number) == Some(&side);
+            here && blows.remove(&number).is_some()
+        };
+        if blows {
+            self.blown.fetch_add(1, Ordering::SeqCst);
             self.notify.notify_one();
             std::future::pending::<()>().await;
         }

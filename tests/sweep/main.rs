@@ -5,6 +5,7 @@
 
 mod fuse;
 mod rig;
+mod seeds;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -35,7 +36,7 @@ async fn sweep(scenario: &Scenario) -> (usize, BTreeSet<String>) {
 async fn run(scenario: &Scenario, blows: Option<(usize, Side)>) -> Vec<String> {
     let mut rig = Rig::new(scenario.clone(), pool(), blows);
     let report = rig.run().await;
-    assert_eq!(rig.fuse.has_blown(), blows.is_some(), "the fuse at {blows:?}");
+    assert_eq!(rig.fuse.times(), usize::from(blows.is_some()), "the fuse at {blows:?}");
     if !report.problems.is_empty() {
         let calls: Vec<String> = report.calls.iter().enumerate().map(|(n, call)| format!("{n} {call}")).collect();
         panic!(

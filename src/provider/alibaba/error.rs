@@ -14,7 +14,8 @@ pub fn verdict(action: &str, code: &str, status: u16) -> Verdict {
 }
 
 /// What `code` means where it stands beside one instance in the answer to a batch. A code that nobody has written down
-/// is taken for a wrong state: looked at again, a bounded number of times.
+/// is taken for a wrong state: looked at again, a bounded number of times. A code in words is a refusal; a number from
+/// 500 up, or one that says success, leaves it open.
 pub fn verdict_on_one(action: &str, code: &str) -> Verdict {
     let (kind, effect) = match by_action(action, code).or_else(|| by_code(code)) {
         Some((kind, effect, _)) => (kind, effect),
@@ -22,6 +23,7 @@ pub fn verdict_on_one(action: &str, code: &str) -> Verdict {
             Ok(404) => (Kind::NotFound, Effect::NotDone),
             Ok(429) => (Kind::Throttled, Effect::NotDone),
             Ok(400..500) => (Kind::InvalidState, Effect::NotDone),
+            Err(_) if !code.is_empty() => (Kind::InvalidState, Effect::NotDone),
             _ => (Kind::InvalidState, Effect::Unknown),
         },
     };
@@ -244,7 +246,8 @@ mod tests {
         check("429", Kind::Throttled, NotDone);
         check("403", Kind::InvalidState, NotDone);
         check("500", Kind::InvalidState, Unknown);
-        check("Something", Kind::InvalidState, Unknown);
+        check("Something", Kind::InvalidState, NotDone);
+        check("", Kind::InvalidState, Unknown);
         check("200", Kind::InvalidState, Unknown);
     }
 }

@@ -337,7 +337,7 @@ async fn a_bind_names_who_failed_and_may_say_nothing_at_all() {
         .iter()
         .map(|(id, error)| (id.as_str(), error.kind, error.effect, error.blame, error.request_id.as_deref()))
         .collect();
-    assert_eq!(refused, [("i-2", Kind::InvalidState, Effect::Unknown, Blame::Instance, Some("R7"))]);
+    assert_eq!(refused, [("i-2", Kind::InvalidState, Effect::NotDone, Blame::Instance, Some("R7"))]);
     let accepted = client.unbind(&"k-1".into(), &batch, before()).await.unwrap();
     assert_eq!(accepted, Accepted { request_id: Some("R8".to_string()), refused: Vec::new() });
     let body = r#"{"instanceIds":["i-1","i-2","i-3"]}"#;

@@ -8,8 +8,9 @@ use crate::provider::{Blame, Effect, Kind};
 /// The three answers about one error.
 pub type Verdict = (Kind, Effect, Blame);
 
-/// An instance in `failedInstanceIdList`: no reason is given, so it is looked at again, a bounded number of times.
-pub const FAILED_WITHOUT_REASON: Verdict = (Kind::InvalidState, Effect::Unknown, Blame::Instance);
+/// An instance in `failedInstanceIdList`: the cloud says that it failed and gives no reason, so it is looked at and tried
+/// again, a bounded number of times.
+pub const FAILED_WITHOUT_REASON: Verdict = (Kind::InvalidState, Effect::NotDone, Blame::Instance);
 
 /// What `code` means as the answer to `action` with this HTTP status.
 pub fn verdict(action: &str, code: &str, status: u16) -> Verdict {

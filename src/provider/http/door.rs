@@ -88,7 +88,7 @@ impl Door {
             };
             let again = self.clock.now().saturating_add(retry::pause(attempt, chance, error.retry_after));
             match again {
-                Ok(again) if intent.may_repeat(&error) && again < deadline => {
+                Ok(again) if intent.may_repeat(&error, attempt) && again < deadline => {
                     last = Some(error);
                     self.clock.sleep_until(again).await;
                 }

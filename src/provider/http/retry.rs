@@ -12,6 +12,8 @@ use crate::provider::error::{Effect, Error, Kind};
 pub const REPEAT_MAX: Duration = Duration::from_secs(30);
 /// The first pause, doubled with every attempt.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// So often a read that was answered with rubbish is asked again.
+const RUBBISH_MAX: u32 = 2;
 /// The longest pause of our own making.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 
@@ -37,10 +39,14 @@ impl Intent {
         }
     }
 
-    /// Whether it may help, and is safe, to send the call again.
-    pub fn may_repeat(self, error: &Error) -> bool {
-        let may_help = matches!(error.kind, Kind::Throttled | Kind::Unavailable);
-        may_help && (self == Self::Read || error.effect == Effect::NotDone)
+    /// Whether it may help, and is safe, to send the call again after attempt number `attempt` (the first is 0). A read
+    /// that was answered with rubbish is asked twice more: a proxy's page or a cut-off body may be gone then.
+    pub fn may_repeat(self, error: &Error, attempt: u32) -> bool {
+        match error.kind {
+            Kind::Throttled | Kind::Unavailable => self == Self::Read || error.effect == Effect::NotDone,
+            Kind::Protocol => self == Self::Read && attempt < RUBBISH_MAX,
+            _ => false,
+        }
     }
 }
 
@@ -52,7 +58,7 @@ pub fn pause(attempt: u32, chance: f64, retry_after: Option<Duration>) -> Durati
     own.max(retry_after.unwrap_or_default())
 }
 
-/// How long an answer asks us to wait: `x-acs-retry-after` in milliseconds (FACTS 4.1: the unit is unconfirmed) or
+/// How long an answer asks us to wait: `x-acs-retry-after` in milliseconds (by the vendor's SDK tests, read 2026-11-22) or
 /// `Retry-After` in seconds. Its other form, a date, is not read: our own pauses do.
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let number = |name: &str| response.header(name)?.trim().parse::<u32>().ok();
@@ -94,8 +100,8 @@ mod tests {
     fn a_change_is_repeated_only_when_known_not_done() {
         let change = Intent::Change { before: Timestamp::MAX };
         let check = |kind, effect, read: bool, changed: bool| {
-            assert_eq!(Intent::Read.may_repeat(&error(kind, effect)), read, "read {kind:?} {effect:?}");
-            assert_eq!(change.may_repeat(&error(kind, effect)), changed, "change {kind:?} {effect:?}");
+            assert_eq!(Intent::Read.may_repeat(&error(kind, effect), 0), read, "read {kind:?} {effect:?}");
+            assert_eq!(change.may_repeat(&error(kind, effect), 0), changed, "change {kind:?} {effect:?}");
         };
         check(Kind::Throttled, Effect::NotDone, true, true);
         check(Kind::Throttled, Effect::Unknown, true, false);
@@ -104,7 +110,10 @@ mod tests {
         for kind in [Kind::Busy, Kind::Already, Kind::InvalidState, Kind::NotFound, Kind::Conflict, Kind::InUse] {
             check(kind, Effect::NotDone, false, false);
         }
-        for kind in [Kind::Quota, Kind::Denied, Kind::Invalid, Kind::Unsupported, Kind::Protocol] {
+        check(Kind::Protocol, Effect::Unknown, true, false);
+        check(Kind::Protocol, Effect::NotDone, true, false);
+        assert!(!Intent::Read.may_repeat(&error(Kind::Protocol, Effect::Unknown), RUBBISH_MAX));
+        for kind in [Kind::Quota, Kind::Denied, Kind::Invalid, Kind::Unsupported] {
             check(kind, Effect::NotDone, false, false);
             check(kind, Effect::Unknown, false, false);
         }
