@@ -102,7 +102,10 @@ impl Clouds {
             return Err(format!("account {name} is no longer in the config file"));
         };
         if account.provider != place.provider {
-            return Err(format!("account {name} is {} in the config file, the plan has {}", account.provider, place.provider));
+            return Err(format!(
+                "account {name} is {} in the config file, the plan has {}",
+                account.provider, place.provider
+            ));
         }
         let endpoint = account.endpoint(&place.region);
         if endpoint != place.endpoint {
@@ -223,10 +226,8 @@ impl Driver {
             Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
         };
         let store = Sqlite::open(&config.store).await?;
-        let settings = custody::Settings {
-            directory: config.custody.directory.clone(),
-            copies: config.custody.copies.clone(),
-        };
+        let settings =
+            custody::Settings { directory: config.custody.directory.clone(), copies: config.custody.copies.clone() };
         let custody = Directory::open(settings).await?;
         store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
         let mark = custody.mark(config.installation.clone().unwrap_or_else(fresh_mark)).await?;
@@ -272,6 +273,7 @@ fn fresh_mark() -> Mark {
 
 /// This machine's name, for the authors of entries.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     name.ok().map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }

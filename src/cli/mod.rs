@@ -81,6 +81,8 @@ enum Verb {
 
 /// What every verb is given.
 struct Scene {
+    /// How this program was called, for commands that a person may copy.
+    program: String,
     config: PathBuf,
     env: SharedEnv,
     out: Output,
@@ -96,6 +98,8 @@ impl Scene {
 
 /// Runs one command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = arguments.first().map_or_else(|| "rekeyd".into(), |name| name.to_string_lossy().into_owned());
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -106,7 +110,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     output::log_to_stderr(&process_env);
-    let scene = Scene { config: arguments.config, env: Arc::new(process_env), out: Output::to_stdout(&process_env) };
+    let out = Output::to_stdout(&process_env);
+    let scene = Scene { program, config: arguments.config, env: Arc::new(process_env), out };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -88,9 +88,13 @@ pub(super) fn some<T: ToString>(all: impl IntoIterator<Item = T>, shown: usize) 
     }
 }
 
-/// `1 instance`, `3 instances`.
+/// `1 instance`, `3 instances`, `2 entries`.
 pub(super) fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+    match (number, thing.strip_suffix("try")) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(stem)) => format!("{number} {stem}tries"),
+        (_, None) => format!("{number} {thing}s"),
+    }
 }
 
 /// A moment, to the second, UTC.
@@ -147,5 +151,6 @@ mod tests {
         assert_eq!(some([1, 2, 3], 3), "1, 2, 3");
         assert_eq!(some([1, 2, 3, 4], 2), "1, 2 and 2 more");
         assert_eq!((count(1, "instance"), count(0, "instance")), ("1 instance".into(), "0 instances".into()));
+        assert_eq!((count(1, "entry"), count(2, "entry")), ("1 entry".into(), "2 entries".into()));
     }
 }

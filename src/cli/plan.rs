@@ -138,7 +138,8 @@ impl Outlook {
                 .to_string(),
         ];
         if forecast.canary_proves_nothing {
-            notes.push("no machine that could be the canary runs: it proves nothing before the others are bound".into());
+            notes
+                .push("no machine that could be the canary runs: it proves nothing before the others are bound".into());
         }
         notes.push(match &self.superseded {
             Some(name) => format!(
@@ -160,10 +161,8 @@ impl Outlook {
                 .collect();
             json!({ "batch": number, "canary": *number == 0, "size": instances.len(), "instances": instances })
         };
-        let excluded: Vec<Value> = self
-            .excluded()
-            .map(|(one, reason)| json!({ "id": one.id, "name": one.name, "reason": reason }))
-            .collect();
+        let excluded: Vec<Value> =
+            self.excluded().map(|(one, reason)| json!({ "id": one.id, "name": one.name, "reason": reason })).collect();
         json!({
             "fleet": plan.fleet,
             "open_rotation": null,
@@ -195,7 +194,11 @@ impl Outlook {
         };
         let title = format!("fleet {}: {} {}, account {}", plan.fleet, place.provider, place.region, place.account);
         line(out.tone(Tone::Strong, title));
-        line(format!("a new RSA key of {} bits for {}", plan.key_bits, output::count(self.batched().count(), "instance")));
+        line(format!(
+            "a new RSA key of {} bits for {}",
+            plan.key_bits,
+            output::count(self.batched().count(), "instance")
+        ));
         let rows: Vec<Vec<String>> = self
             .batches()
             .iter()
@@ -290,7 +293,11 @@ fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) ->
     if !owed.is_empty() {
         out.line(out.tone(Tone::Careful, format!("owed a start: {}", some(owed, SHOWN))));
     }
-    out.line(if is_something { format!("`rekeyd rotate {fleet}` goes on with it") } else { "nothing left to do".into() });
+    out.line(if is_something {
+        format!("`rekeyd rotate {fleet}` goes on with it")
+    } else {
+        "nothing left to do".into()
+    });
     Ok(exit)
 }
 

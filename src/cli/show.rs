@@ -69,9 +69,17 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let mut teller = Teller::of(&instances);
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry), entry.by.to_string()])
+        .map(|entry| {
+            vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry), entry.by.to_string()]
+        })
         .collect();
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|mut row| { row.pop(); row }).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|mut row| {
+            row.pop();
+            row
+        })
+        .collect();
     out.print(&table(0, &["#", "WHEN", "WHAT"], &rows));
     match problem {
         None => out.line(out.tone(Tone::Good, format!("chain: {}, whole", count(entries.len(), "entry")))),
@@ -91,6 +99,10 @@ fn find<'a>(heads: &'a [Head], asked: &str) -> Result<&'a Head> {
     match matching.as_slice() {
         [head] => Ok(head),
         [] => bail!("no journal begins with {asked:?}, and no fleet of that name was rotated; see `rekeyd status`"),
-        many => bail!("{} begin with {asked:?}: {}", count(many.len(), "journal"), some(many.iter().map(|head| head.id), 10)),
+        many => bail!(
+            "{} begin with {asked:?}: {}",
+            count(many.len(), "journal"),
+            some(many.iter().map(|head| head.id), 10)
+        ),
     }
 }

@@ -49,7 +49,10 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     for cloud in &running.ready().clouds {
         scene.out.line(format!(
             "{:<18}  {}  region {}  {} tagged instances",
-            cloud.provider.to_string(), cloud.endpoint, cloud.region, cloud.instances
+            cloud.provider.to_string(),
+            cloud.endpoint,
+            cloud.region,
+            cloud.instances
         ));
     }
     scene.out.line(format!("{:<18}  {}/state", "control", running.ready().control));

@@ -150,7 +150,9 @@ async fn status(journals: &Journals, fleet: FleetName, configured: bool, heads: 
             (Ok(Folded::Rotation(rotation, instances)), Some(_)) => {
                 status.last = Some(Progress::of(journals, head, &rotation, &instances));
             }
-            (Ok(Folded::Retirement(retirement)), None) => status.retiring.push(retiring(&retirement, SystemClock.now())),
+            (Ok(Folded::Retirement(retirement)), None) => {
+                status.retiring.push(retiring(&retirement, SystemClock.now()))
+            }
             (Ok(Folded::Retirement(retirement)), Some(_)) => {
                 let name = &retirement.plan.key_name;
                 if journals.has_key(name) != Some(false) {

@@ -45,7 +45,8 @@ impl Teller {
             }
             Event::Accepted { step, instances, .. } => {
                 let call = self.calls.get(step).map_or("call", |call| noun(*call));
-                format!("{}the cloud took the {call} of {}", batch_of(step.batch()), these(instances))
+                let whom = if instances.is_empty() { String::new() } else { format!(" of {}", these(instances)) };
+                format!("{}the cloud took the {call}{whom}", batch_of(step.batch()))
             }
             Event::Failed { step, instances, error, retry_at } => {
                 let whom = if instances.is_empty() { String::new() } else { format!(" for {}", these(instances)) };

@@ -8,7 +8,8 @@ use crate::fuse::Side;
 use crate::pool;
 use crate::rig::{Rig, Scenario};
 
-const WEATHER: &str = "throttle=0.05,error500=0.05,lost=0.05,late=0.01:20s,delay=0.02:3s,rubbish=0.02,opfail=0.02,halfdone=0.5";
+const WEATHER: &str =
+    "throttle=0.05,error500=0.05,lost=0.05,late=0.01:20s,delay=0.02:3s,rubbish=0.02,opfail=0.02,halfdone=0.5";
 
 /// `SEEDS=100 FROM=1000` runs others than the usual ones.
 fn seeds() -> std::ops::Range<u64> {
