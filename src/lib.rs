@@ -1,8 +1,10 @@
 //! rekeyd replaces the SSH key pairs of cloud VM fleets on a schedule, and never locks anybody out.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod custody;
+pub mod daemon;
 pub mod engine;
 pub mod model;
 pub mod provider;

@@ -56,7 +56,7 @@ impl Engine {
                     return Ok(Reached::Held { reason: reason.clone(), down });
                 }
             }
-            self.tools.clock.sleep_until(turn.wake).await;
+            self.wait(turn.wake).await?;
         }
     }
 
@@ -145,7 +145,7 @@ impl Engine {
                     until,
                 });
             }
-            self.tools.clock.sleep_until(turn.wake).await;
+            self.wait(turn.wake).await?;
         }
     }
 }

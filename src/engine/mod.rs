@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::custody::Custodian;
@@ -79,6 +80,9 @@ pub enum EngineError {
         /// Who.
         other: Author,
     },
+    /// It was asked to stop, and did so between two calls. The journal goes on where it stands.
+    #[error("stopped as asked")]
+    Stopped,
 }
 
 /// What one turn came to.
@@ -100,12 +104,20 @@ pub struct Engine {
     tools: Tools,
     cases: BTreeMap<JournalId, Case>,
     attention: Duration,
+    stop: Option<watch::Receiver<bool>>,
 }
 
 impl Engine {
     /// An engine with these tools.
     pub fn new(tools: Tools) -> Self {
-        Self { tools, cases: BTreeMap::new(), attention: ATTENTION }
+        Self { tools, cases: BTreeMap::new(), attention: ATTENTION, stop: None }
+    }
+
+    /// The same, stopping with [`EngineError::Stopped`] before its next act once `stop` says `true`. A call that is under
+    /// way is finished first.
+    pub fn with_stop(mut self, stop: watch::Receiver<bool>) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
     /// The same, noticing operators' entries only this often (simulations wait through quarters of an hour).
@@ -152,6 +164,7 @@ impl Engine {
                 if case.look_at(*step).is_some_and(|at| self.tools.clock.now() < at) {
                     continue;
                 }
+                self.go_on()?;
                 match act::act(&self.tools, case, *step).await? {
                     act::Done::Recorded => {
                         recorded = true;
@@ -168,6 +181,25 @@ impl Engine {
             let wake = looks.into_iter().chain(next.wake).min().unwrap_or(Timestamp::MAX);
             let wake = wake.min(later(now, self.attention));
             return Ok(Turn { standing: next.standing, wake, waiting: case.waiting.clone() });
+        }
+    }
+
+    fn go_on(&self) -> Result<(), EngineError> {
+        match &self.stop {
+            Some(stop) if *stop.borrow() => Err(EngineError::Stopped),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until `wake`, or until it is asked to stop.
+    async fn wait(&self, wake: Timestamp) -> Result<(), EngineError> {
+        let Some(mut stop) = self.stop.clone() else {
+            self.tools.clock.sleep_until(wake).await;
+            return Ok(());
+        };
+        tokio::select! {
+            () = self.tools.clock.sleep_until(wake) => Ok(()),
+            Ok(_) = stop.wait_for(|stop| *stop) => Err(EngineError::Stopped),
         }
     }
 

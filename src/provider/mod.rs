@@ -15,7 +15,7 @@ pub use crate::model::{Disruption, Instance, KeyPair, Limits, Operation, Power, 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
-pub use open::{OpenError, Settings, limits, open};
+pub use open::{OpenError, Settings, actions, limits, open};
 
 /// What a provider answers.
 pub type Result<T> = std::result::Result<T, Error>;

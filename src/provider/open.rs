@@ -103,6 +103,11 @@ pub fn limits(kind: ProviderKind) -> &'static Limits {
     cloud(kind).limits
 }
 
+/// Every action that the client of a cloud calls: those whose rates can be set.
+pub fn actions(kind: ProviderKind) -> &'static [&'static str] {
+    cloud(kind).actions
+}
+
 impl Settings {
     /// Whether a provider can be opened with these settings, and where it would answer. Sends nothing.
     pub fn check(&self) -> Result<Origin, OpenError> {

@@ -119,6 +119,16 @@ impl Rotation {
         }
     }
 
+    /// Whether the cloud's own reboot of an instance may begin and end at any moment: it is then looked for often.
+    pub fn awaits_own_reboot(&self, id: &InstanceId, now: Timestamp) -> bool {
+        let Some(member) = self.member(id).filter(|member| member.awaits_activation() && !member.down_since_bound)
+        else {
+            return false;
+        };
+        let soon = member.bound.as_ref().is_some_and(|(at, _)| now < later(*at, OWN_REBOOT));
+        self.plan.disruption == Disruption::RebootsInstance && soon
+    }
+
     /// Seen running, with nothing of ours that could still take it down: its start is no longer owed.
     fn debt_finding(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Finding> {
         member.owed?;

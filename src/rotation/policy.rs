@@ -19,7 +19,7 @@ pub const LATE_CALL: Duration = Duration::from_secs(60);
 /// An accepted start or reboot that shows nothing is repeated after this.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(180);
 /// Baidu's own reboot shows within this of the bind, or we stop and start the instance ourselves.
-pub const OWN_REBOOT: Duration = Duration::from_secs(60);
+pub const OWN_REBOOT: Duration = Duration::from_secs(20);
 /// The request id of an accepted bind is waited for in the latest operation for so long; then the shown state decides.
 pub const REQUEST_ID_SHOWS: Duration = Duration::from_secs(60);
 /// Bounded means so many tries.

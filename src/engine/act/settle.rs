@@ -1,7 +1,7 @@
 //! Settle: look at everything that is under way in a batch, and write down what has come true. It makes no call that
 //! changes anything.
 
-use crate::model::InstanceId;
+use crate::model::{Duration, InstanceId};
 use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::{Event, ExcludedInstance, Finding, Step};
 
@@ -10,6 +10,9 @@ use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools};
 use super::{Done, failed, look_interval, retry_at};
+
+/// Between two looks for a reboot that the cloud does by itself.
+const OFTEN: Duration = Duration::from_millis(250);
 
 pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Done, EngineError> {
     let step = Step::Settle(batch);
@@ -34,6 +37,10 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
         }
     }
     if findings.is_empty() {
+        // A reboot that the cloud does by itself is over soon, and seen is seen: one that is missed costs a second one.
+        if ids.iter().any(|id| rotation.awaits_own_reboot(id, now)) {
+            return Ok(Done::Wait(OFTEN));
+        }
         let oldest = ids.iter().filter_map(|id| rotation.member(id)?.pending.as_ref().map(|pending| pending.since));
         return Ok(Done::Wait(look_interval(oldest.min(), now)));
     }

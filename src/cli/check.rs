@@ -1,0 +1,104 @@
+//! `rekeyd check`: everything that is wrong with the config file, at once, each with file and line; then the credentials
+//! of every account and the settings of every cloud. It sends nothing.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::config::{self, Config, Remark};
+use crate::daemon::{self, Clouds};
+
+use super::output::{self, Tone};
+use super::{Exit, Scene};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
+    let (problems, notes, config) = match config::read(&scene.config, &daemon::cloud) {
+        Err(error) => (error.problems.iter().map(Finding::from).collect(), Vec::new(), None),
+        Ok(config) => {
+            let (problems, notes) = beyond_the_file(scene, &config)?;
+            (problems, notes, Some(config))
+        }
+    };
+    let exit = if problems.is_empty() { Exit::Done } else { Exit::Failed };
+    if arguments.json {
+        let all = |findings: &[Finding]| findings.iter().map(Finding::json).collect::<Vec<_>>();
+        scene.out.json(&json!({
+            "file": scene.config, "ok": problems.is_empty(), "problems": all(&problems), "notes": all(&notes),
+        }))?;
+        return Ok(exit);
+    }
+    for problem in &problems {
+        output::complain(&format!("{}\n", problem.text));
+    }
+    for note in &notes {
+        scene.out.line(scene.out.tone(Tone::Careful, format!("note: {}", note.text)));
+    }
+    match (&config, problems.len()) {
+        (Some(config), 0) => scene.out.line(format!(
+            "{}: good: {}, {}",
+            scene.config.display(),
+            output::count(config.accounts.len(), "account"),
+            output::count(config.fleets.len(), "fleet"),
+        )),
+        (_, number) => output::complain(&format!("{}\n", output::count(number, "problem"))),
+    }
+    Ok(exit)
+}
+
+/// One thing to know, as it is printed, and where it stands.
+struct Finding {
+    text: String,
+    remark: Option<Remark>,
+}
+
+impl From<&Remark> for Finding {
+    fn from(remark: &Remark) -> Self {
+        Self { text: remark.to_string(), remark: Some(remark.clone()) }
+    }
+}
+
+impl Finding {
+    fn json(&self) -> Value {
+        match &self.remark {
+            Some(remark) => json!({
+                "file": remark.file, "line": remark.line, "column": remark.column, "path": remark.path, "text": remark.text,
+            }),
+            None => json!({ "text": self.text }),
+        }
+    }
+}
+
+/// What the file alone does not tell: problems and notes.
+fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<Finding>)> {
+    let env = &*scene.env;
+    let (mut problems, mut notes): (Vec<Finding>, Vec<Finding>) =
+        (Vec::new(), config.notes.iter().map(Finding::from).collect());
+    let mut readable = Vec::new();
+    for (name, account) in &config.accounts {
+        match account.credentials(env) {
+            Ok(credentials) => {
+                readable.push(name);
+                notes.extend(credentials.warnings.iter().map(Finding::from));
+            }
+            Err(error) => problems.extend(error.problems.iter().map(Finding::from)),
+        }
+    }
+    let clouds = Clouds::new(config.clone().into(), scene.env.clone())?;
+    for (name, fleet) in &config.fleets {
+        let Some(place) = daemon::place(config, fleet).filter(|place| readable.contains(&&place.account)) else {
+            continue;
+        };
+        let checked = clouds.settings(&place).and_then(|settings| settings.check().map_err(|error| error.to_string()));
+        if let Err(problem) = checked {
+            let text = format!("{}: fleets.{name}: account {}: {problem}", scene.config.display(), place.account);
+            problems.push(Finding { text, remark: None });
+        }
+    }
+    Ok((problems, notes))
+}

@@ -1,0 +1,102 @@
+//! Reading the journals beside whoever drives: no lock, no secret, nothing made. What the read verbs share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::config::Config;
+use crate::model::{FleetName, JournalId, KeyPairName};
+use crate::rotation::{Entry, Plan, PlannedInstance, Retirement, Rotation};
+use crate::store::{Head, Journal, Sqlite};
+
+/// The journals of a store; none where there is no database yet.
+pub(super) struct Journals {
+    store: Option<Sqlite>,
+    custody: PathBuf,
+}
+
+/// A journal, folded.
+pub(super) enum Folded {
+    Rotation(Box<Rotation>, Vec<PlannedInstance>),
+    Retirement(Box<Retirement>),
+}
+
+impl Journals {
+    /// Opens the store of a config file for reading.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let store = match config.store.try_exists().with_context(|| config.store.display().to_string())? {
+            true => Some(Sqlite::open_to_read(&config.store).await.context("the store cannot be read")?),
+            false => None,
+        };
+        Ok(Self { store, custody: config.custody.directory.clone() })
+    }
+
+    /// Whether there is a database at all.
+    pub(super) fn exist(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// The heads of all journals, oldest first.
+    pub(super) async fn heads(&self) -> anyhow::Result<Vec<Head>> {
+        match &self.store {
+            Some(store) => Ok(store.heads().await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The heads of one fleet's journals, oldest first.
+    pub(super) async fn heads_of(&self, fleet: &FleetName) -> anyhow::Result<Vec<Head>> {
+        Ok(self.heads().await?.into_iter().filter(|head| head.plan.fleet() == fleet).collect())
+    }
+
+    /// All entries of a journal.
+    pub(super) async fn entries(&self, id: JournalId) -> anyhow::Result<Vec<Entry>> {
+        Ok(self.store()?.read(id, 0).await?)
+    }
+
+    /// The instances of a rotation's plan.
+    pub(super) async fn instances(&self, id: JournalId) -> anyhow::Result<Vec<PlannedInstance>> {
+        Ok(self.store()?.instances(id).await?)
+    }
+
+    /// Checks a journal whole: chain, plan, and what it begins from.
+    pub(super) async fn verify(&self, id: JournalId) -> anyhow::Result<()> {
+        Ok(self.store()?.verify(id).await?)
+    }
+
+    /// A journal's state.
+    pub(super) async fn fold(&self, head: &Head) -> anyhow::Result<Folded> {
+        let entries = self.entries(head.id).await?;
+        let of = || format!("journal {}", head.id);
+        Ok(match &head.plan {
+            Plan::Rotate(plan) => {
+                let instances = self.instances(head.id).await?;
+                let rotation = Rotation::fold(head.id, plan.clone(), &instances, &entries).with_context(of)?;
+                Folded::Rotation(Box::new(rotation), instances)
+            }
+            Plan::Retire(plan) => {
+                let retirement = Retirement::fold(head.id, plan.clone(), &entries).with_context(of)?;
+                Folded::Retirement(Box::new(retirement))
+            }
+        })
+    }
+
+    /// Where custody keeps the private half of this name.
+    pub(super) fn key_file(&self, name: &KeyPairName) -> PathBuf {
+        key_file(&self.custody, name)
+    }
+
+    /// Whether the private half of this name is there; `None` if this account may not look.
+    pub(super) fn has_key(&self, name: &KeyPairName) -> Option<bool> {
+        self.key_file(name).try_exists().ok()
+    }
+
+    fn store(&self) -> anyhow::Result<&Sqlite> {
+        self.store.as_ref().context("there is no database yet: nothing was rotated from here")
+    }
+}
+
+/// Where custody keeps a private half: one file a key, named as the key pair.
+pub(super) fn key_file(custody: &Path, name: &KeyPairName) -> PathBuf {
+    custody.join(name.as_str())
+}

@@ -1,0 +1,141 @@
+//! What a person types, one file a verb. A verb puts words to what the other rooms know; it must never decide what a
+//! rotation does next, and never print a secret. What was asked for goes to stdout, errors and their causes to stderr.
+
+mod check;
+mod demo;
+mod history;
+mod journals;
+mod output;
+mod owner;
+mod plan;
+mod progress;
+mod rotate;
+mod show;
+mod sim;
+mod status;
+mod story;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, process_env};
+use crate::daemon::{self, SharedEnv};
+use output::Output;
+
+/// How a verb ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// It did not work.
+    Failed = 1,
+    /// `plan`: there is something to do.
+    Something = 2,
+    /// `rotate`: held.
+    Held = 3,
+}
+
+/// Replaces the SSH key pairs of cloud VM fleets, and never locks anybody out.
+#[derive(Parser)]
+#[command(name = "rekeyd", version, propagate_version = true)]
+struct Arguments {
+    /// The config file
+    #[arg(long, global = true, env = "REKEYD_CONFIG", default_value = "/etc/rekeyd/rekeyd.yaml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Read the config file and say everything that is wrong with it, each with its line
+    ///
+    /// Exit code 0: the file is good, and every account's credentials can be read. 1: it is not.
+    Check(check::Arguments),
+    /// Show what a rotation of a fleet would do now, and make nothing
+    ///
+    /// With an open rotation: what that one would do next. Exit code 2: there is something to do. 0: an open rotation has
+    /// nothing left to do. 1: error.
+    Plan(plan::Arguments),
+    /// Rotate a fleet now: go on with its open rotation, or begin one; then retire superseded key pairs
+    ///
+    /// Exit code 0: it ended. 3: it is held, and who is down is printed. 1: error. Interrupted or killed at any moment, the
+    /// same command goes on where it stopped.
+    Rotate(rotate::Arguments),
+    /// Show how the fleets stand
+    Status(status::Arguments),
+    /// Show the journals of a fleet, newest first
+    History(history::Arguments),
+    /// Tell the story of one rotation or retirement, entry by entry
+    Show(show::Arguments),
+    /// Serve four simulated clouds on loopback until Ctrl-C
+    Sim(sim::Arguments),
+    /// Rotate four simulated fleets on this machine, with nothing prepared
+    Demo(demo::Arguments),
+}
+
+/// What every verb is given.
+struct Scene {
+    /// How this program was called, for commands that a person may copy.
+    program: String,
+    config: PathBuf,
+    env: SharedEnv,
+    out: Output,
+}
+
+impl Scene {
+    /// Reads the config file.
+    fn config(&self) -> anyhow::Result<Arc<Config>> {
+        let read = crate::config::read(&self.config, &daemon::cloud);
+        Ok(Arc::new(read.context("the config file cannot be used")?))
+    }
+}
+
+/// Runs one command line.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = arguments.first().map_or_else(|| "rekeyd".into(), |name| name.to_string_lossy().into_owned());
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done about a closed terminal. A mistyped command is an error like any other: 2 means
+            // something else to `plan`.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Failed as u8 } else { Exit::Done as u8 });
+        }
+    };
+    output::log_to_stderr(&process_env);
+    let out = Output::to_stdout(&process_env);
+    let scene = Scene { program, config: arguments.config, env: Arc::new(process_env), out };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::explain(&anyhow::Error::from(error).context("no threads to work with"));
+            return ExitCode::from(Exit::Failed as u8);
+        }
+    };
+    let exit = runtime.block_on(async {
+        match arguments.verb {
+            Verb::Check(arguments) => check::run(&scene, &arguments),
+            Verb::Plan(arguments) => plan::run(&scene, &arguments).await,
+            Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,
+            Verb::Status(arguments) => status::run(&scene, &arguments).await,
+            Verb::History(arguments) => history::run(&scene, &arguments).await,
+            Verb::Show(arguments) => show::run(&scene, &arguments).await,
+            Verb::Sim(arguments) => sim::run(&scene, &arguments).await,
+            Verb::Demo(arguments) => demo::run(&scene, &arguments).await,
+        }
+    });
+    // A verb that was cut off may have left a key half made: that is not waited for.
+    runtime.shutdown_background();
+    let exit = exit.unwrap_or_else(|error| {
+        output::explain(&error);
+        Exit::Failed
+    });
+    ExitCode::from(exit as u8)
+}

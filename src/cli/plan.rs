@@ -1,0 +1,307 @@
+//! `rekeyd plan FLEET`: what a rotation would do now, or an open one next. It looks at the cloud and makes nothing: no
+//! key, no journal, no database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::{self, Clouds};
+use crate::engine::planner::{Proposal, propose};
+use crate::model::{FleetName, InstanceId, Timestamp, show_duration};
+use crate::provider::Power;
+use crate::rotation::policy::SETTLE_DEADLINE;
+use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation};
+use crate::store::Head;
+
+use super::journals::{Folded, Journals};
+use super::output::{self, Output, Tone, moment, some};
+use super::story::{batch_name, doing};
+use super::{Exit, Scene};
+
+/// So many ids a line.
+const SHOWN: usize = 6;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The fleet, as the config file names it
+    fleet: FleetName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
+    let (config, fleet) = (scene.config()?, &arguments.fleet);
+    let journals = Journals::open(&config).await?;
+    let heads = journals.heads().await?;
+    let is_open = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none();
+    if let Some(head) = heads.iter().filter(is_open).find(|head| head.plan.fleet() == fleet) {
+        let Folded::Rotation(rotation, _) = journals.fold(head).await? else { bail!("journal {} is damaged", head.id) };
+        return show_open(scene.out, arguments.json, &rotation, SystemClock.now());
+    }
+    let Some(planned) = daemon::fleet(&config, fleet) else {
+        bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
+    };
+    let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
+    let tools = clouds.tools_to_plan();
+    let proposal = propose(&tools, &planned, &daemon::fleets(&config)).await.context("no plan can be made")?;
+    let taken = taken_by_others(&journals, &heads, fleet, &planned.place).await?;
+    let outlook = Outlook { taken: taken_of(&proposal, &taken), superseded: superseded(&heads, fleet), proposal };
+    if outlook.batched().all(|instance| outlook.taken.contains_key(&instance.id)) {
+        bail!("fleet {fleet}: everybody who could be bound is in another fleet's open rotation; nothing was done");
+    }
+    if arguments.json {
+        scene.out.json(&outlook.json())?;
+    } else {
+        scene.out.print(&outlook.text(scene.out));
+    }
+    Ok(Exit::Something)
+}
+
+/// The pair that a new rotation would supersede.
+fn superseded(heads: &[Head], fleet: &FleetName) -> Option<String> {
+    let done = |head: &&Head| {
+        matches!(head.plan, Plan::Rotate(_))
+            && head.plan.fleet() == fleet
+            && matches!(head.ended, Some((_, Outcome::Completed)))
+    };
+    heads.iter().rev().find(done).map(|head| head.plan.key_name().to_string())
+}
+
+/// Instances that open rotations of other fleets have in a batch: `begin` leaves them out.
+async fn taken_by_others(
+    journals: &Journals,
+    heads: &[Head],
+    fleet: &FleetName,
+    place: &Place,
+) -> Result<BTreeMap<InstanceId, FleetName>> {
+    let mut taken = BTreeMap::new();
+    for head in heads {
+        let there = head.plan.place();
+        let is_open = matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none();
+        let is_near = there.provider == place.provider && there.region == place.region;
+        if is_open && is_near && head.plan.fleet() != fleet {
+            let instances = journals.instances(head.id).await?.into_iter();
+            let batched = instances.filter(|instance| matches!(instance.part, Part::Batch(_)));
+            taken.extend(batched.map(|instance| (instance.id, head.plan.fleet().clone())));
+        }
+    }
+    Ok(taken)
+}
+
+fn taken_of(proposal: &Proposal, taken: &BTreeMap<InstanceId, FleetName>) -> BTreeMap<InstanceId, FleetName> {
+    let batched = proposal.instances.iter().filter(|instance| matches!(instance.part, Part::Batch(_)));
+    batched.filter_map(|instance| Some((instance.id.clone(), taken.get(&instance.id)?.clone()))).collect()
+}
+
+/// What there is to say of a proposal.
+struct Outlook {
+    proposal: Proposal,
+    taken: BTreeMap<InstanceId, FleetName>,
+    superseded: Option<String>,
+}
+
+impl Outlook {
+    fn batched(&self) -> impl Iterator<Item = &PlannedInstance> {
+        self.proposal.instances.iter().filter(|instance| matches!(instance.part, Part::Batch(_)))
+    }
+
+    fn batches(&self) -> BTreeMap<u32, Vec<&PlannedInstance>> {
+        let mut batches: BTreeMap<u32, Vec<&PlannedInstance>> = BTreeMap::new();
+        for instance in &self.proposal.instances {
+            if let Part::Batch(batch) = instance.part {
+                batches.entry(batch).or_default().push(instance);
+            }
+        }
+        batches
+    }
+
+    fn excluded(&self) -> impl Iterator<Item = (&PlannedInstance, String)> {
+        self.proposal.instances.iter().filter_map(|instance| match &instance.part {
+            Part::Excluded(reason) => Some((instance, reason.clone())),
+            Part::Batch(_) => {
+                let fleet = self.taken.get(&instance.id)?;
+                Some((instance, format!("fleet {fleet} has it in its open rotation: left out as long as that is open")))
+            }
+        })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let (forecast, policy) = (&self.proposal.forecast, &self.proposal.plan.policy);
+        let mut notes = vec![
+            "verify: none: the cloud's word is taken that a machine accepts its new key; the canary proves only the \
+             cloud's record"
+                .to_string(),
+        ];
+        if forecast.canary_proves_nothing {
+            notes
+                .push("no machine that could be the canary runs: it proves nothing before the others are bound".into());
+        }
+        notes.push(match &self.superseded {
+            Some(name) => format!(
+                "afterwards key pair {name} is retired: after a soak of {} it is deleted, if nobody hangs on it; its \
+                 private key is kept, as no login proves the new one",
+                show_duration(policy.soak)
+            ),
+            None => "key pairs that rekeyd did not make are not touched".to_string(),
+        });
+        notes
+    }
+
+    fn json(&self) -> Value {
+        let (plan, forecast) = (&self.proposal.plan, &self.proposal.forecast);
+        let batch = |(number, instances): (&u32, &Vec<&PlannedInstance>)| {
+            let instances: Vec<Value> = instances
+                .iter()
+                .map(|one| json!({ "id": one.id, "name": one.name, "power": one.power, "key_pairs": one.keys }))
+                .collect();
+            json!({ "batch": number, "canary": *number == 0, "size": instances.len(), "instances": instances })
+        };
+        let excluded: Vec<Value> =
+            self.excluded().map(|(one, reason)| json!({ "id": one.id, "name": one.name, "reason": reason })).collect();
+        json!({
+            "fleet": plan.fleet,
+            "open_rotation": null,
+            "account": plan.place.account,
+            "provider": plan.place.provider,
+            "region": plan.place.region,
+            "key_bits": plan.key_bits,
+            "batches": self.batches().iter().map(batch).collect::<Vec<_>>(),
+            "calls": forecast.calls,
+            "goes_down": forecast.goes_down,
+            "down_at_once_max": plan.policy.unavailable_max,
+            "downtime_seconds": forecast.downtime.as_secs(),
+            "downtime_max_seconds": SETTLE_DEADLINE.as_secs(),
+            "failures_max": plan.policy.failures_max,
+            "soak_seconds": plan.policy.soak.as_secs(),
+            "loses_password": forecast.loses_password,
+            "excluded": excluded,
+            "supersedes": self.superseded,
+            "notes": self.notes(),
+        })
+    }
+
+    fn text(&self, out: Output) -> String {
+        let (plan, forecast) = (&self.proposal.plan, &self.proposal.forecast);
+        let place = &plan.place;
+        let mut text = String::new();
+        let mut line = |words: String| {
+            let _ = writeln!(text, "{words}");
+        };
+        let title = format!("fleet {}: {} {}, account {}", plan.fleet, place.provider, place.region, place.account);
+        line(out.tone(Tone::Strong, title));
+        line(format!(
+            "a new RSA key of {} bits for {}",
+            plan.key_bits,
+            output::count(self.batched().count(), "instance")
+        ));
+        let rows: Vec<Vec<String>> = self
+            .batches()
+            .iter()
+            .map(|(number, instances)| {
+                let running = instances.iter().filter(|instance| instance.power != Power::Stopped).count();
+                let ids = some(instances.iter().map(|instance| &instance.id), SHOWN);
+                let stopped = instances.len() - running;
+                vec![batch_name(*number), instances.len().to_string(), running.to_string(), stopped.to_string(), ids]
+            })
+            .collect();
+        line(output::table(2, &["BATCH", "SIZE", "RUNNING", "STOPPED", "INSTANCES"], &rows).trim_end().to_string());
+        let calls = forecast.calls.iter().map(|(call, number)| format!("{number} × {call}"));
+        line(format!("calls: {} (a batch that is refused because of one instance is halved)", some(calls, 20)));
+        line(match forecast.goes_down {
+            0 => "goes down: nobody".to_string(),
+            number => format!(
+                "goes down: {}, at most {} at once, each for about {} when all goes well; who is not back within {} \
+                 counts as failed (at most {} may), and its start is tried on",
+                output::count(number, "running machine"),
+                plan.policy.unavailable_max,
+                show_duration(forecast.downtime),
+                show_duration(SETTLE_DEADLINE),
+                plan.policy.failures_max,
+            ),
+        });
+        let losing = &forecast.loses_password;
+        line(match losing.len() {
+            0 => "loses its password login: nobody".to_string(),
+            number => format!(
+                "loses its password login, and cannot be rolled back by a bind: {number}: {}",
+                some(losing, SHOWN)
+            ),
+        });
+        let excluded: Vec<Vec<String>> =
+            self.excluded().map(|(one, reason)| vec![one.id.to_string(), one.name.clone(), reason]).collect();
+        if excluded.is_empty() {
+            line("excluded: nobody".to_string());
+        } else {
+            line(format!("excluded: {}", excluded.len()));
+            line(output::table(2, &["INSTANCE", "NAME", "WHY"], &excluded).trim_end().to_string());
+        }
+        for note in self.notes() {
+            line(out.tone(Tone::Careful, format!("note: {note}")));
+        }
+        text
+    }
+}
+
+/// What an open rotation would do next: the brain's answer, as of now.
+fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) -> Result<Exit> {
+    let next = rotation.next(now);
+    let is_something = !next.run.is_empty() || !next.record.is_empty() || next.wake.is_some();
+    let exit = if is_something { Exit::Something } else { Exit::Done };
+    let whom = |step: &crate::rotation::Step| -> Vec<&InstanceId> {
+        let batch = step.batch().map(|batch| rotation.batch(batch)).unwrap_or_default();
+        batch.iter().filter(|id| rotation.member(id).is_some_and(|member| !member.is_done())).collect()
+    };
+    if as_json {
+        let steps: Vec<Value> = next
+            .run
+            .iter()
+            .map(|step| json!({ "step": step.name(), "batch": step.batch(), "instances": whom(step) }))
+            .collect();
+        out.json(&json!({
+            "fleet": rotation.plan.fleet, "open_rotation": rotation.id, "held": rotation.held, "next": steps,
+            "records": next.record, "wakes_at": next.wake, "owed_starts": owed(rotation),
+        }))?;
+        return Ok(exit);
+    }
+    let fleet = &rotation.plan.fleet;
+    out.line(out.tone(Tone::Strong, format!("fleet {fleet}: rotation {} is open", rotation.id)));
+    if let Some(reason) = &rotation.held {
+        out.line(out.tone(Tone::Bad, format!("held: {reason}")));
+    }
+    for step in &next.run {
+        let batch = step.batch().map(|batch| format!("{}: ", batch_name(batch))).unwrap_or_default();
+        let whom = whom(step);
+        let whom = if whom.is_empty() { String::new() } else { format!(" ({})", some(whom, SHOWN)) };
+        out.line(format!("next: {batch}{}{whom}", doing(*step)));
+    }
+    for event in &next.record {
+        out.line(match event {
+            Event::Held { reason } => format!("next: it is held: {reason}"),
+            Event::Ended { outcome } => format!("next: it ends, {outcome}"),
+            other => format!("next: {}", other.name()),
+        });
+    }
+    if let Some(wake) = next.wake.filter(|_| next.run.is_empty()) {
+        out.line(format!("waits until {}", moment(wake)));
+    }
+    let owed = owed(rotation);
+    if !owed.is_empty() {
+        out.line(out.tone(Tone::Careful, format!("owed a start: {}", some(owed, SHOWN))));
+    }
+    out.line(if is_something {
+        format!("`rekeyd rotate {fleet}` goes on with it")
+    } else {
+        "nothing left to do".into()
+    });
+    Ok(exit)
+}
+
+/// Who is owed a start.
+pub(super) fn owed(rotation: &Rotation) -> BTreeSet<InstanceId> {
+    rotation.members().filter(|(_, member)| member.owed.is_some()).map(|(id, _)| id.clone()).collect()
+}

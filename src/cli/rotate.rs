@@ -1,0 +1,246 @@
+//! `rekeyd rotate FLEET`: drives one fleet from here. It goes on with what is open, begins what is not, and says how it
+//! stands when nothing is left to do now. Killed at any moment, the same command goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::daemon::{self, Driver};
+use crate::engine::drive::{Reached, Retiring};
+use crate::engine::planner::{begin, propose};
+use crate::engine::{Engine, EngineError, Observer};
+use crate::model::{FleetName, JournalId};
+use crate::rotation::policy::later;
+use crate::rotation::{Outcome, Plan, Rotation};
+
+use super::journals::key_file;
+use super::output::{Output, Tone, count, moment, some};
+use super::progress::Progress;
+use super::{Exit, Scene, output, owner};
+
+/// A soak or a grace of no more than this is waited out; what lasts longer is left to the next run.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// A call that is under way when the command is interrupted gets so long.
+const LAST_CALL: Duration = Duration::from_secs(8);
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The fleet, as the config file names it
+    fleet: FleetName,
+}
+
+pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = scene.config()?;
+    let fleet = &arguments.fleet;
+    owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
+    let driver = Driver::start(config.clone(), scene.env.clone()).await?;
+    let (signals, (stop, asked)) = (Signals::new()?, watch::channel(false));
+    let progress: Arc<dyn Observer> = Arc::new(Progress::new(scene.out));
+    let mut engine = Engine::new(driver.tools(vec![progress])).with_stop(asked);
+    let round = Round { config: &config, driver: &driver, out: scene.out };
+    let result = tokio::select! {
+        result = round.rotate(&mut engine, fleet) => result,
+        () = interrupted(signals, stop) => Err(EngineError::Stopped.into()),
+    };
+    let result = match result {
+        Err(error) if is_stop(&error) => Err(stopped(&engine, fleet).await),
+        other => other,
+    };
+    drop(engine);
+    driver.close().await;
+    result
+}
+
+/// One fleet, once around.
+pub(super) struct Round<'a> {
+    pub(super) config: &'a Config,
+    pub(super) driver: &'a Driver,
+    pub(super) out: Output,
+}
+
+impl Round<'_> {
+    /// Rotates a fleet and retires what it supersedes.
+    pub(super) async fn rotate(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<Exit> {
+        let Some(id) = self.begin(engine, fleet).await? else {
+            self.retire(engine, fleet).await?;
+            return Ok(Exit::Done);
+        };
+        match engine.drive(id).await? {
+            Reached::Ended(outcome) => {
+                if let Some(rotation) = engine.rotation(id) {
+                    self.out.line(ended(self.out, &self.config.custody.directory, rotation, outcome));
+                }
+                self.retire(engine, fleet).await?;
+                Ok(Exit::Done)
+            }
+            Reached::Held { reason, down } => {
+                self.out.line(self.out.tone(Tone::Bad, format!("{fleet}: rotation {id} is held: {reason}")));
+                self.out.line(match down.len() {
+                    0 => format!("{fleet}: nobody is down because of it"),
+                    number => format!(
+                        "{fleet}: {} down, and the cloud refuses to start them: {}",
+                        if number == 1 { "1 instance is".to_string() } else { format!("{number} instances are") },
+                        some(&down, 20)
+                    ),
+                });
+                self.out.line(format!(
+                    "{fleet}: it goes on once a person releases it; this rekeyd has no verb for that yet \
+                     (`rekeyd show {id}` tells how it came to this)"
+                ));
+                Ok(Exit::Held)
+            }
+        }
+    }
+
+    /// The rotation to drive: the open one, or a new one. `None`: the fleet is no longer in the file, and nothing but its
+    /// retire journals is left of it.
+    async fn begin(&self, engine: &Engine, fleet: &FleetName) -> anyhow::Result<Option<JournalId>> {
+        let heads = engine.heads().await?;
+        let mut of_fleet = heads.iter().filter(|head| head.plan.fleet() == fleet);
+        let open = of_fleet.clone().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
+        if let Some(head) = open {
+            // What is merely missing here (a variable that is not set) is said here, and is no reason to hold.
+            self.can_read_credentials(head.plan.place())?;
+            self.out.line(format!("{fleet}: going on with rotation {}", head.id));
+            return Ok(Some(head.id));
+        }
+        let Some(planned) = daemon::fleet(self.config, fleet) else {
+            if of_fleet.any(|head| head.ended.is_none()) {
+                return Ok(None);
+            }
+            bail!("there is no fleet {fleet:?} in the config file; it has {}", some(self.config.fleets.keys(), 20));
+        };
+        self.can_read_credentials(&planned.place)?;
+        let tools = engine.tools();
+        let of = || format!("no rotation of {fleet} was begun");
+        let proposal = propose(tools, &planned, &daemon::fleets(self.config)).await.with_context(of)?;
+        let head = begin(tools, &proposal).await.with_context(of)?;
+        let batches = some(&proposal.forecast.batches, 20);
+        self.out.line(format!(
+            "{fleet}: rotation {} begun: {} in batches of {batches}",
+            head.id,
+            count(proposal.forecast.batches.iter().sum(), "instance")
+        ));
+        Ok(Some(head.id))
+    }
+
+    fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
+        self.driver.clouds().can_read_credentials(&place.account).map_err(anyhow::Error::msg)
+    }
+
+    /// Drives the retire journals of a fleet, and says what each came to.
+    async fn retire(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<()> {
+        for retiring in engine.drive_retirements(fleet, PATIENCE).await? {
+            self.out.line(retired(self.out, &self.config.custody.directory, &retiring));
+        }
+        Ok(())
+    }
+}
+
+/// What became of a rotation that ended.
+fn ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> String {
+    let number = |which: &dyn Fn(&crate::rotation::Member) -> bool| {
+        rotation.members().filter(|(_, member)| which(member)).count()
+    };
+    let mut parts = vec![format!("{} active", number(&|member| member.active))];
+    let mut part = |number: usize, what: &str| {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    };
+    part(number(&|member| member.is_straggler() && member.excluded.is_none()), "bound, waiting for their next boot");
+    part(number(&|member| member.excluded.is_some()), "excluded");
+    part(number(&|member| member.gone), "gone");
+    let fleet = &rotation.plan.fleet;
+    let key = match &rotation.key {
+        Some((_, fingerprint)) => {
+            format!("; key {fingerprint} in {}", key_file(custody, &rotation.plan.key_name).display())
+        }
+        None => String::new(),
+    };
+    let tone = if outcome == Outcome::Completed { Tone::Good } else { Tone::Careful };
+    out.tone(tone, format!("{fleet}: rotation {} {outcome}: {}{key}", rotation.id, parts.join(", ")))
+}
+
+/// How a retire journal stands.
+fn retired(out: Output, custody: &Path, retiring: &Retiring) -> String {
+    let (fleet, name) = (&retiring.plan.fleet, &retiring.plan.key_name);
+    let pair = format!("{fleet}: old key pair {name}");
+    match (&retiring.ended, &retiring.held, &retiring.waiting, retiring.until) {
+        (Some(Outcome::Kept), ..) => format!(
+            "{pair} is deleted; its private key is kept in {} (with verify: none no login proves the new one)",
+            key_file(custody, name).display()
+        ),
+        (Some(outcome), ..) => format!("{pair} is {outcome}"),
+        (None, Some(reason), ..) => out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}")),
+        (None, None, Some(waiting), _) => {
+            out.tone(Tone::Careful, format!("{pair} waits: {waiting}; the next rotate looks again"))
+        }
+        (None, None, None, Some(until)) => {
+            format!("{pair} waits until {}; the next rotate after that goes on with it", moment(until))
+        }
+        (None, None, None, None) => format!("{pair} waits; the next rotate goes on with it"),
+    }
+}
+
+/// Returns when the driver must stop at once: on the second signal, or when what was under way at the first one has had
+/// its time.
+pub(super) async fn interrupted(mut signals: Signals, stop: watch::Sender<bool>) {
+    signals.next().await;
+    output::complain("stopping after the call that is under way; again to stop at once\n");
+    // The engine may be gone already.
+    let _ = stop.send(true);
+    tokio::select! {
+        () = signals.next() => {}
+        () = SystemClock.sleep_until(later(SystemClock.now(), LAST_CALL)) => {}
+    }
+}
+
+/// SIGINT and SIGTERM. From here on they do not end the process by themselves.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+    /// The next of either.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+pub(super) fn is_stop(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Stopped))
+}
+
+/// What to know after an interruption: who is down, and how it goes on.
+async fn stopped(engine: &Engine, fleet: &FleetName) -> anyhow::Error {
+    let mut owed = Vec::new();
+    let open = engine.heads().await.unwrap_or_default();
+    for head in open.iter().filter(|head| head.plan.fleet() == fleet && head.ended.is_none()) {
+        let (Plan::Rotate(plan), journal) = (&head.plan, &engine.tools().journal) else { continue };
+        if let (Ok(instances), Ok(entries)) = (journal.instances(head.id).await, journal.read(head.id, 0).await)
+            && let Ok(rotation) = Rotation::fold(head.id, plan.clone(), &instances, &entries)
+        {
+            owed.extend(rotation.members().filter(|(_, member)| member.owed.is_some()).map(|(id, _)| id.clone()));
+        }
+    }
+    let down = match owed.len() {
+        0 => "nobody is owed a start".to_string(),
+        _ => format!("owed a start and perhaps down: {}", some(&owed, 20)),
+    };
+    anyhow::anyhow!("stopped as asked; {down}; `rekeyd rotate {fleet}` goes on where it stopped")
+}

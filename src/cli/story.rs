@@ -1,0 +1,177 @@
+//! Journal entries in human words: what `rotate` prints as it goes, and what `show` tells afterwards. Pure. It must say
+//! no more than the entry does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::InstanceId;
+use crate::rotation::{Allow, Call, Entry, Event, Found, Outcome, Part, Plan, PlannedInstance, Step};
+
+use super::output::{count, moment, some};
+
+/// So many instances are named, and no more.
+const NAMED: usize = 3;
+
+/// Tells the entries of one journal, in their order. It knows what earlier ones said: which instance is in which batch,
+/// which call a step made.
+#[derive(Debug, Default)]
+pub(super) struct Teller {
+    batches: BTreeMap<InstanceId, u32>,
+    calls: BTreeMap<Step, Call>,
+}
+
+impl Teller {
+    /// One that knows the plan's batches.
+    pub(super) fn of(instances: &[PlannedInstance]) -> Self {
+        let batch = |instance: &PlannedInstance| match instance.part {
+            Part::Batch(batch) => Some((instance.id.clone(), batch)),
+            Part::Excluded(_) => None,
+        };
+        Self { batches: instances.iter().filter_map(batch).collect(), calls: BTreeMap::new() }
+    }
+
+    /// One entry in words.
+    pub(super) fn tell(&mut self, plan: &Plan, entry: &Entry) -> String {
+        match &entry.event {
+            Event::Planned { .. } => match plan {
+                Plan::Rotate(plan) => format!("rotation begun, its key pair will be {}", plan.key_name),
+                Plan::Retire(plan) => format!("retiring of key pair {} begun", plan.key_name),
+            },
+            Event::Started { step, call, found } => {
+                self.calls.insert(*step, *call);
+                if let Some(batch) = step.batch() {
+                    self.batches.extend(found.iter().map(|found| (found.instance.clone(), batch)));
+                }
+                started(*step, *call, found)
+            }
+            Event::Accepted { step, instances, .. } => {
+                let call = self.calls.get(step).map_or("call", |call| noun(*call));
+                let whom = if instances.is_empty() { String::new() } else { format!(" of {}", these(instances)) };
+                format!("{}the cloud took the {call}{whom}", batch_of(step.batch()))
+            }
+            Event::Failed { step, instances, error, retry_at } => {
+                let whom = if instances.is_empty() { String::new() } else { format!(" for {}", these(instances)) };
+                let what = self.calls.get(step).map_or_else(|| doing(*step), |call| noun(*call));
+                let batch = batch_of(step.batch());
+                format!("{batch}{what} failed{whom}: {error}; not again before {}", moment(*retry_at))
+            }
+            Event::KeyStored { fingerprint, .. } => format!("private key kept in custody, {fingerprint}"),
+            Event::KeyImported { key_pair } => format!("key pair imported, the cloud calls it {key_pair}"),
+            Event::Down { stopped, changing } => {
+                let batch = self.batch(stopped.iter().chain(changing));
+                let stopped = (!stopped.is_empty()).then(|| format!("{} stopped", these(stopped)));
+                let changing = (!changing.is_empty()).then(|| format!("{} going down or up", these(changing)));
+                format!("{batch}{}", stopped.into_iter().chain(changing).collect::<Vec<_>>().join(", "))
+            }
+            Event::Bound { instances } => {
+                let ids: Vec<_> = instances.iter().map(|bound| bound.instance.clone()).collect();
+                format!("{}bound {}", self.batch(&ids), these(&ids))
+            }
+            Event::Activated { instances } => {
+                format!("{}active: {} {} the new key", self.batch(instances), these(instances), accept(instances.len()))
+            }
+            Event::Running { instances } => {
+                format!("{}running again: {}", self.batch(instances), these(instances))
+            }
+            Event::Excluded { instances } => {
+                let each = instances.iter().map(|excluded| format!("{}: {}", excluded.instance, excluded.reason));
+                let batch = self.batch(instances.iter().map(|excluded| &excluded.instance));
+                format!("{batch}excluded {}", some(each, NAMED))
+            }
+            Event::Gone { instances } => format!("{}gone from the cloud: {}", self.batch(instances), these(instances)),
+            Event::Held { reason } => format!("HELD: {reason}"),
+            Event::Released { note, allow } => {
+                let allow = match allow {
+                    Some(Allow::LeaveOff(id)) => format!(", {id} may stay switched off"),
+                    Some(Allow::Destroy) => ", the private key may be destroyed without a login proof".to_string(),
+                    None => String::new(),
+                };
+                format!("released by {}{allow}{}", entry.by, noted(note))
+            }
+            Event::AbandonRequested { note } => format!("given up by {}{}", entry.by, noted(note)),
+            Event::KeyPairDeleted => "key pair deleted, and nobody hangs on it".to_string(),
+            Event::PrivateKeyDestroyed => "private key destroyed".to_string(),
+            Event::Ended { outcome } => ended(plan, *outcome),
+        }
+    }
+
+    /// The batches of these instances, as a prefix; nothing where they are not known.
+    fn batch<'a>(&self, instances: impl IntoIterator<Item = &'a InstanceId>) -> String {
+        let batches: BTreeSet<u32> = instances.into_iter().filter_map(|id| self.batches.get(id).copied()).collect();
+        match batches.first() {
+            Some(batch) if batches.len() == 1 => batch_of(Some(*batch)),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A batch by its name: the first is the canary.
+pub(super) fn batch_name(batch: u32) -> String {
+    if batch == 0 { "canary".to_string() } else { format!("batch {batch}") }
+}
+
+/// A step in words, as something that is going on.
+pub(super) fn doing(step: Step) -> &'static str {
+    match step {
+        Step::StoreKey => "making the key",
+        Step::ImportKey => "importing the public key",
+        Step::Settle(_) => "looking at what is under way",
+        Step::Activate(_) => "starting what is owed a start, and making the key active",
+        Step::Prepare(_) => "stopping machines",
+        Step::Bind(_) => "binding the key pair",
+        Step::RetireKeyPair => "deleting the key pair",
+        Step::DestroyPrivateKey => "destroying the private key",
+    }
+}
+
+fn batch_of(batch: Option<u32>) -> String {
+    batch.map(|batch| format!("{}: ", batch_name(batch))).unwrap_or_default()
+}
+
+fn started(step: Step, call: Call, found: &[Found]) -> String {
+    let ids: Vec<_> = found.iter().map(|found| found.instance.clone()).collect();
+    let batch = batch_of(step.batch());
+    match call {
+        Call::Put => "making a key pair".to_string(),
+        Call::Import => "importing the public key".to_string(),
+        Call::Stop => format!("{batch}stopping {}", these(&ids)),
+        Call::Bind => format!("{batch}binding {}", these(&ids)),
+        Call::Start => format!("{batch}starting {}", these(&ids)),
+        Call::Reboot => format!("{batch}rebooting {}", these(&ids)),
+        Call::Delete => "deleting the key pair".to_string(),
+        Call::Destroy => "destroying the private key".to_string(),
+    }
+}
+
+fn noun(call: Call) -> &'static str {
+    match call {
+        Call::Put => "keeping",
+        Call::Delete => "deletion",
+        Call::Destroy => "destruction",
+        other => other.name(),
+    }
+}
+
+fn ended(plan: &Plan, outcome: Outcome) -> String {
+    match (plan, outcome) {
+        (Plan::Rotate(_), outcome) => format!("rotation {outcome}"),
+        (Plan::Retire(_), Outcome::Kept) => {
+            "retirement ended: the private key is kept, as no login proved the new one".to_string()
+        }
+        (Plan::Retire(_), outcome) => format!("retirement ended: {outcome}"),
+    }
+}
+
+fn these(ids: &[InstanceId]) -> String {
+    match ids.len() {
+        0..=NAMED => some(ids, NAMED),
+        many => count(many, "instance"),
+    }
+}
+
+fn accept(number: usize) -> &'static str {
+    if number == 1 { "accepts" } else { "accept" }
+}
+
+fn noted(note: &str) -> String {
+    if note.is_empty() { String::new() } else { format!(": {note}") }
+}

@@ -1,0 +1,279 @@
+//! The composition root: from a checked config file to what the engine works with. It puts rooms together and decides
+//! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use secrecy::ExposeSecret;
+
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::custody::{self, Custodian, CustodyError, Directory};
+use crate::engine::planner::Fleet;
+use crate::engine::{Observer, Tools};
+use crate::model::{AccountName, FleetName, Mark, ProviderKind, Region};
+use crate::provider::http::transport::{Network, NetworkError};
+use crate::provider::{self, Credentials, Provider};
+use crate::rotation::{Author, Place, Rollout};
+use crate::ssh::RsaKeyMaker;
+use crate::store::{self, DriverLock, Journal, Sqlite, StoreError};
+
+/// How environment variables are looked up, kept for as long as clouds may have to be opened.
+pub type SharedEnv = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
+
+/// What the config room must know of a cloud.
+pub fn cloud(kind: ProviderKind) -> config::Cloud {
+    config::Cloud { bind_max: provider::limits(kind).bind_max, actions: provider::actions(kind) }
+}
+
+/// Where a fleet of the file lives.
+pub fn place(config: &Config, fleet: &config::Fleet) -> Option<Place> {
+    let account = config.accounts.get(&fleet.account)?;
+    Some(Place {
+        account: fleet.account.clone(),
+        provider: account.provider,
+        endpoint: account.endpoint(&fleet.region),
+        region: fleet.region.clone(),
+    })
+}
+
+/// A fleet as the planner takes it; `None` if the file has none of that name.
+pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
+    let fleet = config.fleets.get(name)?;
+    Some(Fleet {
+        name: name.clone(),
+        place: place(config, fleet)?,
+        select: fleet.select.clone(),
+        key_bits: fleet.key_bits,
+        rollout: Rollout {
+            canary: fleet.rollout.canary,
+            batch_max: u32::try_from(fleet.rollout.batch_max).ok(),
+            unavailable_max: fleet.rollout.unavailable_max,
+            failures_max: fleet.rollout.failures_max,
+            soak: fleet.rollout.soak,
+        },
+        force_stop: fleet.force_stop,
+        grace: fleet.grace,
+    })
+}
+
+/// All fleets of the file, as the planner takes them.
+pub fn fleets(config: &Config) -> Vec<Fleet> {
+    config.fleets.keys().filter_map(|name| fleet(config, name)).collect()
+}
+
+/// Opens the clouds of a config file: one provider an account and region, so that all its fleets share its rates.
+pub struct Clouds {
+    config: Arc<Config>,
+    env: SharedEnv,
+    network: Arc<Network>,
+    opened: Mutex<BTreeMap<(AccountName, Region), Arc<dyn Provider>>>,
+}
+
+impl Clouds {
+    /// The clouds of this file. Opens none yet.
+    pub fn new(config: Arc<Config>, env: SharedEnv) -> Result<Self, NetworkError> {
+        Ok(Self { config, env, network: Arc::new(Network::new()?), opened: Mutex::default() })
+    }
+
+    /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
+    /// its credentials cannot be read.
+    pub fn open(&self, place: &Place) -> Result<Arc<dyn Provider>, String> {
+        let settings = self.settings(place)?;
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (place.account.clone(), place.region.clone());
+        if let Some(provider) = opened.get(&key) {
+            return Ok(Arc::clone(provider));
+        }
+        let provider = provider::open(&settings, self.network.clone(), Arc::new(SystemClock), rand::random())
+            .map_err(|error| format!("account {}: {error}", place.account))?;
+        opened.insert(key, Arc::clone(&provider));
+        Ok(provider)
+    }
+
+    /// What a provider of this place is opened with. Sends nothing.
+    pub fn settings(&self, place: &Place) -> Result<provider::Settings, String> {
+        let name = &place.account;
+        let Some(account) = self.config.accounts.get(name) else {
+            return Err(format!("account {name} is no longer in the config file"));
+        };
+        if account.provider != place.provider {
+            return Err(format!(
+                "account {name} is {} in the config file, the plan has {}",
+                account.provider, place.provider
+            ));
+        }
+        let endpoint = account.endpoint(&place.region);
+        if endpoint != place.endpoint {
+            let show = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "the cloud's own".to_string());
+            let (file, plan) = (show(&endpoint), show(&place.endpoint));
+            return Err(format!("account {name} has the endpoint {file} in the config file, the plan has {plan}"));
+        }
+        let read = account.credentials(&*self.env).map_err(|error| error.to_string())?;
+        Ok(provider::Settings {
+            provider: account.provider,
+            endpoint,
+            region: place.region.clone(),
+            credentials: Credentials {
+                access_key_id: read.access_key_id.expose_secret().to_string(),
+                access_key_secret: read.access_key_secret,
+                session_token: read.session_token,
+            },
+            rates: account.rates.clone(),
+        })
+    }
+
+    /// Whether the credentials of an account can be read here; an account that is gone has none to be missed.
+    pub fn can_read_credentials(&self, account: &AccountName) -> Result<(), String> {
+        match self.config.accounts.get(account) {
+            Some(account) => account.credentials(&*self.env).map(drop).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// Tools that can look and plan, and keep nothing: their journal and custody are memory.
+    pub fn tools_to_plan(self: &Arc<Self>) -> Tools {
+        let (journal, custody) = (Arc::new(store::Memory::new()), Arc::new(custody::Memory::new()));
+        let mark = self.config.installation.clone().unwrap_or_else(fresh_mark);
+        self.tools(journal, custody, mark, Author::Engine("plan".to_string()), Vec::new())
+    }
+
+    fn tools(
+        self: &Arc<Self>,
+        journal: Arc<dyn Journal>,
+        custody: Arc<dyn Custodian>,
+        mark: Mark,
+        author: Author,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Tools {
+        let clouds = Arc::clone(self);
+        Tools {
+            journal,
+            custody,
+            providers: Box::new(move |place| clouds.open(place)),
+            keys: Arc::new(RsaKeyMaker),
+            clock: Arc::new(SystemClock),
+            chance: Mutex::new(StdRng::seed_from_u64(rand::random())),
+            mark,
+            author,
+            observers,
+        }
+    }
+}
+
+/// Why the driver does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process drives.
+    #[error(
+        "another rekeyd is driving this store (it holds {lock}): one process drives at a time; wait until it is done, \
+         `rekeyd status` shows how far it is"
+    )]
+    Busy {
+        /// The lock's file.
+        lock: PathBuf,
+    },
+    /// The lock cannot be taken.
+    #[error("the driver's lock {lock}")]
+    Lock {
+        /// The lock's file.
+        lock: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store will not do.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Custody will not do.
+    #[error("custody")]
+    Custody(#[from] CustodyError),
+    /// The file and custody disagree about who we are.
+    #[error(
+        "the config file says installation: {config}, but custody was begun with {custody}: names of key pairs bear the \
+         mark for good; write installation: {custody}, or leave the line out"
+    )]
+    Mark {
+        /// The file's.
+        config: String,
+        /// Custody's.
+        custody: String,
+    },
+    /// No HTTP client.
+    #[error("the network")]
+    Network(#[from] NetworkError),
+}
+
+/// The one process that drives: it holds the lock for as long as it lives.
+pub struct Driver {
+    clouds: Arc<Clouds>,
+    store: Sqlite,
+    custody: Arc<Directory>,
+    mark: Mark,
+    author: Author,
+    _lock: DriverLock,
+}
+
+impl Driver {
+    /// Takes the lock, opens store and custody, and refuses what does not belong together.
+    pub async fn start(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
+        let lock = match DriverLock::try_acquire(&config.store) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(StartError::Busy { lock: DriverLock::path(&config.store) }),
+            Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
+        };
+        let store = Sqlite::open(&config.store).await?;
+        let settings =
+            custody::Settings { directory: config.custody.directory.clone(), copies: config.custody.copies.clone() };
+        let custody = Directory::open(settings).await?;
+        store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
+        let mark = custody.mark(config.installation.clone().unwrap_or_else(fresh_mark)).await?;
+        if let Some(named) = config.installation.as_ref().filter(|named| **named != mark) {
+            let (config, custody) = (named.as_str().to_string(), mark.as_str().to_string());
+            return Err(StartError::Mark { config, custody });
+        }
+        let clouds = Arc::new(Clouds::new(config, env)?);
+        let author = Author::Engine(format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>()));
+        Ok(Self { clouds, store, custody: Arc::new(custody), mark, author, _lock: lock })
+    }
+
+    /// What one engine works with. Engines of one driver share everything but their chance.
+    pub fn tools(&self, observers: Vec<Arc<dyn Observer>>) -> Tools {
+        let (journal, custody) = (Arc::new(self.store.clone()), self.custody.clone());
+        self.clouds.tools(journal, custody, self.mark.clone(), self.author.clone(), observers)
+    }
+
+    /// The clouds.
+    pub fn clouds(&self) -> &Clouds {
+        &self.clouds
+    }
+    /// The journals.
+    pub fn journal(&self) -> &dyn Journal {
+        &self.store
+    }
+    /// Closes the store, so that nothing is left in its write-ahead log.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Four characters by chance: enough to tell two installations in one account apart.
+fn fresh_mark() -> Mark {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    loop {
+        let text: String = (0..4).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
+        if let Ok(mark) = Mark::try_from(text) {
+            return mark;
+        }
+    }
+}
+
+/// This machine's name, for the authors of entries.
+fn host_name() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.ok().map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
+}
