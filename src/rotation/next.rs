@@ -5,7 +5,7 @@ use crate::model::{InstanceId, Timestamp};
 
 use super::event::{Event, HoldReason, Outcome, Step};
 use super::member::Member;
-use super::policy::{SETTLE_DEADLINE, TRIES_MAX, later};
+use super::policy::{LATE_CALL, SETTLE_DEADLINE, TRIES_MAX, later};
 use super::state::Rotation;
 
 /// What may happen now.
@@ -57,7 +57,11 @@ impl Rotation {
             self.offer(&mut next, Step::Activate(*batch), now);
         }
         if self.is_halted() {
-            if self.abandoned && open.is_empty() {
+            // An import that still lands would leave a pair that no retire journal saw.
+            let import_lands = self.importing.map(|since| later(since, LATE_CALL)).filter(|until| now < *until);
+            if let (true, Some(until)) = (self.abandoned, import_lands) {
+                next.wake_at(until);
+            } else if self.abandoned && open.is_empty() {
                 next.record.push(Event::Ended { outcome: Outcome::Abandoned });
             } else if self.held.is_none() {
                 // Given up, but somebody is still down: for a person to see and to decide.

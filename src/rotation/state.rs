@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Disruption;
-use crate::model::error::Blame;
+use crate::model::error::{Blame, Effect};
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
 
-use super::event::{Allow, Entry, Event, Exclusion, HoldReason, Outcome, Step};
+use super::event::{Allow, Call, Entry, Event, Exclusion, HoldReason, Outcome, Step};
 use super::member::Member;
 use super::plan::{Part, PlannedInstance, RotatePlan};
 use super::policy::{Retry, later};
@@ -37,6 +37,8 @@ pub struct Rotation {
     pub key: Option<(PublicKey, Fingerprint)>,
     /// The pair's handle, once imported, and when that was.
     pub key_pair: Option<(Timestamp, KeyPairId)>,
+    /// When an import was asked for whose answer is not known: it may still land.
+    pub(super) importing: Option<Timestamp>,
     /// Why it is held.
     pub held: Option<HoldReason>,
     /// An operator gave it up.
@@ -88,6 +90,7 @@ impl Rotation {
             last_at: Timestamp::MIN,
             key: None,
             key_pair: None,
+            importing: None,
             held: None,
             abandoned: false,
             ended: None,
@@ -182,6 +185,9 @@ impl Rotation {
         match event {
             Event::Planned { .. } => {}
             Event::Started { call, found, .. } => {
+                if *call == Call::Import {
+                    self.importing = Some(at);
+                }
                 for found in found {
                     self.change(&found.instance, |member| member.start(at, *call, found));
                 }
@@ -193,6 +199,9 @@ impl Rotation {
                 }
             }
             Event::Failed { step, instances, error, retry_at } => {
+                if *step == Step::ImportKey && error.effect == Effect::NotDone {
+                    self.importing = None;
+                }
                 if error.blame != Blame::Instance || instances.is_empty() {
                     Retry::count(&mut self.retries, *step, at, *retry_at, error);
                 }
@@ -207,6 +216,7 @@ impl Rotation {
             Event::KeyImported { key_pair } => {
                 self.retries.remove(&Step::ImportKey);
                 self.key_pair = Some((at, key_pair.clone()));
+                self.importing = None;
                 self.current_since = Some(at);
             }
             Event::Down { stopped, changing } => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod fuse;
+mod operator;
 mod rig;
 mod seeds;
 

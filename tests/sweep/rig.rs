@@ -10,7 +10,7 @@ use rekeyd::custody::Custodian;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Fleet, begin, propose};
 use rekeyd::engine::{Engine, EngineError, Tools};
-use rekeyd::model::{Amount, Duration, FleetName, Mark, ProviderKind, Region, Timestamp};
+use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::provider::http::transport::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
@@ -286,16 +286,29 @@ impl Rig {
         story
     }
 
-    /// Appends an operator's entry to the newest rotation, as the CLI does.
-    pub async fn operate(&self, event: Event) {
+    /// The fleet's open rotation.
+    pub async fn open_rotation(&self) -> Option<JournalId> {
         let heads = self.journal.heads().await.unwrap();
-        let head = heads.iter().rev().find(|head| matches!(head.plan, Plan::Rotate(_))).unwrap();
+        let open = heads.iter().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
+        open.map(|head| head.id)
+    }
+
+    /// Appends an operator's entry to the open rotation, as the CLI does.
+    pub async fn operate(&self, event: Event) {
+        let head = self.journal.head(self.open_rotation().await.unwrap()).await.unwrap();
         let by = Author::Operator("test".to_string());
         self.journal.append(head.id, head.seq, &[event], &by, self.clock.now()).await.unwrap();
     }
 
-    pub fn held(note: &str) -> Event {
-        Event::Held { reason: HoldReason::Operator { note: note.to_string() } }
+    pub fn operators_hold() -> HoldReason {
+        HoldReason::Operator { note: "stop".to_string() }
+    }
+
+    /// Who ran at first and does not now.
+    pub fn switched_off(&self) -> Vec<String> {
+        let world = self.world.lock().unwrap();
+        let off = world.machines().filter(|(_, machine)| machine.first_power == Power::Running);
+        off.filter(|(_, machine)| machine.power != Power::Running).map(|(_, machine)| machine.id.clone()).collect()
     }
 }
 
