@@ -6,13 +6,12 @@ use crate::provider::{Error, Instance, KeyPair, Power};
 use crate::rotation::policy::CLOCK_DIFFERENCE_MAX;
 use crate::rotation::{Found, HoldReason};
 
-/// Our clock may not differ from the cloud's by more than a minute. A cloud that has not shown its clock yet refuses too:
-/// every look before a call shows it.
+/// Our clock may not differ from the cloud's by more than a minute. Every look before a call shows it; an answer without a
+/// `Date` (a proxy may take it off) leaves the cloud's own signature window as the bound, and is no reason to refuse.
 pub fn clock(difference: Option<jiff::SignedDuration>) -> Result<(), HoldReason> {
     match difference.map(|difference| difference.as_secs()) {
-        Some(difference) if difference.abs() <= CLOCK_DIFFERENCE_MAX => Ok(()),
-        Some(difference) => Err(HoldReason::Clock { difference }),
-        None => Err(HoldReason::Clock { difference: i64::MAX }),
+        Some(difference) if difference.abs() > CLOCK_DIFFERENCE_MAX => Err(HoldReason::Clock { difference }),
+        _ => Ok(()),
     }
 }
 
@@ -122,4 +121,121 @@ pub(super) fn some_of(ids: &[&str]) -> String {
 pub fn says_gone(error: &Error) -> bool {
     use crate::provider::{Effect, Kind};
     matches!(error.kind, Kind::NotFound | Kind::Already) && error.effect == Effect::NotDone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{KeyPairId, KeyPairName};
+
+    fn pair(name: &str, key: Option<&PrivateKey>) -> KeyPair {
+        KeyPair {
+            id: KeyPairId::new("k-1"),
+            name: KeyPairName::new(name),
+            public_key: key.map(|key| key.public().clone()),
+            bound: None,
+        }
+    }
+
+    fn mark() -> Mark {
+        Mark::try_from("m".to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_clock_guard_refuses_more_than_a_minute_either_way() {
+        let check = |seconds: Option<i64>, expect: bool| {
+            assert_eq!(clock(seconds.map(jiff::SignedDuration::from_secs)).is_ok(), expect, "{seconds:?}");
+        };
+        check(Some(0), true);
+        check(Some(60), true);
+        check(Some(-60), true);
+        check(Some(61), false);
+        check(Some(-61), false);
+        check(Some(i64::MAX), false);
+        check(None, true);
+    }
+
+    #[test]
+    fn the_bind_guard_refuses_unless_custody_journal_and_cloud_agree() {
+        let (ours, other) = (PrivateKey::sample(1), PrivateKey::sample(2));
+        let check = |kept: Result<&PrivateKey, &str>, shown: Option<KeyPair>, expect: Option<&str>| {
+            let kept = kept.cloned().map_err(str::to_string);
+            let refusal = bind(ours.public(), kept, shown.as_ref()).err().map(|reason| reason.kind());
+            assert_eq!(refusal, expect);
+        };
+        check(Ok(&ours), Some(pair("rkm_a", Some(&ours))), None);
+        check(Err("copy is missing"), Some(pair("rkm_a", Some(&ours))), Some("custody"));
+        check(Ok(&other), Some(pair("rkm_a", Some(&ours))), Some("custody"));
+        check(Ok(&ours), Some(pair("rkm_a", Some(&other))), Some("key_mismatch"));
+        check(Ok(&ours), Some(pair("rkm_a", None)), Some("key_mismatch"));
+        check(Ok(&ours), None, Some("key_mismatch"));
+    }
+
+    #[test]
+    fn the_room_guard_lets_no_more_running_machines_go_than_there_is_room_for() {
+        let check = |letters: &str, room_left: u32, expect: &str| {
+            // `r` runs, `s` is stopped, `o` runs and is owed a start already: it counts as down.
+            let found = letters.chars().enumerate().map(|(number, letter)| Found {
+                instance: format!("{letter}{number}").as_str().into(),
+                power: if letter == 's' { Power::Stopped } else { Power::Running },
+                keys: Vec::new(),
+                boot: None,
+            });
+            let is_owed = |id: &InstanceId| id.as_str().starts_with('o');
+            let may: String =
+                room(found.collect(), room_left, &is_owed).iter().map(|found| &found.instance.as_str()[..1]).collect();
+            assert_eq!(may, expect, "{letters} {room_left}");
+        };
+        check("rrr", 2, "rr");
+        check("rrr", 0, "");
+        check("srsr", 1, "srs");
+        check("oro", 0, "oo");
+        check("oro", 1, "oro");
+    }
+
+    #[test]
+    fn the_delete_guard_refuses_strangers_the_bound_and_the_unproven() {
+        let (ours, other) = (PrivateKey::sample(1), PrivateKey::sample(2));
+        let seen = Instance {
+            id: "i-1".into(),
+            name: String::new(),
+            power: Power::Stopped,
+            state: String::new(),
+            keys: Vec::new(),
+            boot: None,
+            operation: None,
+            unfit: None,
+            tags: Default::default(),
+            zone: None,
+        };
+        let check = |shown: KeyPair, bound: &[Instance], hanging: &[InstanceId], expect: &str| {
+            let word = match delete(&mark(), Some(ours.public()), &shown, bound, hanging) {
+                Ok(()) => "go".to_string(),
+                Err(Refusal::Wait(reason)) => reason,
+                Err(Refusal::Hold(reason)) => reason.kind().to_string(),
+            };
+            assert!(word.starts_with(expect), "{word}, not {expect}");
+        };
+        let good = || pair("rkm_a", Some(&ours));
+        check(good(), &[], &[], "go");
+        check(pair("rkother_a", Some(&ours)), &[], &[], "unknown_pairs");
+        check(pair("old_key", Some(&ours)), &[], &[], "unknown_pairs");
+        check(pair("rkm_a", Some(&other)), &[], &[], "key_mismatch");
+        check(pair("rkm_a", None), &[], &[], "key_mismatch");
+        check(good(), &[seen], &[], "still bound: i-1");
+        check(KeyPair { bound: Some(2), ..good() }, &[], &[], "the cloud counts 2");
+        check(KeyPair { bound: Some(0), ..good() }, &[], &[], "go");
+        check(good(), &[], &["i-7".into()], "not proven to be off it: i-7");
+        let unknown = delete(&mark(), None, &good(), &[], &[]);
+        assert_eq!(unknown, Err(Refusal::Hold(HoldReason::KeyMismatch)), "a key that no journal names");
+    }
+
+    #[test]
+    fn the_destroy_guard_refuses_while_anybody_could_need_the_half() {
+        let shown = pair("rkm_a", None);
+        assert!(destroy(None, &[], 0).is_ok());
+        assert!(destroy(Some(&shown), &[], 0).is_err());
+        assert!(destroy(None, &["i-1".into()], 0).is_err());
+        assert!(destroy(None, &[], 1).is_err());
+    }
 }
