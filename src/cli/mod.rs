@@ -52,6 +52,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // one is made, once
 enum Verb {
     /// Read the config file and say everything that is wrong with it, each with its line
     ///
