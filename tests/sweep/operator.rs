@@ -15,7 +15,7 @@ fn scenario(provider: ProviderKind) -> Scenario {
 
 /// A rig whose first engine was killed at this call, with a rotation open; `None` where there is none at that call.
 async fn killed_at(provider: ProviderKind, call: usize) -> Option<Rig> {
-    let side = if call % 2 == 0 { Side::Before } else { Side::After };
+    let side = if call.is_multiple_of(2) { Side::Before } else { Side::After };
     let mut rig = Rig::new(scenario(provider), pool(), [(call, side)]);
     let mut engine = rig.engine();
     let fuse = rig.fuse.clone();
