@@ -224,9 +224,12 @@ async fn no_other_refusal_looks_like_the_death_of_an_instance() {
         (200, r#"{"RequestId":"R","Instances":{"Inst"#, Kind::Protocol),
         (302, "", Kind::Protocol),
     ] {
-        let script = Script::of([answer(status, &[], body)]);
+        // Rubbish is asked for twice more, a refusal is not.
+        let times = if kind == Kind::Protocol { 3 } else { 1 };
+        let script = Script::of((0..times).map(|_| answer(status, &[], body)));
         let error = client(&script).instances(&Select::Ids(ids(&["i-1"]))).await.unwrap_err();
         assert_eq!(error.kind, kind, "{status} {body}");
+        script.is_played_out();
     }
 }
 

@@ -388,7 +388,7 @@ async fn bind(answers: Answers) -> Error {
 }
 
 #[tokio::test]
-async fn rubbish_is_a_protocol_error_of_unknown_outcome_and_is_not_repeated() {
+async fn rubbish_is_a_protocol_error_of_unknown_outcome_and_only_a_read_is_repeated() {
     let id = json!({"RequestId": "r"});
     for body in [
         "".to_string(),
@@ -429,7 +429,7 @@ async fn rubbish_is_a_protocol_error_of_unknown_outcome_and_is_not_repeated() {
         json!({"TotalCount": 1, "InstanceSet": [{"InstanceId": "a"}]}),
         json!({"TotalCount": 1, "InstanceSet": [{"InstanceId": 7, "InstanceState": "RUNNING"}]}),
     ] {
-        let (cloud, _) = cvm(vec![well(response.clone())]);
+        let (cloud, _) = cvm((0..3).map(|_| well(response.clone())).collect());
         let error = cloud.instances(&Select::All).await.unwrap_err();
         assert_eq!(error.kind, Kind::Protocol, "{response}");
     }

@@ -193,7 +193,7 @@ fn bcc_reboots_by_itself_or_is_stopped_and_started() {
     // Seen on its way in the very look that first showed the pair: that was the reboot.
     begun("bcc", "r", &format!("{accepted}\n7 bound a=c"), "20 settle: r new => active");
     // None seen: stop, see it stopped, start, see it running.
-    begun("bcc", "r", &bound, "66 activate: r new => wait\n67 activate: r new => stop\n67 settle: r new => -");
+    begun("bcc", "r", &bound, "26 activate: r new => wait\n27 activate: r new => stop\n27 settle: r new => -");
     let stop = format!("{bound}\n67 >stop a=r/new\n68 ok stop a");
     begun(
         "bcc",
