@@ -121,12 +121,14 @@ impl Rotation {
 
     /// Whether the cloud's own reboot of an instance may begin and end at any moment: it is then looked for often.
     pub fn awaits_own_reboot(&self, id: &InstanceId, now: Timestamp) -> bool {
-        let Some(member) = self.member(id).filter(|member| member.awaits_activation() && !member.down_since_bound)
-        else {
-            return false;
-        };
+        let to_come = |member: &Member| member.awaits_activation() && self.own_reboot_is_to_come(member, now);
+        self.member(id).is_some_and(to_come)
+    }
+
+    /// Bound while it ran, where the cloud then reboots it by itself: that has not been seen yet.
+    fn own_reboot_is_to_come(&self, member: &Member, now: Timestamp) -> bool {
         let soon = member.bound.as_ref().is_some_and(|(at, _)| now < later(*at, OWN_REBOOT));
-        self.plan.disruption == Disruption::RebootsInstance && soon
+        self.plan.disruption == Disruption::RebootsInstance && !member.down_since_bound && soon
     }
 
     /// Seen running, with nothing of ours that could still take it down: its start is no longer owed.
@@ -135,13 +137,18 @@ impl Rotation {
         let goes_no_further = self.is_halted() || member.excluded.is_some() || member.active;
         // Started as it was during a hold, and released since: it is prepared again once the start is seen.
         let started = member.pending.as_ref().is_some_and(|pending| pending.call == Call::Start);
-        let may_still_land = member.watch_until().is_some_and(|until| now < until);
+        let may_still_land =
+            member.watch_until().is_some_and(|until| now < until) || self.own_reboot_is_to_come(member, now);
         let runs = seen.power == Power::Running && !seen.is_busy();
         (runs && (goes_no_further || started) && !may_still_land).then_some(Finding::Running)
     }
 
     fn missed(&self, member: &Member, now: Timestamp) -> Option<Finding> {
         if member.excluded.is_some() || member.active || member.is_straggler() {
+            return None;
+        }
+        // Held before its answer came: it is not made again, and nothing was taken that could be too late.
+        if self.is_halted() && member.pending.as_ref().is_some_and(|pending| !pending.accepted) {
             return None;
         }
         // A hold stops the reboot that it waits for, so no deadline runs against it; a release begins a new one.

@@ -114,7 +114,8 @@ impl Member {
     /// Whether a call of ours may still change it, or a start is owed.
     pub fn is_in_flight(&self, now: Timestamp) -> bool {
         let watched = self.watch_until().is_some_and(|until| now < until);
-        let under_way = self.pending.is_some() && !self.is_done();
+        // A call without an answer is under way only as long as it is watched for: then it was never made.
+        let under_way = self.pending.as_ref().is_some_and(|pending| pending.accepted) && !self.is_done();
         !self.gone && (self.owed.is_some() || under_way || watched)
     }
     /// Whether anything is under way with it that must be looked at.
