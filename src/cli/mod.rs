@@ -75,7 +75,7 @@ enum Verb {
     /// Tell the story of one rotation or retirement, entry by entry
     Show(show::Arguments),
     /// Serve four simulated clouds on loopback until Ctrl-C
-    Sim(sim::Arguments),
+    Sim(Box<sim::Arguments>),
     /// Rotate four simulated fleets on this machine, with nothing prepared
     Demo(demo::Arguments),
 }

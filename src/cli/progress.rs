@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
-use crate::model::JournalId;
+use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::{Entry, Event, Plan};
 
 use super::output::{Output, Tone, moment};
@@ -15,11 +16,24 @@ use super::story::Teller;
 pub(super) struct Progress {
     out: Output,
     tellers: Mutex<BTreeMap<JournalId, Teller>>,
+    spoke: Mutex<Timestamp>,
 }
 
 impl Progress {
     pub(super) fn new(out: Output) -> Self {
-        Self { out, tellers: Mutex::default() }
+        Self { out, tellers: Mutex::default(), spoke: Mutex::new(SystemClock.now()) }
+    }
+
+    /// When it last said something.
+    pub(super) fn spoke(&self) -> Timestamp {
+        *self.spoke.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something of a fleet that is no entry.
+    pub(super) fn say(&self, fleet: &FleetName, text: &str) {
+        let now = SystemClock.now();
+        *self.spoke.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.out.line(format!("{}  {fleet}  {text}", self.out.tone(Tone::Faint, moment(now))));
     }
 }
 
@@ -31,6 +45,7 @@ impl Observer for Progress {
             Plan::Rotate(_) => told,
             Plan::Retire(plan) => format!("old key pair {}: {told}", plan.key_name),
         };
+        *self.spoke.lock().unwrap_or_else(PoisonError::into_inner) = entry.at;
         let tone = match &entry.event {
             Event::Held { .. } => Some(Tone::Bad),
             Event::Excluded { .. } | Event::Failed { .. } => Some(Tone::Careful),

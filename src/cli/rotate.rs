@@ -1,6 +1,7 @@
 //! `rekeyd rotate FLEET`: drives one fleet from here. It goes on with what is open, begins what is not, and says how it
 //! stands when nothing is left to do now. Killed at any moment, the same command goes on.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,15 @@ use crate::config::Config;
 use crate::daemon::{self, Driver};
 use crate::engine::drive::{Reached, Retiring};
 use crate::engine::planner::{begin, propose};
-use crate::engine::{Engine, EngineError, Observer};
-use crate::model::{FleetName, JournalId};
+use crate::engine::{Engine, EngineError};
+use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Outcome, Plan, Rotation};
+use crate::store::Journal;
 
 use super::journals::key_file;
 use super::output::{Output, Tone, count, moment, some};
+use super::plan::owed;
 use super::progress::Progress;
 use super::{Exit, Scene, output, owner};
 
@@ -28,6 +31,9 @@ use super::{Exit, Scene, output, owner};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A call that is under way when the command is interrupted gets so long.
 const LAST_CALL: Duration = Duration::from_secs(8);
+
+/// After so long a silence it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -41,15 +47,16 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<
     owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
     let driver = Driver::start(config.clone(), scene.env.clone()).await?;
     let (signals, (stop, asked)) = (Signals::new()?, watch::channel(false));
-    let progress: Arc<dyn Observer> = Arc::new(Progress::new(scene.out));
-    let mut engine = Engine::new(driver.tools(vec![progress])).with_stop(asked);
+    let progress = Arc::new(Progress::new(scene.out));
+    let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
     let round = Round { config: &config, driver: &driver, out: scene.out };
     let result = tokio::select! {
         result = round.rotate(&mut engine, fleet) => result,
         () = interrupted(signals, stop) => Err(EngineError::Stopped.into()),
+        never = tell_of_waits(&driver, fleet, &progress) => match never {},
     };
     let result = match result {
-        Err(error) if is_stop(&error) => Err(stopped(&engine, fleet).await),
+        Err(error) if is_stop(&error) => Err(stopped(&driver, fleet).await),
         other => other,
     };
     drop(engine);
@@ -226,18 +233,46 @@ pub(super) fn is_stop(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Stopped))
 }
 
-/// What to know after an interruption: who is down, and how it goes on.
-async fn stopped(engine: &Engine, fleet: &FleetName) -> anyhow::Error {
-    let mut owed = Vec::new();
-    let open = engine.heads().await.unwrap_or_default();
-    for head in open.iter().filter(|head| head.plan.fleet() == fleet && head.ended.is_none()) {
-        let (Plan::Rotate(plan), journal) = (&head.plan, &engine.tools().journal) else { continue };
-        if let (Ok(instances), Ok(entries)) = (journal.instances(head.id).await, journal.read(head.id, 0).await)
-            && let Ok(rotation) = Rotation::fold(head.id, plan.clone(), &instances, &entries)
-        {
-            owed.extend(rotation.members().filter(|(_, member)| member.owed.is_some()).map(|(id, _)| id.clone()));
+/// Says what a long silence is about, for as long as it lasts.
+async fn tell_of_waits(driver: &Driver, fleet: &FleetName, progress: &Progress) -> Infallible {
+    loop {
+        SystemClock.sleep_until(later(progress.spoke(), SILENCE)).await;
+        let now = SystemClock.now();
+        if now < later(progress.spoke(), SILENCE) {
+            continue;
         }
+        let rotation = open_rotation(driver.journal(), fleet).await;
+        progress.say(fleet, &rotation.map_or_else(|| "waiting".to_string(), |rotation| waits(&rotation, now)));
     }
+}
+
+/// What a rotation waits for.
+fn waits(rotation: &Rotation, now: Timestamp) -> String {
+    let in_flight = rotation.in_flight(now);
+    if in_flight.is_empty() {
+        return match rotation.next(now).wake {
+            Some(wake) => format!("waiting until {}", moment(wake)),
+            None => "waiting".to_string(),
+        };
+    }
+    // Who goes no further is watched only because of a call whose answer was lost.
+    let watched = in_flight.iter().filter_map(|id| rotation.member(id));
+    let lost = watched.filter(|member| member.excluded.is_some()).filter_map(|member| member.watch_until()).max();
+    let until = lost.map(|until| format!(" (a call with a lost answer may land until {})", moment(until)));
+    format!("waiting for {}{}", some(&in_flight, 5), until.unwrap_or_default())
+}
+
+async fn open_rotation(journal: &dyn Journal, fleet: &FleetName) -> Option<Rotation> {
+    let heads = journal.heads().await.ok()?;
+    let head = heads.iter().rev().find(|head| head.plan.fleet() == fleet && head.ended.is_none())?;
+    let Plan::Rotate(plan) = &head.plan else { return None };
+    let (instances, entries) = (journal.instances(head.id).await.ok()?, journal.read(head.id, 0).await.ok()?);
+    Rotation::fold(head.id, plan.clone(), &instances, &entries).ok()
+}
+
+/// What to know after an interruption: who is down, and how it goes on.
+async fn stopped(driver: &Driver, fleet: &FleetName) -> anyhow::Error {
+    let owed = open_rotation(driver.journal(), fleet).await.map(|rotation| owed(&rotation)).unwrap_or_default();
     let down = match owed.len() {
         0 => "nobody is owed a start".to_string(),
         _ => format!("owed a start and perhaps down: {}", some(&owed, 20)),

@@ -173,13 +173,15 @@ impl Rotation {
     /// later it still does not run (it is in a state in which nothing may be done to it, the account is in arrears).
     fn cannot_start(&self, member: &Member, now: Timestamp) -> bool {
         let refused = member.retry.as_ref().is_some_and(|retry| retry.tries >= TRIES_MAX);
+        // Held with a call unanswered that was never seen: it is not made again, so only the start is left.
+        let given_up = self.is_halted() && member.watch_until().is_some_and(|until| now >= until);
         let done = match &member.excluded {
             Some((since, _)) => Some(*since),
-            None => member.owed.filter(|_| member.active).max(member.unsure_until()),
+            None => member.owed.filter(|_| member.active).max(member.watch_until()),
         };
         let since = done.max(self.current_since);
         let late = since.is_some_and(|since| now >= later(since, SETTLE_DEADLINE));
-        member.owed.is_some() && member.is_done() && (refused || late)
+        member.owed.is_some() && (member.is_done() || given_up) && (refused || late)
     }
 
     /// When an instance may be tried again, if not yet.

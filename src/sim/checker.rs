@@ -2,13 +2,14 @@
 //! knows the truth in the guests, which no client sees. It must be asked after every call, and never repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use super::cloud::Cloud;
 use super::machine::{Machine, Os, Power};
 use super::world::World;
 
 /// What one fleet was promised.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct Promise {
     /// The cloud's number in the world.
     pub cloud: usize,
@@ -20,6 +21,8 @@ pub struct Promise {
     pub canary: usize,
     /// What names of our key pairs begin with.
     pub prefix: String,
+    /// Key pairs that a machine was seen to accept at some time.
+    pub proven: Mutex<BTreeSet<String>>,
 }
 
 impl Promise {
@@ -74,7 +77,9 @@ impl Promise {
                 *proven |= machine.accepts.contains(&pair.line);
             }
         }
-        let staked = bound.into_iter().filter(|(_, (count, proven))| *count > self.canary && !proven);
+        let mut ever = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        ever.extend(bound.iter().filter(|(_, (_, proven))| *proven).map(|(name, _)| name.to_string()));
+        let staked = bound.into_iter().filter(|(name, (count, _))| *count > self.canary && !ever.contains(*name));
         staked
             .map(|(name, (count, _))| format!("{count} machines staked on {name}, which nobody accepts yet"))
             .collect()

@@ -66,7 +66,7 @@ pub struct Rig {
     pub fuse: Arc<Fuse>,
     pub refused: BTreeSet<String>,
     keys: Arc<PooledKeyMaker>,
-    promise: Promise,
+    promise: Arc<Promise>,
     engines: u64,
 }
 
@@ -109,7 +109,9 @@ impl Rig {
             unavailable_max: scenario.unavailable_max as usize,
             canary: scenario.canary as usize,
             prefix: mark().prefix(),
+            ..Default::default()
         };
+        let promise = Arc::new(promise);
         let world = Arc::new(Mutex::new(world));
         let custody = Arc::new(rekeyd::custody::Memory::new());
         let fuse = Fuse::new(blows);
