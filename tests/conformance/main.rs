@@ -65,9 +65,10 @@ suite! {
         bound_to_a_pair_are_those_that_show_it_to_the_last_page,
         nobody_is_bound_to_a_pair_that_is_gone;
     moving:
-        machines_born_between_two_pages_hide_nobody,
+        machines_made_between_two_pages_hide_nobody,
         machines_released_between_two_pages_hide_nobody,
-        as_many_born_as_released_between_two_pages_hide_nobody;
+        as_many_made_as_released_between_two_pages_hide_nobody,
+        pairs_that_come_and_go_between_two_pages_hide_none;
     looks:
         each_power_of_a_machine_is_shown_as_what_it_means,
         a_machine_isolated_for_money_is_one_to_keep_off,
@@ -85,7 +86,7 @@ suite! {
         pairs_of_a_prefix_are_listed_to_the_last_page,
         how_many_are_bound_is_shown_where_the_cloud_says_it,
         a_strangers_unreadable_key_hides_no_other_pair,
-        a_name_that_exists_is_never_imported_again,
+        a_key_pair_that_exists_is_never_imported_again,
         a_key_that_exists_under_another_name_is_known_already_where_the_cloud_compares_keys,
         a_name_that_breaks_the_rule_is_refused_and_makes_nothing,
         a_kind_of_key_that_the_cloud_does_not_list_is_refused,
@@ -94,6 +95,28 @@ suite! {
         a_bound_pair_is_in_use_and_stays,
         a_pair_that_is_being_bound_is_not_deleted,
         a_pair_that_is_gone_already_says_so_when_deleted;
+    bind:
+        a_bind_of_stopped_machines_is_accepted_and_shows_once_it_has_settled,
+        a_bind_of_a_running_machine_disturbs_it_as_the_limits_say,
+        a_second_bind_replaces_the_first,
+        a_pair_bound_already_is_accepted_again_or_says_already,
+        a_batch_of_bind_max_is_taken_and_one_more_is_refused,
+        a_bind_of_nobody_does_nothing,
+        a_windows_machine_in_a_batch_is_told_from_the_good_ones,
+        a_poisoned_machine_in_a_batch_is_told_from_the_good_ones,
+        a_machine_under_operation_in_a_batch_is_told_from_the_good_ones,
+        a_machine_that_is_gone_fails_no_more_than_its_batch,
+        a_bind_of_a_pair_that_is_gone_blames_the_request,
+        an_unbind_takes_the_pair_off_and_no_other,
+        an_unbind_of_a_pair_that_is_not_there_changes_nothing;
+    power:
+        each_change_of_power_is_accepted_and_comes_to_its_end,
+        a_machine_in_the_wrong_power_is_to_blame_and_stays_as_it_is,
+        one_in_the_wrong_power_stops_all_of_its_batch_or_none_but_itself,
+        a_machine_isolated_for_money_is_not_started,
+        a_machine_under_operation_is_busy,
+        a_machine_that_is_gone_is_not_found,
+        a_batch_of_power_max_is_taken_and_one_more_is_refused;
 }
 
 #[test]
@@ -107,5 +130,5 @@ fn every_case_of_every_module_is_in_the_table_and_runs_on_four_providers() {
             .collect();
         assert_eq!(written, *cases, "{module}: written and listed, in the same order");
     }
-    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 41, "cases, each on four providers");
+    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 62, "cases, each on four providers");
 }

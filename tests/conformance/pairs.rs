@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rekeyd::model::{KeyPairId, KeyPairName, ProviderKind, PublicKey};
+use rekeyd::model::{KeyPairName, ProviderKind, PublicKey};
 use rekeyd::provider::{Blame, Kind};
 use rekeyd::sim::{Power, Rule};
 
@@ -59,7 +59,7 @@ pub async fn pairs_of_a_prefix_are_listed_to_the_last_page(rig: Arc<Rig>) {
         let name = format!("rksim_{number:04}");
         rig.pair(&name);
         ours.push(name);
-        if number % 4 == 0 {
+        if number % 10 == 0 {
             rig.pair(&format!("rksi_{number:04}"));
             rig.pair(&format!("X_rksim_{number:04}"));
             rig.pair(&format!("RKSIM_{number:04}"));
@@ -98,16 +98,24 @@ pub async fn a_strangers_unreadable_key_hides_no_other_pair(rig: Arc<Rig>) {
     assert_eq!(rig.provider.find_key_pair(&"rksim_none".into()).await.unwrap().unwrap().public_key, None);
 }
 
-pub async fn a_name_that_exists_is_never_imported_again(rig: Arc<Rig>) {
+pub async fn a_key_pair_that_exists_is_never_imported_again(rig: Arc<Rig>) {
     rig.expects(Rule::Malformed);
     let (name, key) = (rig.name(), rig.public_key());
     rig.provider.import_key_pair(&name, &key, rig.before()).await.unwrap();
     let there = pairs(&rig);
     let again = rig.not_done(rig.provider.import_key_pair(&name, &key, rig.before()).await);
     assert_eq!(again.kind, Kind::Already, "{again:?}");
-    let other = rig.not_done(rig.provider.import_key_pair(&name, &rig.public_key(), rig.before()).await);
-    assert!(matches!(other.kind, Kind::Already | Kind::Conflict), "{other:?}");
-    assert_eq!(pairs(&rig), there);
+    let other = rig.provider.import_key_pair(&name, &rig.public_key(), rig.before()).await;
+    if rig.kind == ProviderKind::BaiduBcc {
+        // Its pages know a refusal for a key that exists, none for a name: both stand, and both are shown.
+        let other = other.unwrap();
+        let listed = rig.provider.key_pairs(name.as_str()).await.unwrap();
+        assert_eq!((listed.len(), listed.iter().filter(|pair| pair.id == other).count()), (2, 1));
+    } else {
+        let other = rig.not_done(other);
+        assert!(matches!(other.kind, Kind::Already | Kind::Conflict), "{other:?}");
+        assert_eq!(pairs(&rig), there);
+    }
 }
 
 pub async fn a_key_that_exists_under_another_name_is_known_already_where_the_cloud_compares_keys(rig: Arc<Rig>) {
@@ -194,6 +202,4 @@ pub async fn a_pair_that_is_gone_already_says_so_when_deleted(rig: Arc<Rig>) {
             assert!(matches!(error.kind, Kind::Already | Kind::NotFound), "{error:?}");
         }
     }
-    let empty = rig.provider.delete_key_pair(&KeyPairId::new(""), rig.before()).await;
-    assert_eq!(rig.not_done(empty).kind, Kind::Invalid, "the empty handle is nobody's");
 }
