@@ -117,6 +117,38 @@ suite! {
         a_machine_under_operation_is_busy,
         a_machine_that_is_gone_is_not_found,
         a_batch_of_power_max_is_taken_and_one_more_is_refused;
+    faults:
+        a_throttled_look_is_repeated_until_it_goes_through,
+        a_look_without_an_answer_is_repeated_until_it_goes_through,
+        a_look_is_given_up_after_thirty_seconds,
+        a_throttled_change_is_repeated_until_it_goes_through,
+        a_throttled_change_is_given_up_at_its_before,
+        a_change_whose_time_is_up_is_never_sent,
+        a_change_of_unknown_outcome_is_sent_once_and_says_so,
+        what_a_change_of_unknown_outcome_did_is_found_by_looking,
+        an_answer_that_takes_long_is_waited_for;
+    rubbish:
+        a_look_takes_no_rubbish,
+        a_change_answered_with_rubbish_is_of_unknown_outcome_and_sent_once,
+        half_an_answer_is_none,
+        a_redirect_is_not_followed,
+        an_answer_larger_than_the_door_takes_is_rubbish,
+        a_request_that_never_left_was_not_done,
+        a_gateways_page_is_not_the_clouds_word_that_something_is_gone,
+        one_mistyped_value_anywhere_in_a_look_hides_nothing,
+        one_mistyped_value_anywhere_in_the_answer_to_a_change_leaves_its_outcome_open;
+    manners:
+        the_limits_answer_every_question,
+        a_wrong_secret_is_denied_and_nothing_is_done,
+        a_clock_that_is_off_by_an_hour_is_denied,
+        the_difference_of_the_clocks_is_that_of_the_newest_answer,
+        an_answer_without_a_date_leaves_the_difference_as_it_was,
+        a_session_token_goes_with_every_call_where_there_is_one,
+        fifty_calls_in_a_row_keep_to_the_documented_rates,
+        looks_side_by_side_keep_to_the_documented_rates,
+        an_answer_that_repeats_the_request_brings_no_secret_into_the_error,
+        looks_change_nothing,
+        every_attempt_is_signed_anew;
 }
 
 #[test]
@@ -130,5 +162,5 @@ fn every_case_of_every_module_is_in_the_table_and_runs_on_four_providers() {
             .collect();
         assert_eq!(written, *cases, "{module}: written and listed, in the same order");
     }
-    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 62, "cases, each on four providers");
+    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 91, "cases, each on four providers");
 }

@@ -37,6 +37,7 @@ pub struct Tap {
     signatures: Mutex<Vec<String>>,
     weather: Mutex<Vec<(Which, u32, Weather)>>,
     hook: Mutex<Option<Hook>>,
+    answers: Mutex<Vec<Response>>,
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
@@ -60,6 +61,7 @@ impl Tap {
             signatures: Mutex::default(),
             weather: Mutex::default(),
             hook: Mutex::default(),
+            answers: Mutex::default(),
         }
     }
 
@@ -73,6 +75,12 @@ impl Tap {
         self.weather.lock().unwrap().clear();
         *self.hook.lock().unwrap() = None;
         self.sent.lock().unwrap().clear();
+        self.answers.lock().unwrap().clear();
+    }
+
+    /// The cloud's answers, as they came.
+    pub fn answers(&self) -> Vec<Response> {
+        self.answers.lock().unwrap().clone()
     }
 
     pub fn hook(&self, hook: Hook) {
@@ -116,6 +124,8 @@ impl Transport for Tap {
                 world.faults.script(None, "", 1, what.clone());
             }
         }
-        self.inner.send(request).await
+        let answer = self.inner.send(request).await;
+        self.answers.lock().unwrap().extend(answer.clone());
+        answer
     }
 }
