@@ -57,9 +57,10 @@ async fn machines_move(kind: ProviderKind, select: &Select, nth: usize, what: Mo
 }
 
 async fn machines_move_each_way(rig: &Rig, what: Move) {
-    for nth in if rig.kind == ProviderKind::BaiduBcc { 2..3 } else { 2..4 } {
-        machines_move(rig.kind, &Select::All, nth, what).await;
-        machines_move(rig.kind, &by_tags(&[TAG]), nth, what).await;
+    machines_move(rig.kind, &Select::All, 2, what).await;
+    machines_move(rig.kind, &by_tags(&[TAG]), 2, what).await;
+    if rig.kind != ProviderKind::BaiduBcc {
+        machines_move(rig.kind, &Select::All, 3, what).await;
     }
 }
 

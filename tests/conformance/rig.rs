@@ -208,9 +208,6 @@ impl Rig {
         for secret in self.secrets.lock().unwrap().iter() {
             assert!(!told.contains(secret.as_str()), "{secret} stands in {told}");
         }
-        for word in ["Signature=", "Credential=", "bce-auth-v1/"] {
-            assert!(!told.contains(word), "{word} stands in {told}");
-        }
         for signature in self.tap.signatures() {
             assert!(!told.contains(&signature), "the signature {signature} stands in {told}");
         }
