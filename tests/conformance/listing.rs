@@ -38,6 +38,18 @@ pub async fn instances_by_two_tags_bear_both(rig: Arc<Rig>) {
     assert_eq!(rig.ids(&by_tags(&[TAG, ("env", "prod")])).await, sorted(ours));
 }
 
+pub async fn a_selection_by_more_tags_than_any_filter_takes_is_decided_here(rig: Arc<Rig>) {
+    // Tencent takes 10 filters, ECS 20 tags (FACTS 2.2, 4.1).
+    let names: Vec<String> = (0..25).map(|number| format!("tag{number:02}")).collect();
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "on")).collect();
+    let ours = machines(&rig, 3, &all);
+    for lacking in [0, 9, 10, 19, 20, 24] {
+        let most: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != lacking).map(|(_, tag)| *tag).collect();
+        machines(&rig, 1, &most);
+    }
+    assert_eq!(rig.ids(&by_tags(&all)).await, sorted(ours));
+}
+
 pub async fn a_tag_matches_value_for_value_in_its_own_case(rig: Arc<Rig>) {
     let ours = machines(&rig, 2, &[TAG]);
     let neighbours = [("role", "webs"), ("role", "we"), ("role", "Web"), ("Role", "web"), ("role", ""), ("roles", "web")];

@@ -52,6 +52,7 @@ suite! {
     listing:
         instances_by_tags_are_found_to_the_last_page_each_once,
         instances_by_two_tags_bear_both,
+        a_selection_by_more_tags_than_any_filter_takes_is_decided_here,
         a_tag_matches_value_for_value_in_its_own_case,
         a_wildcard_in_a_tag_is_a_letter_like_any_other,
         a_tag_that_holds_the_wires_own_punctuation_is_found,
@@ -146,6 +147,8 @@ suite! {
         a_session_token_goes_with_every_call_where_there_is_one,
         fifty_calls_in_a_row_keep_to_the_documented_rates,
         looks_side_by_side_keep_to_the_documented_rates,
+        a_rate_of_the_operators_own_is_kept,
+        a_change_whose_turn_comes_after_its_before_is_not_sent,
         an_answer_that_repeats_the_request_brings_no_secret_into_the_error,
         looks_change_nothing,
         every_attempt_is_signed_anew;
@@ -162,5 +165,5 @@ fn every_case_of_every_module_is_in_the_table_and_runs_on_four_providers() {
             .collect();
         assert_eq!(written, *cases, "{module}: written and listed, in the same order");
     }
-    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 91, "cases, each on four providers");
+    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 94, "cases, each on four providers");
 }

@@ -84,6 +84,20 @@ impl Rig {
         open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
     }
 
+    /// Another client of the same account, held to this many calls a second of one action.
+    pub fn client_at(&self, action: &str, rate: u32) -> Arc<dyn Provider> {
+        let account = self.with(|world| world.cloud(0).clone());
+        let credentials = Credentials {
+            access_key_id: account.access_key_id,
+            access_key_secret: account.access_key_secret.into(),
+            session_token: None,
+        };
+        let mut settings = settings(self.kind, &account.region, credentials);
+        settings.rates.insert(action.to_string(), rate);
+        let number = u64::from(self.count.fetch_add(1, Ordering::Relaxed));
+        open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
+    }
+
     pub fn is_tencent(&self) -> bool {
         matches!(self.kind, ProviderKind::TencentLighthouse | ProviderKind::TencentCvm)
     }
