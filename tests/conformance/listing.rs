@@ -61,6 +61,30 @@ pub async fn a_tag_matches_value_for_value_in_its_own_case(rig: Arc<Rig>) {
     assert_eq!(rig.ids(&by_tags(&[TAG])).await, sorted(ours));
 }
 
+pub async fn a_filter_that_the_cloud_forgets_lets_nobody_slip_in(rig: Arc<Rig>) {
+    let (ours, others) = (rig.pair("rksim_ours"), rig.pair("rksim_others"));
+    let other = rig.add(InstanceSpec {
+        tags: tags(&[("role", "db")]),
+        keys: vec![others.to_string()],
+        power: Power::Stopped,
+        ..InstanceSpec::default()
+    });
+    let mine = rig.machine_of(Power::Stopped, &[&ours]);
+    let questions = [
+        (by_tags(&[("role", "db")]), by_tags(&[TAG])),
+        (Select::BoundTo(others), Select::BoundTo(ours)),
+        (Select::Ids(vec![other.clone()]), Select::Ids(vec![mine])),
+    ];
+    for (asked, meant) in questions {
+        rig.tap.calm();
+        assert_eq!(rig.ids(&asked).await, std::slice::from_ref(&other));
+        // What the cloud said of the others, as its answer to the question for ours.
+        let mut answers = rig.tap.answers().into_iter();
+        rig.tap.hook(Box::new(move |_, _| answers.next().map(Ok)));
+        assert_eq!(rig.ids(&meant).await, [], "{meant:?}");
+    }
+}
+
 pub async fn a_wildcard_in_a_tag_is_a_letter_like_any_other(rig: Arc<Rig>) {
     machines(&rig, 3, &[TAG]);
     let starred = machines(&rig, 1, &[("role", "w*")]);

@@ -78,12 +78,12 @@ pub async fn a_boot_is_seen_by_its_marker_where_the_cloud_shows_one(rig: Arc<Rig
     assert_eq!(first.is_some(), rig.kind == ProviderKind::AlibabaEcs, "{first:?}");
     rig.settle();
     assert_eq!(rig.look(&id).await.boot, first, "nothing was booted");
-    rig.provider.power(PowerChange::Reboot, &[id.clone()], rig.before()).await.unwrap();
+    rig.provider.power(PowerChange::Reboot, std::slice::from_ref(&id), rig.before()).await.unwrap();
     rig.settle();
     assert_eq!(rig.truth(&id).boots, 1);
     // A marker in whole minutes shows a boot only once the minute is over.
     rig.wait(120_000);
-    rig.provider.power(PowerChange::Reboot, &[id.clone()], rig.before()).await.unwrap();
+    rig.provider.power(PowerChange::Reboot, std::slice::from_ref(&id), rig.before()).await.unwrap();
     rig.settle();
     let again = rig.look(&id).await.boot;
     assert_eq!(again.is_some(), first.is_some());
@@ -94,7 +94,7 @@ pub async fn an_operation_is_shown_from_its_acceptance_to_its_end(rig: Arc<Rig>)
     let id = rig.machine_of(Power::Running, &[]);
     assert!(!rig.look(&id).await.is_busy());
     let stop = PowerChange::Stop { force: false };
-    let accepted = rig.provider.power(stop, &[id.clone()], rig.before()).await.unwrap();
+    let accepted = rig.provider.power(stop, std::slice::from_ref(&id), rig.before()).await.unwrap();
     // The first looks may still show the old state; it is busy before it is stopped.
     rig.wait(100);
     let busy = rig.look(&id).await;
@@ -118,7 +118,7 @@ pub async fn an_operation_that_failed_says_so(rig: Arc<Rig>) {
     let id = rig.machine_of(Power::Running, &[]);
     rig.with(|world| world.faults.operation_fails = 1.0);
     let stop = PowerChange::Stop { force: false };
-    let accepted = rig.provider.power(stop, &[id.clone()], rig.before()).await.unwrap();
+    let accepted = rig.provider.power(stop, std::slice::from_ref(&id), rig.before()).await.unwrap();
     rig.settle();
     let seen = rig.look(&id).await;
     assert_eq!(seen.power, Shown::Running);
