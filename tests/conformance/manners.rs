@@ -217,10 +217,10 @@ async fn repeats(rig: &Rig, secret: &str, token: &str) {
                 };
                 Some(Ok(Response { status, headers: Vec::new(), body }))
             }));
-            for read in Read::EACH {
+            for read in [Read::Find, Read::All] {
                 rig.error(scene.read(read).await);
             }
-            for change in Change::EACH {
+            for change in [Change::Import, Change::Bind, Change::Stop] {
                 let result = scene.change(change, rig.before()).await;
                 if result.is_err() {
                     rig.error(result);

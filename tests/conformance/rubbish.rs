@@ -44,7 +44,6 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("mistyped fields", mistyped().into_bytes()),
         ("no UTF-8", vec![b'{', b'"', 0xff, 0xfe, b'"', b':', b'1', b'}']),
         ("a deep nest", deep),
-        ("ten megabytes", vec![b'x'; 10 * 1024 * 1024]),
     ]
 }
 
@@ -88,6 +87,22 @@ pub async fn a_change_answered_with_rubbish_is_of_unknown_outcome_and_sent_once(
             }
             assert_eq!(rubbish(&rig, (what, change), result).effect, Effect::Unknown, "{what} {change:?}");
         }
+    }
+}
+
+pub async fn ten_megabytes_of_rubbish_are_rubbish(rig: Arc<Rig>) {
+    let flood = || Weather::Answer { applied: true, status: 200, body: vec![b'x'; 10 * 1024 * 1024] };
+    for read in [Read::Find, Read::All] {
+        let scene = Scene::new(&rig);
+        rig.tap.calm();
+        rig.tap.strike(Which::All, 1, flood());
+        rubbish(&rig, read, scene.read(read).await);
+    }
+    for change in [Change::Import, Change::Delete, Change::Bind] {
+        let scene = Scene::new(&rig);
+        rig.tap.calm();
+        rig.tap.strike(Which::Changes, 1, flood());
+        assert_eq!(rubbish(&rig, change, scene.change(change, rig.before()).await).effect, Effect::Unknown);
     }
 }
 
