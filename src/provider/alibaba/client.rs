@@ -186,37 +186,48 @@ impl Ecs {
         self.pages("ListTagResources", &parameters, wire::tag_resources).await
     }
 
-    /// All key pairs of a name or pattern. The pages are numbered: a listing whose total moves is begun again.
+    /// All key pairs of a name or pattern. The pages are numbered: a listing whose total moves is begun again, and one of
+    /// several pages is read until two readings agree (as many made as gone between two pages leave the total as it was).
     async fn list_key_pairs(&self, pattern: &str) -> Result<Vec<KeyPair>> {
-        let action = "DescribeKeyPairs";
+        let mut earlier = None;
         for _ in 0..LISTINGS_MAX {
-            let mut pairs = BTreeMap::new();
-            let mut first_total = None;
-            for number in 1..=PAGES_MAX {
-                let parameters = vec![
-                    parameter("KeyPairName", pattern),
-                    parameter("IncludePublicKey", true),
-                    parameter("PageSize", KEY_PAIRS_MAX),
-                    parameter("PageNumber", number),
-                ];
-                let page = self.call(action, Intent::Read, parameters, wire::key_pairs).await?;
-                let total = *first_total.get_or_insert(page.total);
-                let last = page.items.is_empty();
-                pairs.extend(page.items.into_iter().map(|pair| (pair.name.clone(), pair)));
-                if page.total != total || (last && Some(pairs.len()) < total) {
-                    break;
-                }
-                if Some(pairs.len()) >= total {
-                    return Ok(pairs.into_values().collect());
-                }
+            let Some((pairs, pages)) = self.read_key_pairs(pattern).await? else { continue };
+            let names: Vec<KeyPairName> = pairs.keys().cloned().collect();
+            if pages == 1 || earlier.replace(names.clone()) == Some(names) {
+                return Ok(pairs.into_values().collect());
             }
         }
         Err(Error {
             kind: Kind::Unavailable,
             message: "the key pairs changed while they were listed".to_string(),
             code: "moving".to_string(),
-            ..door::refused_here(action, "")
+            ..door::refused_here("DescribeKeyPairs", "")
         })
+    }
+
+    /// One reading from the first page to the last, and how many there were; `None` if the listing moved.
+    async fn read_key_pairs(&self, pattern: &str) -> Result<Option<(BTreeMap<KeyPairName, KeyPair>, usize)>> {
+        let mut pairs = BTreeMap::new();
+        let mut first_total = None;
+        for number in 1..=PAGES_MAX {
+            let parameters = vec![
+                parameter("KeyPairName", pattern),
+                parameter("IncludePublicKey", true),
+                parameter("PageSize", KEY_PAIRS_MAX),
+                parameter("PageNumber", number),
+            ];
+            let page = self.call("DescribeKeyPairs", Intent::Read, parameters, wire::key_pairs).await?;
+            let total = *first_total.get_or_insert(page.total);
+            let last = page.items.is_empty();
+            pairs.extend(page.items.into_iter().map(|pair| (pair.name.clone(), pair)));
+            if page.total != total || (last && Some(pairs.len()) < total) {
+                return Ok(None);
+            }
+            if Some(pairs.len()) >= total {
+                return Ok(Some((pairs, number)));
+            }
+        }
+        Ok(None)
     }
 
     /// What an answer to a batch says: refusals of single instances, those that were asked for and each once.

@@ -17,13 +17,15 @@ pub fn verdict(action: &str, code: &str, status: u16) -> Verdict {
 /// is taken for a wrong state: looked at again, a bounded number of times. A code in words is a refusal; a number from
 /// 500 up, or one that says success, leaves it open.
 pub fn verdict_on_one(action: &str, code: &str) -> Verdict {
+    // `no code` is ours, for an element that has none.
+    let in_words = code.starts_with(|c: char| c.is_ascii_alphabetic()) && !code.contains(' ');
     let (kind, effect) = match by_action(action, code).or_else(|| by_code(code)) {
         Some((kind, effect, _)) => (kind, effect),
         None => match code.parse::<u16>() {
             Ok(404) => (Kind::NotFound, Effect::NotDone),
             Ok(429) => (Kind::Throttled, Effect::NotDone),
             Ok(400..500) => (Kind::InvalidState, Effect::NotDone),
-            Err(_) if !code.is_empty() => (Kind::InvalidState, Effect::NotDone),
+            Err(_) if in_words => (Kind::InvalidState, Effect::NotDone),
             _ => (Kind::InvalidState, Effect::Unknown),
         },
     };

@@ -235,17 +235,18 @@ pub fn imported(body: &[u8]) -> Result<KeyPairId, Unreadable> {
 }
 
 /// Reads an answer of AttachKeyPair or DetachKeyPair. An instance is taken only if its element says `Success` *and*
-/// code 200; one without an element is neither refused nor confirmed (the older API answers no elements at all).
+/// code 200; one without an element is neither refused nor confirmed (the older API answers no elements at all, but a
+/// request id as every answer of ECS does).
 pub fn attached(body: &[u8]) -> Result<Changed, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Body {
-        request_id: Option<String>,
+        request_id: String,
         results: Option<Results>,
     }
     let body: Body = read(body)?;
     let elements = body.results.into_iter().flat_map(|results| results.list);
-    Ok(Changed { request_id: body.request_id, outcomes: elements.map(|raw| outcome(raw, true)).collect() })
+    Ok(Changed { request_id: Some(body.request_id), outcomes: elements.map(|raw| outcome(raw, true)).collect() })
 }
 
 /// Reads an answer of StopInstances, StartInstances or RebootInstances. The elements have no `Success`.
@@ -253,12 +254,12 @@ pub fn powered(body: &[u8]) -> Result<Changed, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Body {
-        request_id: Option<String>,
+        request_id: String,
         instance_responses: Option<Responses>,
     }
     let body: Body = read(body)?;
     let elements = body.instance_responses.into_iter().flat_map(|responses| responses.list);
-    Ok(Changed { request_id: body.request_id, outcomes: elements.map(|raw| outcome(raw, false)).collect() })
+    Ok(Changed { request_id: Some(body.request_id), outcomes: elements.map(|raw| outcome(raw, false)).collect() })
 }
 
 /// Reads an answer that says nothing but its request id (DeleteKeyPairs).
@@ -278,9 +279,13 @@ fn outcome(raw: RawOutcome, wants_success: bool) -> Outcome {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let (success, code) = (text(&raw.success), text(&raw.code));
+    let success = text(&raw.success);
+    let code = match &raw.code {
+        Value::String(code) if !code.is_empty() => code.clone(),
+        Value::Number(code) => code.to_string(),
+        _ => "no code".to_string(),
+    };
     let taken = code == "200" && (!wants_success || success.eq_ignore_ascii_case("true"));
-    let code = if code.is_empty() { "no code".to_string() } else { code };
     Outcome { instance: InstanceId::new(raw.instance_id), refusal: (!taken).then(|| (code, text(&raw.message))) }
 }
 
@@ -391,14 +396,15 @@ mod tests {
         assert!(instances(br#"{"Instances":{"Instance":[{"InstanceId":"i-1"}]}}"#).is_err());
         assert!(key_pairs(br#"{"KeyPairs":{"KeyPair":[]}}"#).is_err());
         assert!(tag_resources(br#"{"TagResources":[]}"#).is_err());
-        assert!(attached(br#"{"Results":"none"}"#).is_err());
-        assert!(attached(br#"{"Results":{"Result":[{"Success":true}]}}"#).is_err());
+        assert!(attached(br#"{"RequestId":"R","Results":"none"}"#).is_err());
+        assert!(attached(b"{}").is_err() && powered(b"{}").is_err(), "every answer of ECS has a request id");
+        assert!(attached(br#"{"RequestId":"R","Results":{"Result":[{"Success":true}]}}"#).is_err());
     }
 
     #[test]
     fn an_instance_is_taken_only_on_success_and_code_200() {
         let check = |element: &str, taken: bool| {
-            let body = format!(r#"{{"Results":{{"Result":[{{"InstanceId":"i-1",{element}}}]}}}}"#);
+            let body = format!(r#"{{"RequestId":"R","Results":{{"Result":[{{"InstanceId":"i-1",{element}}}]}}}}"#);
             let outcome = attached(body.as_bytes()).unwrap().outcomes.remove(0);
             assert_eq!((outcome.instance.as_str(), outcome.refusal.is_none()), ("i-1", taken), "{element}");
         };
@@ -408,6 +414,7 @@ mod tests {
         check(r#""Success":true,"Code":"403","Message":"AccessDenied""#, false);
         check(r#""Success":false,"Code":"200""#, false);
         check(r#""Success":"true""#, false);
+        check(r#""Success":"true","Code":true"#, false);
         check(r#""Code":"200""#, false);
         check(r#""Success":null,"Code":null"#, false);
     }

@@ -85,7 +85,7 @@ impl Client {
     }
 
     /// Every item of a listing, each once. Offsets shift when something is made or goes away between two pages: then
-    /// the total moves or items are missing, and the listing is begun again.
+    /// the total moves or the pages do not join, and the listing is begun again.
     async fn list<T: DeserializeOwned + Send>(
         &self,
         action: &str,
@@ -109,7 +109,8 @@ impl Client {
         })
     }
 
-    /// One reading from the first page to the last; `None` if the listing moved.
+    /// One reading from the first page to the last; `None` if the listing moved. Each page begins with the last item of
+    /// the page before: as many made as gone leave the total as it was, but not the seam.
     async fn pass<T: DeserializeOwned + Send>(
         &self,
         action: &str,
@@ -117,28 +118,32 @@ impl Client {
         id: fn(&T) -> &str,
     ) -> Result<Option<Vec<T>>> {
         let (mut items, mut seen) = (Vec::new(), BTreeSet::new());
-        let (mut total, mut offset) = (None, 0);
+        let (mut total, mut seam) = (None, None::<String>);
         loop {
             let mut body = body.clone();
-            body.insert("Offset".to_string(), json!(offset));
+            body.insert("Offset".to_string(), json!(seen.len() - usize::from(seam.is_some())));
             body.insert("Limit".to_string(), json!(PAGE));
             let page: Page<T> = self.call(action, Intent::Read, &Value::Object(body)).await?.value;
             if *total.get_or_insert(page.total) != page.total {
                 return Ok(None);
             }
-            let before = seen.len();
-            offset += page.items.len() as u64;
-            for item in page.items {
-                if seen.insert(id(&item).to_string()) {
-                    items.push(item);
-                }
+            let mut page_items = page.items.into_iter();
+            if seam.is_some() && page_items.next().as_ref().map(id) != seam.as_deref() {
+                return Ok(None);
             }
-            let whole = seen.len() as u64 == page.total;
-            if whole && offset >= page.total {
+            seam = None;
+            for item in page_items {
+                seam = Some(id(&item).to_string());
+                if !seen.insert(id(&item).to_string()) {
+                    return Ok(None);
+                }
+                items.push(item);
+            }
+            if seen.len() as u64 == page.total {
                 return Ok(Some(items));
             }
-            // The end without all of them, or a page that brings nothing new.
-            if offset >= page.total || seen.len() == before {
+            // The end without all of them, or more than all.
+            if seam.is_none() || seen.len() as u64 > page.total {
                 return Ok(None);
             }
         }

@@ -23,7 +23,6 @@ const CODES: &[(&str, u16, Option<Rule>)] = &[
     ("AccessDenied", 403, Some(Signature)),
     ("Bcc.InstanceTypeNotSupportException", 403, None),
     ("Bcc.PrePayCannotStopWithNoCharge", 403, None),
-    ("Http400", 400, None),
     ("InappropriateJSON", 400, Some(Malformed)),
     ("Instance.StartExpiredInstance", 409, None),
     ("Instance.StartInstanceOperationForbidden", 409, Some(State)),

@@ -46,10 +46,11 @@ impl Face for Bcc {
         }
     }
 
-    /// No page names the answer for too many requests: this is the one that the vendor's Go SDK retries.
+    /// No page names the answer for too many requests; the status is HTTP's own. (`Http400`, which the vendor's Go SDK
+    /// repeats, is explained nowhere: it may not stand for "nothing was done".)
     fn throttled(&self, request_id: &str) -> Response {
-        let refused = refused("Http400", "Too many requests.");
-        respond(refused.status, &refused.body(request_id), request_id)
+        let refused = refused("Http429", "Too many requests.");
+        respond(429, &refused.body(request_id), request_id)
     }
 
     fn internal_error(&self, request_id: &str) -> Response {

@@ -324,7 +324,7 @@ fn the_gateway_lets_nothing_through_that_the_cloud_would_not() {
     assert_eq!(bench.world.cloud(0).calls()["ListInstances"], 3);
 
     bench.world.faults.script(None, "ListInstances", 1, Weather::Throttled);
-    bench.refused("GET", "/v2/instance", Value::Null, 400, "Http400");
+    bench.refused("GET", "/v2/instance", Value::Null, 429, "Http429");
     bench.world.faults.script(None, "", 1, Weather::ServerError { applied: false, gateway: false });
     bench.refused("GET", "/v2/instance", Value::Null, 500, "InternalError");
 }
