@@ -216,6 +216,7 @@ async fn look_back(config: &Config, running: &Running) -> Result<(Vec<Vec<String
             unavailable_max: rotation.plan.policy.unavailable_max as usize,
             canary: 1,
             prefix: prefix.clone(),
+            ..Promise::default()
         };
         promise.unkept(&world, newest.plan.key_name().as_str(), &left_out).into_iter().for_each(&mut say);
         let ours = world.cloud(cloud).key_pairs().iter().filter(|pair| pair.name.starts_with(&prefix)).count();
