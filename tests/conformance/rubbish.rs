@@ -95,7 +95,7 @@ pub async fn ten_megabytes_of_rubbish_are_rubbish(rig: Arc<Rig>) {
     for read in [Read::Find, Read::All] {
         let scene = Scene::new(&rig);
         rig.tap.calm();
-        rig.tap.strike(Which::All, 1, flood());
+        rig.tap.strike(Which::All, 3, flood());
         rubbish(&rig, read, scene.read(read).await);
     }
     for change in [Change::Import, Change::Delete, Change::Bind] {
