@@ -174,7 +174,8 @@ pub(super) fn check_digest(
 }
 
 /// The instances of a new rotation without those that another fleet's open rotation has in a batch (`taken`).
-/// `NobodyToBind` if no batch has anybody left.
+/// `NobodyToBind` if no batch has anybody left. A canary batch that is left empty gets the first of those that remain (they
+/// stand in the plan's order, running ones first): nobody is staked on a path that no canary has gone.
 pub(super) fn left_to_bind(
     instances: &[PlannedInstance],
     taken: &BTreeMap<InstanceId, FleetName>,
@@ -185,11 +186,11 @@ pub(super) fn left_to_bind(
             instance.part = Part::Excluded(format!("fleet {fleet} has it in its open rotation"));
         }
     }
-    if left.iter().any(|instance| matches!(instance.part, Part::Batch(_))) {
-        Ok(left)
-    } else {
-        Err(StoreError::NobodyToBind)
+    match left.iter_mut().find(|instance| matches!(instance.part, Part::Batch(_))) {
+        Some(first) => first.part = Part::Batch(0),
+        None => return Err(StoreError::NobodyToBind),
     }
+    Ok(left)
 }
 
 /// A value as it is written.
@@ -211,6 +212,38 @@ fn whole_milliseconds(at: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use crate::rotation::HoldReason;
+
+    #[test]
+    fn a_canary_that_another_fleet_has_is_replaced_by_the_first_that_is_left() {
+        let check = |batches: &[(&str, u32)], taken: &[&str], expect: &str| {
+            let planned = |(id, batch): &(&str, u32)| PlannedInstance {
+                id: InstanceId::new(*id),
+                name: String::new(),
+                power: crate::model::Power::Running,
+                keys: Vec::new(),
+                part: Part::Batch(*batch),
+            };
+            let instances: Vec<PlannedInstance> = batches.iter().map(planned).collect();
+            let taken = taken.iter().map(|id| (InstanceId::new(*id), FleetName::new("db"))).collect();
+            let shown = match left_to_bind(&instances, &taken) {
+                Err(error) => error.to_string(),
+                Ok(left) => {
+                    let part = |instance: &PlannedInstance| match instance.part {
+                        Part::Batch(batch) => format!("{}{batch}", instance.id),
+                        Part::Excluded(_) => format!("{}-", instance.id),
+                    };
+                    left.iter().map(part).collect::<Vec<_>>().join(" ")
+                }
+            };
+            assert_eq!(shown, expect);
+        };
+        let all = [("a", 0), ("b", 1), ("c", 1), ("d", 2)];
+        check(&all, &[], "a0 b1 c1 d2");
+        check(&all, &["c"], "a0 b1 c- d2");
+        check(&all, &["a"], "a- b0 c1 d2");
+        check(&all, &["a", "b", "c"], "a- b- c- d0");
+        check(&all, &["a", "b", "c", "d"], &StoreError::NobodyToBind.to_string());
+    }
 
     // Made with printf and sha256sum, apart from this program. Never to be changed: what a release has hashed, every
     // later one must still believe.
