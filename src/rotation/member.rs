@@ -162,6 +162,8 @@ impl Member {
     pub(super) fn fail(&mut self, at: Timestamp, retry_at: Timestamp, error: &Error) {
         if error.effect == Effect::NotDone {
             self.pending = None;
+            // The cloud has answered for this instance since: an earlier call is not feared as long any more.
+            self.effect_seen();
         }
         let (tries, since) = match &self.retry {
             Some(retry) => (retry.tries, retry.since),
@@ -199,6 +201,7 @@ impl Member {
     }
     pub(super) fn activate(&mut self, at: Timestamp) {
         self.active = true;
+        self.effect_seen();
         // A call that may still land may still take it down: the debt stays until that is over.
         match self.unsure_until() {
             Some(until) if at < until => self.get_on(),
@@ -210,7 +213,8 @@ impl Member {
         self.unsure = None;
         self.get_on();
     }
-    /// What was asked for is seen: an earlier call for the same may still land, but is not feared as long any more.
+    /// What was asked for is seen, or refused: an earlier call for the same may still land, but is not feared as long any
+    /// more.
     fn effect_seen(&mut self) {
         if let Some(unsure) = &mut self.unsure {
             unsure.seen = true;
