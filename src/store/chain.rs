@@ -2,7 +2,7 @@
 //! left out of a plan. It works on the *written* texts: what is hashed is what is kept, so that a later release which
 //! writes an event differently still believes the old ones. It must never ask the time or touch a database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -186,9 +186,23 @@ pub(super) fn left_to_bind(
             instance.part = Part::Excluded(format!("fleet {fleet} has it in its open rotation"));
         }
     }
-    match left.iter_mut().find(|instance| matches!(instance.part, Part::Batch(_))) {
-        Some(first) => first.part = Part::Batch(0),
-        None => return Err(StoreError::NobodyToBind),
+    let batch = |instance: &PlannedInstance| match instance.part {
+        Part::Batch(batch) => Some(batch),
+        Part::Excluded(_) => None,
+    };
+    let Some(first) = left.iter().filter_map(batch).min() else { return Err(StoreError::NobodyToBind) };
+    if first > 0
+        && let Some(next) = left.iter_mut().find(|instance| batch(instance) == Some(first))
+    {
+        next.part = Part::Batch(0);
+    }
+    // Without gaps: the soak is waited before batch 1.
+    let numbers: BTreeSet<u32> = left.iter().filter_map(batch).collect();
+    let places: BTreeMap<u32, u32> = numbers.into_iter().zip(0..).collect();
+    for instance in &mut left {
+        if let Part::Batch(batch) = &mut instance.part {
+            *batch = places[batch];
+        }
     }
     Ok(left)
 }
@@ -242,6 +256,8 @@ mod tests {
         check(&all, &["c"], "a0 b1 c- d2");
         check(&all, &["a"], "a- b0 c1 d2");
         check(&all, &["a", "b", "c"], "a- b- c- d0");
+        check(&[("a", 0), ("b", 1), ("c", 2)], &["a"], "a- b0 c1");
+        check(&all, &["b", "c"], "a0 b- c- d1");
         check(&all, &["a", "b", "c", "d"], &StoreError::NobodyToBind.to_string());
     }
 
