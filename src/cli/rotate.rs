@@ -209,16 +209,22 @@ pub(super) async fn interrupted(mut signals: Signals, stop: watch::Sender<bool>)
     }
 }
 
-/// SIGINT and SIGTERM. From here on they do not end the process by themselves.
+/// SIGINT and SIGTERM. From here on they do not end the process by themselves; nor does SIGHUP, which is not heeded: a
+/// terminal that goes away must not leave machines switched off.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    _hangup: Signal,
 }
 
 impl Signals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let of = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+            _hangup: of(SignalKind::hangup())?,
+        })
     }
     /// The next of either.
     pub(super) async fn next(&mut self) {

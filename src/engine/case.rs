@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{InstanceId, JournalId, Timestamp};
+use crate::model::{Duration, InstanceId, JournalId, Timestamp};
 use crate::provider::Provider;
+use crate::rotation::policy::later;
 use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Step};
 use crate::store::StoreError;
 
 use super::look::Snapshot;
 use super::{EngineError, Tools};
+
+/// No step waits longer for its next look.
+const LOOK_MAX: Duration = Duration::from_secs(120);
 
 /// The state of either kind of journal.
 #[derive(Debug)]
@@ -117,9 +121,10 @@ impl Case {
         EngineError::Store(StoreError::Damaged { journal: self.id, problem: problem.to_string() })
     }
 
-    /// When a step looks next, if it has looked.
-    pub(super) fn look_at(&self, step: Step) -> Option<Timestamp> {
-        self.looks.get(&step).copied()
+    /// When a step looks next, if it has looked. No act waits for more than a minute or so: a moment beyond that stems
+    /// from before the clock stepped back.
+    pub(super) fn look_at(&self, step: Step, now: Timestamp) -> Option<Timestamp> {
+        self.looks.get(&step).copied().filter(|at| *at <= later(now, LOOK_MAX))
     }
     pub(super) fn look_again(&mut self, step: Step, at: Timestamp) {
         self.looks.insert(step, at);

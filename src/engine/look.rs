@@ -14,7 +14,7 @@ use super::case::Case;
 /// Looks of one turn are shared for so long.
 const SHARED: Duration = Duration::from_secs(2);
 /// Missing for so long, and still missing: gone.
-const MISSING: Duration = Duration::from_secs(10);
+pub(super) const MISSING: Duration = Duration::from_secs(10);
 
 /// What the newest looks showed, and when.
 #[derive(Debug, Default)]
@@ -38,8 +38,9 @@ impl Snapshot {
 /// Looks at once at everybody whom the steps of this turn will ask about. An error is left to the step that looks again.
 pub(super) async fn share(tools: &Tools, case: &mut Case, run: &[Step]) {
     let now = tools.clock.now();
-    case.seen.seen.retain(|_, (at, _)| *at >= shared_since(now));
-    let due = run.iter().filter(|step| case.look_at(**step).is_none_or(|at| at <= now));
+    // A clock that stepped back leaves looks of the future: they are no evidence.
+    case.seen.seen.retain(|_, (at, _)| *at >= shared_since(now) && *at <= now);
+    let due = run.iter().filter(|step| case.look_at(**step, now).is_none_or(|at| at <= now));
     let Ok(rotation) = case.rotation() else { return };
     let ids: BTreeSet<InstanceId> =
         due.filter_map(|step| step.batch()).flat_map(|batch| rotation.batch(batch).to_vec()).collect();

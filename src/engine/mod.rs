@@ -161,7 +161,8 @@ impl Engine {
             let mut recorded = false;
             look::share(&self.tools, case, &next.run).await;
             for step in &next.run {
-                if case.look_at(*step).is_some_and(|at| self.tools.clock.now() < at) {
+                let now = self.tools.clock.now();
+                if case.look_at(*step, now).is_some_and(|at| now < at) {
                     continue;
                 }
                 self.go_on()?;
@@ -177,7 +178,7 @@ impl Engine {
                 continue;
             }
             let now = self.tools.clock.now();
-            let looks = next.run.iter().filter_map(|step| case.look_at(*step)).min();
+            let looks = next.run.iter().filter_map(|step| case.look_at(*step, now)).min();
             let wake = looks.into_iter().chain(next.wake).min().unwrap_or(Timestamp::MAX);
             let wake = wake.min(later(now, self.attention));
             return Ok(Turn { standing: next.standing, wake, waiting: case.waiting.clone() });

@@ -87,9 +87,13 @@ impl Rotation {
     /// Whether a shown pair may be believed. The first look after the call still shows the old state, so the latest
     /// operation must be ours and over; where our request id is lost, or is not shown in time, none may be under way.
     fn bind_has_settled(&self, pending: &Pending, seen: &Instance, now: Timestamp) -> bool {
-        let Some(operation) = &seen.operation else { return true };
+        // Stopped, it cannot go down behind our back any more: at worst its start is refused as busy.
+        let in_time = seen.power == Power::Stopped || now >= later(pending.since, REQUEST_ID_SHOWS);
+        let Some(operation) = &seen.operation else {
+            return in_time || self.plan.disruption != Disruption::StopsInstance;
+        };
         let ours = operation.request_id.as_ref().is_some_and(|id| pending.request_ids.contains(id));
-        !operation.running && (ours || pending.request_ids.is_empty() || now >= later(pending.since, REQUEST_ID_SHOWS))
+        !operation.running && (ours || pending.request_ids.is_empty() || in_time)
     }
 
     fn bound_finding(&self, member: &Member, seen: &Instance) -> Option<Finding> {

@@ -21,6 +21,8 @@ pub struct Member {
     pub pending: Option<Pending>,
     /// An earlier call of ours that may still land, though it was made again or given up for another.
     pub unsure: Option<Unsure>,
+    /// A bind may have happened: one was asked for, and the cloud has not said that it was not done.
+    pub asked: bool,
     /// Bound to our pair, as the cloud first showed it, and when that was.
     pub bound: Option<(Timestamp, BoundInstance)>,
     /// Seen not running since it was bound.
@@ -62,6 +64,8 @@ pub struct Pending {
     pub accepted: bool,
     /// The request ids that the latest operation may show.
     pub request_ids: Vec<String>,
+    /// Whether an earlier bind may have happened already.
+    asked_before: bool,
 }
 
 impl Member {
@@ -72,6 +76,7 @@ impl Member {
             found: None,
             pending: None,
             unsure: None,
+            asked: false,
             bound: None,
             down_since_bound: false,
             active: false,
@@ -89,7 +94,9 @@ impl Member {
     }
     /// It was stopped, and no call of ours found it running since (somebody may start it between two tries).
     fn rests(&self) -> bool {
-        self.owed.is_none() && self.found.as_ref().is_some_and(|found| found.power == Power::Stopped)
+        let found_stopped = self.found.as_ref().is_some_and(|found| found.power == Power::Stopped);
+        let bound_stopped = self.bound.as_ref().is_some_and(|(_, bound)| bound.power == Power::Stopped);
+        self.owed.is_none() && (found_stopped || bound_stopped)
     }
     /// Bound while it ran, not active yet, and still to become so.
     pub fn awaits_activation(&self) -> bool {
@@ -145,7 +152,8 @@ impl Member {
                 request_ids = old.request_ids;
             }
         }
-        self.pending = Some(Pending { call, since: at, accepted: false, request_ids });
+        self.pending = Some(Pending { call, since: at, accepted: false, request_ids, asked_before: self.asked });
+        self.asked |= call == Call::Bind;
     }
     pub(super) fn accept(&mut self, at: Timestamp, request_id: Option<&str>) {
         let call = self.pending.as_ref().map(|pending| pending.call);
@@ -159,9 +167,11 @@ impl Member {
             pending.request_ids.extend(request_id.map(str::to_string));
         }
     }
-    pub(super) fn fail(&mut self, at: Timestamp, retry_at: Timestamp, error: &Error) {
+    pub(super) fn fail(&mut self, at: Timestamp, retry_at: Timestamp, error: &Error, alone: bool) {
         if error.effect == Effect::NotDone {
-            self.pending = None;
+            if let Some(pending) = self.pending.take().filter(|pending| pending.call == Call::Bind) {
+                self.asked = pending.asked_before;
+            }
             // The cloud has answered for this instance since: an earlier call is not feared as long any more.
             self.effect_seen();
         }
@@ -169,8 +179,8 @@ impl Member {
             Some(retry) => (retry.tries, retry.since),
             None => (0, at),
         };
-        // Only what is this instance's own fault counts against it.
-        let tries = tries + u32::from(error.blame == Blame::Instance);
+        // Only what is this instance's own fault counts against it: it stood alone.
+        let tries = tries + u32::from(alone && error.blame == Blame::Instance);
         self.retry = Some(Retry { tries, since, last: at, at: retry_at, error: error.clone() });
     }
     pub(super) fn see_down(&mut self, stopped: bool) {

@@ -5,7 +5,7 @@ use crate::model::{InstanceId, Timestamp};
 
 use super::event::{Event, HoldReason, Outcome, Step};
 use super::member::Member;
-use super::policy::{LATE_CALL, SETTLE_DEADLINE, TRIES_MAX, later};
+use super::policy::{BACK_OFF_MAX, LATE_CALL, SETTLE_DEADLINE, TRIES_MAX, later};
 use super::state::Rotation;
 
 /// What may happen now.
@@ -100,7 +100,8 @@ impl Rotation {
 
     fn offer(&self, next: &mut Next, step: Step, now: Timestamp) {
         match self.retries.get(&step) {
-            Some(retry) if now < retry.at => next.wake_at(retry.at),
+            // Never further off than the longest back-off: beyond that the clock has stepped back.
+            Some(retry) if now < retry.at && retry.at <= later(now, BACK_OFF_MAX) => next.wake_at(retry.at),
             _ => next.run.push(step),
         }
     }

@@ -22,6 +22,8 @@ pub const REPEAT_AFTER: Duration = Duration::from_secs(180);
 pub const OWN_REBOOT: Duration = Duration::from_secs(20);
 /// The request id of an accepted bind is waited for in the latest operation for so long; then the shown state decides.
 pub const REQUEST_ID_SHOWS: Duration = Duration::from_secs(60);
+/// No failure is waited out longer than this.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// Bounded means so many tries.
 pub const TRIES_MAX: u32 = 5;
 /// A failure this long after the moment of the next try does not belong to those before it.
@@ -90,7 +92,7 @@ impl Retry {
 pub fn back_off(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
     let seconds = f64::from(1u32 << tries.min(6)).min(60.0);
     let wait = Duration::from_secs_f64(seconds * (0.75 + 0.25 * jitter.clamp(0.0, 1.0)));
-    wait.max(asked.unwrap_or_default()).min(Duration::from_secs(300))
+    wait.max(asked.unwrap_or_default()).min(BACK_OFF_MAX)
 }
 
 /// How a fleet is rolled out, as the config file says it.

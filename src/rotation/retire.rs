@@ -7,7 +7,7 @@ use crate::model::error::Kind;
 use crate::model::{Disruption, Instance, Power};
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
 
-use super::event::{Allow, BoundInstance, Entry, Event, HoldReason, Outcome, Step};
+use super::event::{Allow, BoundInstance, Call, Entry, Event, HoldReason, Outcome, Step};
 use super::next::{Next, Standing};
 use super::plan::{PlannedInstance, RetirePlan};
 use super::policy::{Retry, later};
@@ -28,6 +28,8 @@ pub struct Retirement {
     pub begun: Timestamp,
     /// When the pair was seen gone, and nobody on it.
     pub deleted: Option<Timestamp>,
+    /// When the deletion was asked for last, and how often.
+    pub asked: Option<(Timestamp, u32)>,
     /// The private half is destroyed.
     pub destroyed: bool,
     /// An operator allows to destroy the half without a login proof.
@@ -49,6 +51,7 @@ impl Retirement {
             last_at: Timestamp::MIN,
             begun: Timestamp::MIN,
             deleted: None,
+            asked: None,
             destroyed: false,
             destroy_allowed: false,
             held: None,
@@ -80,6 +83,9 @@ impl Retirement {
         }
         match &entry.event {
             Event::Planned { .. } => self.begun = entry.at,
+            Event::Started { call: Call::Delete, .. } => {
+                self.asked = Some((entry.at, self.asked.map_or(1, |(_, times)| times + 1)));
+            }
             Event::Started { .. } => {}
             Event::Failed { step, error, retry_at, .. } => {
                 Retry::count(&mut self.retries, *step, entry.at, *retry_at, error);
@@ -180,8 +186,10 @@ pub fn due(pairs: &[Pair]) -> Vec<&Pair> {
 /// What the journals say of an instance and a superseded pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// It was found on the pair, or asked to be bound to it, and nothing later took it off.
+    /// It was found on the pair, or seen bound to it, and nothing later took it off.
     On,
+    /// It was asked to be bound to it, and was never seen so. These are the pairs that it had before.
+    Asked(Vec<KeyPairId>),
     /// A later rotation bound it to this other pair, but did not see it active.
     BoundTo(KeyPairId, BoundInstance),
     /// A later rotation saw it active on another pair, or gone.
@@ -201,9 +209,12 @@ pub fn holds(
         for instance in planned {
             let member = rotation.member(&instance.id);
             let found = member.and_then(|member| member.found.as_ref()).is_some_and(|found| found.keys.contains(key));
-            let asked = own && member.is_some_and(|member| member.found.is_some() || member.bound.is_some());
-            if found || asked || instance.keys.contains(key) {
+            let bound = own && member.is_some_and(|member| member.bound.is_some());
+            if found || bound || instance.keys.contains(key) {
                 holds.insert(instance.id.clone(), Hold::On);
+            } else if own && let Some(member) = member.filter(|member| member.asked) {
+                let before = member.found.as_ref().map(|found| found.keys.clone()).unwrap_or_default();
+                holds.insert(instance.id.clone(), Hold::Asked(before));
             }
             let Some(member) = member else { continue };
             let Some(hold) = holds.get_mut(&instance.id) else { continue };
@@ -221,11 +232,35 @@ pub fn holds(
 /// stopped and bound to another.
 pub fn is_free(hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption: Disruption) -> bool {
     let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
-    if seen.keys.contains(key) || seen.keys.is_empty() || seen.is_busy() {
+    (seen.power == Power::Stopped && is_off(seen, key)) || is_proven_off(hold, seen, key, disruption)
+}
+
+/// The cloud shows another pair in this one's place, and nothing under way.
+fn is_off(seen: &Instance, key: &KeyPairId) -> bool {
+    !seen.keys.contains(key) && !seen.keys.is_empty() && !seen.is_busy()
+}
+
+/// Whether an instance can need the private half no more: gone, or active on another pair. Stopped and bound to another is
+/// not enough: where a key waits for a boot, its disk may accept the old one still.
+pub fn needs_no_more(hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption: Disruption) -> bool {
+    let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
+    is_proven_off(hold, seen, key, disruption)
+}
+
+fn is_proven_off(hold: &Hold, seen: &Instance, key: &KeyPairId, disruption: Disruption) -> bool {
+    // It has what it had before the bind was asked for: nothing came of it. Should it still land, the pair is gone by
+    // then: its deletion is the fence.
+    if let Hold::Asked(before) = hold {
+        let same = seen.keys.len() == before.len() && seen.keys.iter().all(|key| before.contains(key));
+        if same && !seen.keys.contains(key) && !seen.is_busy() {
+            return true;
+        }
+    }
+    if !is_off(seen, key) {
         return false;
     }
     match (hold, seen.power, disruption) {
-        (Hold::Free, ..) | (_, Power::Stopped, _) => true,
+        (Hold::Free, ..) => true,
         (_, Power::Running, Disruption::StopsInstance | Disruption::NeedsStopped) => true,
         // It was stopped when the other pair was bound: running now, it has booted since.
         (Hold::BoundTo(other, bound), Power::Running, Disruption::NeedsReboot | Disruption::RebootsInstance) => {

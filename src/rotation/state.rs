@@ -38,7 +38,7 @@ pub struct Rotation {
     /// The pair's handle, once imported, and when that was.
     pub key_pair: Option<(Timestamp, KeyPairId)>,
     /// When an import was asked for whose answer is not known: it may still land.
-    pub(super) importing: Option<Timestamp>,
+    pub importing: Option<Timestamp>,
     /// Why it is held.
     pub held: Option<HoldReason>,
     /// An operator gave it up.
@@ -202,11 +202,12 @@ impl Rotation {
                 if *step == Step::ImportKey && error.effect == Effect::NotDone {
                     self.importing = None;
                 }
-                if error.blame != Blame::Instance || instances.is_empty() {
+                let alone = instances.len() == 1;
+                if error.blame != Blame::Instance || !alone {
                     Retry::count(&mut self.retries, *step, at, *retry_at, error);
                 }
                 for id in instances {
-                    self.change(id, |member| member.fail(at, *retry_at, error));
+                    self.change(id, |member| member.fail(at, *retry_at, error, alone));
                 }
             }
             Event::KeyStored { public_key, fingerprint } => {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::cloud::Cloud;
+use super::keys::KeyPair;
 use super::machine::{Machine, Os, Power};
 use super::world::World;
 
@@ -91,7 +92,13 @@ impl Promise {
         let cloud = world.cloud(self.cloud);
         let mut unkept = Vec::new();
         let ours: Vec<_> = cloud.key_pairs().iter().filter(|pair| pair.name.starts_with(&self.prefix)).collect();
-        for pair in ours.iter().filter(|pair| pair.name != newest && excluded.is_empty()) {
+        // An excluded machine may hang on an older pair of ours: that pair waits.
+        let waits = |pair: &KeyPair| {
+            let hangs =
+                |machine: &&Machine| machine.record_keys.contains(&pair.id) || machine.accepts.contains(&pair.line);
+            cloud.machines().iter().filter(|machine| excluded.contains(&machine.id)).any(|machine| hangs(&machine))
+        };
+        for pair in ours.iter().filter(|pair| pair.name != newest && !waits(pair)) {
             unkept.push(format!("key pair {} is left", pair.name));
         }
         let Some(active) = ours.iter().find(|pair| pair.name == newest) else {

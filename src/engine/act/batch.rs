@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Duration, InstanceId};
+use crate::model::{Duration, InstanceId, Timestamp};
 use crate::provider::{Instance, Provider};
+use crate::rotation::policy::{FRESH, later};
 use crate::rotation::{Call, Found, HoldReason, Sight, Step, Want};
 
 use super::super::case::Case;
@@ -97,7 +98,15 @@ async fn guarded(
             return hold(tools, case, HoldReason::KeyMismatch).await.map(Some);
         }
     }
-    call::make(tools, case, provider, step, call, found).await.map(Some)
+    // The looks may be old by now (a slow answer, a throttle): then everybody is looked at again first.
+    let looked =
+        found.iter().filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)).map(|(at, _)| at).min();
+    let Some(looked) = looked.filter(|at| tools.clock.now() < later(*at, FRESH)) else {
+        let ids: Vec<InstanceId> = found.iter().map(|found| found.instance.clone()).collect();
+        case.seen.forget(&ids);
+        return Ok(None);
+    };
+    call::make(tools, case, provider, step, call, found, looked).await.map(Some)
 }
 
 pub(super) fn found(seen: &Instance) -> Found {

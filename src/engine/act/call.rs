@@ -2,18 +2,18 @@
 //! answered by halving: look first (the good ones may have been done), send the difference, halve until the culprit stands
 //! alone. Halving lives in here only; after a crash it begins anew.
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, Timestamp};
 use crate::provider::{Accepted, Blame, Effect, Error, Instance, Kind, Power, PowerChange, Provider};
 use crate::rotation::policy::{FRESH, TRIES_MAX, later};
 use crate::rotation::{Call, Event, ExcludedInstance, Exclusion, Found, Step};
 
 use super::super::case::Case;
 use super::super::look::look;
-use super::super::record::{Appended, append};
+use super::super::record::{Appended, append, catch_up};
 use super::super::{EngineError, Tools};
 use super::{Done, retry_at};
 
-/// Makes a call for all of `found`, which the guard has let through.
+/// Makes a call for all of `found`, which the guard has let through and a look showed so at `looked`.
 pub(super) async fn make(
     tools: &Tools,
     case: &mut Case,
@@ -21,8 +21,8 @@ pub(super) async fn make(
     step: Step,
     call: Call,
     found: Vec<Found>,
+    mut looked: Timestamp,
 ) -> Result<Done, EngineError> {
-    let intent = tools.clock.now();
     let started = Event::Started { step, call, found: found.clone() };
     let all: Vec<InstanceId> = found.iter().map(|found| found.instance.clone()).collect();
     if append(tools, case, &[started]).await? == Appended::AfterOperator {
@@ -32,16 +32,16 @@ pub(super) async fn make(
         return Ok(Done::Recorded);
     }
     case.seen.forget(&all);
-    let mut groups = vec![found];
-    let mut looked = intent;
+    // With each group, whether a call for it may have been done already.
+    let mut groups = vec![(found, false)];
     let mut first = true;
-    while let Some(mut group) = groups.pop() {
+    while let Some((mut group, maybe)) = groups.pop() {
         let ids: Vec<InstanceId> = group.iter().map(|found| found.instance.clone()).collect();
         if !first {
             looked = tools.clock.now();
             if let Err(error) = look(tools, case, provider, &ids, looked).await {
-                groups.push(group);
-                give_up(tools, case, step, call, groups, Error { effect: Effect::NotDone, ..error }).await?;
+                groups.push((group, maybe));
+                give_up(tools, case, step, call, groups, error).await?;
                 return Ok(Done::Recorded);
             }
             group.retain(|found| still_wanted(case, call, found));
@@ -49,8 +49,9 @@ pub(super) async fn make(
             if group.is_empty() {
                 continue;
             }
+            catch_up(tools, case).await?;
             if call != Call::Start && case.course.is_halted() {
-                groups.push(group);
+                groups.push((group, maybe));
                 let error = Error { message: "held meanwhile".into(), ..not_sent(call) };
                 give_up(tools, case, step, call, groups, error).await?;
                 return Ok(Done::Recorded);
@@ -65,8 +66,9 @@ pub(super) async fn make(
             Ok(accepted) => append_accepted(tools, case, step, ids, accepted).await?,
             Err(error) if group.len() > 1 && halves(case, step, &error) => {
                 let second = group.split_off(group.len() / 2);
-                groups.push(second);
-                groups.push(group);
+                let maybe = maybe || error.effect == Effect::Unknown;
+                groups.push((second, maybe));
+                groups.push((group, maybe));
             }
             Err(error) if group.len() == 1 && error.blame == Blame::Instance => {
                 append_single(tools, case, step, &ids[0], error).await?;
@@ -75,7 +77,7 @@ pub(super) async fn make(
                 let failure = failure(tools, case, step, ids, error.clone());
                 append(tools, case, &[failure]).await?;
                 if !groups.is_empty() {
-                    give_up(tools, case, step, call, groups, Error { effect: Effect::NotDone, ..error }).await?;
+                    give_up(tools, case, step, call, groups, error).await?;
                 }
                 return Ok(Done::Recorded);
             }
@@ -89,7 +91,7 @@ async fn send(
     provider: &dyn Provider,
     call: Call,
     ids: &[InstanceId],
-    before: crate::model::Timestamp,
+    before: Timestamp,
 ) -> Result<Accepted, Error> {
     let Ok(rotation) = case.rotation() else { return Err(not_sent(call)) };
     match call {
@@ -118,7 +120,7 @@ fn halves(case: &Case, step: Step, error: &Error) -> bool {
 /// Whether a fresh look still shows the difference that the call is for.
 fn still_wanted(case: &Case, call: Call, found: &Found) -> bool {
     let Ok(rotation) = case.rotation() else { return false };
-    let Some((_, Some(seen))) = case.seen.get(&found.instance, crate::model::Timestamp::MIN) else { return false };
+    let Some((_, Some(seen))) = case.seen.get(&found.instance, Timestamp::MIN) else { return false };
     let seen: &Instance = seen;
     let ours = rotation.key_pair.as_ref().is_some_and(|(_, ours)| seen.keys.contains(ours));
     !seen.is_busy()
@@ -177,19 +179,25 @@ async fn append_single(
     Ok(())
 }
 
-/// The groups that were not sent any more: said so, or they would count as under way.
+/// The groups that are not sent any more: said so, or they would count as under way. What an earlier call may have done
+/// stays unknown.
 async fn give_up(
     tools: &Tools,
     case: &mut Case,
     step: Step,
     call: Call,
-    groups: Vec<Vec<Found>>,
+    groups: Vec<(Vec<Found>, bool)>,
     error: Error,
 ) -> Result<(), EngineError> {
-    let ids: Vec<InstanceId> = groups.into_iter().flatten().map(|found| found.instance).collect();
-    let error =
-        Error { blame: Blame::Request, kind: Kind::Busy, code: error.code, message: error.message, ..not_sent(call) };
-    append(tools, case, &[failure(tools, case, step, ids, error)]).await?;
+    for effect in [Effect::NotDone, Effect::Unknown] {
+        let these = groups.iter().filter(|(_, maybe)| *maybe == (effect == Effect::Unknown));
+        let ids: Vec<InstanceId> = these.flat_map(|(group, _)| group).map(|found| found.instance.clone()).collect();
+        if !ids.is_empty() {
+            let (code, message) = (error.code.clone(), error.message.clone());
+            let error = Error { effect, code, message, ..not_sent(call) };
+            append(tools, case, &[failure(tools, case, step, ids, error)]).await?;
+        }
+    }
     Ok(())
 }
 

@@ -41,6 +41,10 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         Some(_) => return hold(tools, case, HoldReason::KeyMismatch).await,
         None => {}
     }
+    // Asked for a moment ago, by this run or the one before it: the listing gets time to show it.
+    if case.rotation()?.importing.is_some_and(|since| tools.clock.now() < later(since, FRESH)) {
+        return Ok(Done::Wait(Duration::from_secs(1)));
+    }
     if let Err(reason) = guard::custody(&public_key, kept(tools, case).await) {
         return hold(tools, case, reason).await;
     }

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Duration, InstanceId, KeyPairId, PublicKey};
-use crate::provider::{Error, Instance, KeyPair, Kind, Provider, Select};
-use crate::rotation::policy::{FRESH, later};
-use crate::rotation::retire::{Hold, holds, is_free};
+use crate::model::{Duration, InstanceId, KeyPairId, PublicKey, Timestamp};
+use crate::provider::{Disruption, Error, Instance, KeyPair, Kind, Provider, Select};
+use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, later};
+use crate::rotation::retire::{Hold, holds, is_free, needs_no_more};
 use crate::rotation::{Call, Event, HoldReason, Plan, PlannedInstance, Rotation, Step};
 
 use super::super::case::Case;
 use super::super::guard::{self, Refusal};
+use super::super::look::MISSING;
 use super::super::record::{Appended, append};
 use super::super::{EngineError, Tools};
 use super::{Done, failed, hold};
@@ -22,13 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Known {
     public_key: Option<PublicKey>,
     holds: BTreeMap<InstanceId, Hold>,
-    disruption: crate::provider::Disruption,
+    disruption: Disruption,
 }
 
 /// Deletes the pair.
 pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let step = Step::RetireKeyPair;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
+    let looked = tools.clock.now();
     let shown = match provider.find_key_pair(case.plan.key_name()).await {
         Ok(shown) => shown,
         Err(error) => return failed(tools, case, step, error).await,
@@ -43,8 +45,9 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
         return Ok(Done::Recorded);
     };
     let known = known(tools, case, &handle).await?;
-    let hanging = match hanging(provider.as_ref(), &known, &handle).await {
-        Ok(hanging) => hanging,
+    let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, is_free).await {
+        Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
+        Ok(hanging) => hanging.ids,
         Err(error) => return failed(tools, case, step, error).await,
     };
     let Some(pair) = shown else {
@@ -58,7 +61,7 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
             false => wait(case, format!("deleted, but not proven to be off it: {}", list(&hanging))),
         };
     };
-    delete_pair(tools, case, provider.as_ref(), &known, pair, &hanging).await
+    delete_pair(tools, case, provider.as_ref(), &known, pair, &hanging, looked).await
 }
 
 async fn delete_pair(
@@ -68,6 +71,7 @@ async fn delete_pair(
     known: &Known,
     pair: KeyPair,
     hanging: &[InstanceId],
+    looked: Timestamp,
 ) -> Result<Done, EngineError> {
     let step = Step::RetireKeyPair;
     // Known to us or not: whoever the cloud shows bound.
@@ -83,8 +87,21 @@ async fn delete_pair(
     if let Err(reason) = guard::clock(provider.clock_difference()) {
         return hold(tools, case, reason).await;
     }
-    case.waiting = None;
     let intent = tools.clock.now();
+    // A success may hide an undeleted pair: it gets time to go, and is asked again ever less often.
+    if let Some((asked, times)) = case.retirement()?.asked {
+        if times < 3 && intent < later(asked, FRESH) {
+            return Ok(Done::Wait(Duration::from_secs(1)));
+        }
+        if times >= 3 && intent < later(asked, SETTLE_DEADLINE) {
+            return wait(case, format!("the cloud was asked {times} times to delete it and still shows it"));
+        }
+    }
+    if intent >= later(looked, FRESH) {
+        // The looks took long: what they showed is no evidence any more.
+        return Ok(Done::Wait(Duration::from_secs(1)));
+    }
+    case.waiting = None;
     let started = Event::Started { step, call: Call::Delete, found: Vec::new() };
     if append(tools, case, &[started]).await? == Appended::AfterOperator {
         return Ok(Done::Recorded);
@@ -114,8 +131,9 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     let mut left = Vec::new();
     if let Some(handle) = journalled_handle(tools, case).await? {
         let known = known(tools, case, &handle).await?;
-        left = match hanging(provider.as_ref(), &known, &handle).await {
-            Ok(hanging) => hanging,
+        left = match hanging(tools, case, provider.as_ref(), &known, &handle, needs_no_more).await {
+            Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
+            Ok(hanging) => hanging.ids,
             Err(error) => return failed(tools, case, step, error).await,
         };
     }
@@ -176,7 +194,7 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
     Ok(Known {
         public_key,
         holds: holds(&plan.key_name, handle, &rotations),
-        disruption: disruption.unwrap_or(crate::provider::Disruption::NeedsReboot),
+        disruption: disruption.unwrap_or(Disruption::NeedsReboot),
     })
 }
 
@@ -192,15 +210,38 @@ async fn load(
     Ok(Some((rotation, instances)))
 }
 
-/// Looks at everybody whom any journal found on the pair: those who are not proven to be off it.
-async fn hanging(provider: &dyn Provider, known: &Known, key: &KeyPairId) -> Result<Vec<InstanceId>, Error> {
+/// Who is not proven to be off the pair.
+struct Hanging {
+    ids: Vec<InstanceId>,
+    /// Somebody is missing from the answer for the first time: absence is believed only when it is seen twice.
+    missing: bool,
+}
+
+/// Looks at everybody whom any journal found on the pair, and asks `is_free` of each.
+async fn hanging(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    known: &Known,
+    key: &KeyPairId,
+    is_free: fn(&Hold, Option<&Instance>, &KeyPairId, Disruption) -> bool,
+) -> Result<Hanging, Error> {
     let ids: Vec<InstanceId> =
         known.holds.iter().filter(|(_, hold)| **hold != Hold::Free).map(|(id, _)| id.clone()).collect();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Hanging { ids, missing: false });
     }
+    let now = tools.clock.now();
     let seen = provider.instances(&Select::Ids(ids.clone())).await?;
     let seen: BTreeMap<&InstanceId, &Instance> = seen.iter().map(|seen| (&seen.id, seen)).collect();
+    let mut missing = false;
+    for id in &ids {
+        if seen.contains_key(id) {
+            case.missing.remove(id);
+        } else {
+            missing |= now < later(*case.missing.entry(id.clone()).or_insert(now), MISSING);
+        }
+    }
     let free = |id: &InstanceId| is_free(&known.holds[id], seen.get(id).copied(), key, known.disruption);
-    Ok(ids.into_iter().filter(|id| !free(id)).collect())
+    Ok(Hanging { ids: ids.into_iter().filter(|id| !free(id)).collect(), missing })
 }

@@ -145,7 +145,10 @@ impl Bcc {
         let mut marker: Option<String> = None;
         loop {
             let mut query = call.query.clone();
-            query.push(("maxKeys", KEYS_MAX));
+            // The page on the look by ids names no such parameter, and a look holds few ids anyway.
+            if call.method == "GET" {
+                query.push(("maxKeys", KEYS_MAX));
+            }
             query.extend(marker.as_deref().map(|marker| ("marker", marker)));
             let page = Call { query, body: call.body.clone(), ..call };
             let page = self.call(&page, Intent::Read, read).await?;

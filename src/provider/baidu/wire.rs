@@ -93,12 +93,19 @@ pub fn instances(body: &[u8]) -> Result<Page<Instance>, Unreadable> {
     #[serde(rename_all = "camelCase")]
     struct Body {
         instances: Vec<RawInstance>,
-        is_truncated: bool,
+        is_truncated: Option<bool>,
         next_marker: Option<String>,
     }
     let body: Body = read(body)?;
     let items = body.instances.into_iter().map(instance).collect::<Result<_, _>>()?;
-    Ok(Page { items, truncated: body.is_truncated, next: filled(body.next_marker) })
+    Ok(page(items, body.is_truncated, body.next_marker))
+}
+
+/// A page of a listing. Where the answer does not say whether it goes on (the page on the look by ids and that on key
+/// pairs show no such field), a next marker does.
+fn page<T>(items: Vec<T>, truncated: Option<bool>, next: Option<String>) -> Page<T> {
+    let next = filled(next);
+    Page { items, truncated: truncated.unwrap_or(next.is_some()), next }
 }
 
 fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
@@ -144,12 +151,12 @@ pub fn key_pairs(body: &[u8]) -> Result<Page<KeyPair>, Unreadable> {
     #[serde(rename_all = "camelCase")]
     struct Body {
         keypairs: Vec<RawKeyPair>,
-        is_truncated: bool,
+        is_truncated: Option<bool>,
         next_marker: Option<String>,
     }
     let body: Body = read(body)?;
     let items = body.keypairs.into_iter().map(key_pair).collect::<Result<_, _>>()?;
-    Ok(Page { items, truncated: body.is_truncated, next: filled(body.next_marker) })
+    Ok(page(items, body.is_truncated, body.next_marker))
 }
 
 fn key_pair(raw: RawKeyPair) -> Result<KeyPair, Unreadable> {
@@ -321,6 +328,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_does_not_say_whether_it_goes_on_ends_without_a_next_marker() {
+        let check = |body: &str, truncated: bool| {
+            assert_eq!(instances(body.as_bytes()).unwrap().truncated, truncated, "{body}");
+        };
+        check(r#"{"instances":[]}"#, false);
+        check(r#"{"instances":[],"nextMarker":""}"#, false);
+        check(r#"{"instances":[],"nextMarker":"i-2"}"#, true);
+        check(r#"{"instances":[],"isTruncated":false,"nextMarker":"i-2"}"#, false);
+        assert!(!key_pairs(br#"{"keypairs":[]}"#).unwrap().truncated);
+    }
+
+    #[test]
     fn rubbish_is_never_an_empty_list() {
         type Refuses = fn(&[u8]) -> bool;
         let all: [(&str, Refuses); 4] = [
@@ -337,7 +356,6 @@ mod tests {
         for body in [
             "",
             "{}",
-            r#"{"instances":[]}"#,
             r#"{"isTruncated":false}"#,
             r#"{"instances":null,"isTruncated":false}"#,
             r#"{"instances":{},"isTruncated":false}"#,
@@ -347,7 +365,7 @@ mod tests {
         ] {
             assert!(instances(body.as_bytes()).is_err(), "{body}");
         }
-        assert!(key_pairs(br#"{"keypairs":[]}"#).is_err());
+        assert!(key_pairs(br#"{"keypairs":{}}"#).is_err());
         assert!(key_pairs(br#"{"keypairs":[{"keypairId":"","name":"a"}],"isTruncated":false}"#).is_err());
         assert!(imported(br#"{"keypair":{"name":"a"}}"#).is_err());
         assert!(changed(br#"{"failedInstanceIdList":"i-1"}"#).is_err());

@@ -86,8 +86,9 @@ fn lighthouse_is_active_when_it_runs_with_the_pair_bound_and_our_operation_over(
         "9 settle: s new op=p busy => -\n9 settle: s new op=p => bound s\n9 settle: r old op=p => -",
     );
     begun("lighthouse", "r", "5 >bind a=r\n6 ok bind a", "9 settle: s new op=z => bound s");
-    // Never shown, although accepted: after a minute the shown state decides.
-    begun("lighthouse", "r", accepted, "64 settle: s new op=p => -\n65 settle: s new op=p => bound s");
+    // Never shown, although accepted: after a minute the shown state decides. Stopped, it cannot go down any more.
+    begun("lighthouse", "r", accepted, "64 settle: r new op=p => -\n65 settle: r new op=p => bound r");
+    begun("lighthouse", "r", accepted, "9 settle: s new op=p => bound s");
     let bound = format!("{accepted}\n10 bound a=s");
     begun("lighthouse", "r", &bound, "11 settle: s new op=q => -\n11 activate: s new op=q => start");
     begun(

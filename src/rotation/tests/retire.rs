@@ -1,6 +1,6 @@
 //! Retiring: which pairs are due, what a retire journal adds up to, who hangs on a pair.
 
-use super::super::retire::{Hold, Pair, due, holds, is_free};
+use super::super::retire::{Hold, Pair, due, holds, is_free, needs_no_more};
 use super::*;
 
 fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
@@ -130,10 +130,18 @@ fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_j
     let shown = |rotations: &[_]| match hold(rotations) {
         None => "none".to_string(),
         Some(Hold::On) => "on".into(),
+        Some(Hold::Asked(before)) => {
+            format!("asked, had {}", before.iter().map(KeyPairId::as_str).collect::<Vec<_>>().join(" "))
+        }
         Some(Hold::BoundTo(key, bound)) => format!("bound to {} {}", key.as_str(), letter(bound.power)),
         Some(Hold::Free) => "free".into(),
     };
-    assert_eq!(shown(std::slice::from_ref(&asked)), "on");
+    assert_eq!(shown(std::slice::from_ref(&asked)), "asked, had old");
+    // The cloud said that it was not done: nobody asked, as far as the pair goes. After a lost answer it may have been.
+    let refused = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 no bind a: unsupported");
+    assert_eq!(shown(std::slice::from_ref(&refused)), "none");
+    let bound = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 ok bind a\n7 bound a=r@1\n9 out a");
+    assert_eq!(shown(std::slice::from_ref(&bound)), "on");
     assert_eq!(shown(std::slice::from_ref(&never)), "none");
     assert_eq!(shown(&[never.clone(), stuck("k2")]), "bound to k2 r");
     assert_eq!(shown(&[never, rotation("ecs", "k2", "k1", "5 out a")]), "on");
@@ -176,6 +184,17 @@ fn an_instance_is_free_when_it_is_gone_active_on_another_pair_or_stopped_and_bou
         check(cloud, &Hold::On, "r k2", true);
         check(cloud, &Hold::On, "r k2 op=x busy", false);
     }
+    // Asked and never seen bound: free where it still has what it had, or by any of the proofs above.
+    for cloud in ["lighthouse", "cvm", "ecs", "bcc"] {
+        let asked = Hold::Asked(vec!["old".into()]);
+        check(cloud, &asked, "r old @1", true);
+        check(cloud, &asked, "r k1 @1", false);
+        check(cloud, &asked, "r old k1 @1", false);
+        check(cloud, &asked, "c old @1", false);
+        check(cloud, &asked, "r @1", false);
+        check(cloud, &Hold::Asked(Vec::new()), "r @1", true);
+        check(cloud, &Hold::Asked(Vec::new()), "r k1 @1", false);
+    }
     check("ecs", &bound(Power::Running, Some("1")), "r k2 @1", false);
     check("ecs", &bound(Power::Running, Some("1")), "r k2 @2", true);
     check("ecs", &bound(Power::Running, None), "r k2 @2", false);
@@ -184,4 +203,18 @@ fn an_instance_is_free_when_it_is_gone_active_on_another_pair_or_stopped_and_bou
     check("ecs", &Hold::On, "r k2 @2", false);
     check("bcc", &bound(Power::Running, None), "r k2", false);
     check("bcc", &Hold::On, "r k2", false);
+}
+
+#[test]
+fn a_stopped_machine_may_still_need_the_private_half_that_its_disk_accepts() {
+    let bound = Hold::BoundTo("k2".into(), BoundInstance { instance: "a".into(), power: Power::Stopped, boot: None });
+    let check = |hold: &Hold, look: &str, expect: bool| {
+        let seen = (look != "-").then(|| seen("a", look));
+        assert_eq!(needs_no_more(hold, seen.as_ref(), &"k1".into(), disruption("ecs")), expect, "{hold:?} {look}");
+    };
+    check(&bound, "s k2", false);
+    check(&Hold::On, "s k2", false);
+    check(&bound, "r k2 @2", true);
+    check(&Hold::Free, "s k2", true);
+    check(&Hold::On, "-", true);
 }
