@@ -144,3 +144,17 @@ fn one_more_entry_costs_the_same_in_a_small_and_in_a_large_fleet() {
     }
     assert_eq!(show_next(&rotation.next(at(time))), "! ended completed");
 }
+
+#[test]
+fn a_refusal_of_a_group_counts_for_the_step_and_one_of_a_single_instance_against_that_one() {
+    let check = |journal: &str, step_tries: u32, own: [u32; 2]| {
+        let story = Story::begun("lighthouse", "rr").tell(journal);
+        let rotation = story.rotation();
+        let tries = |id: &str| rotation.member(&id.into()).unwrap().retry.as_ref().map_or(0, |retry| retry.tries);
+        assert_eq!(rotation.retry(Step::Bind(0)).map_or(0, |retry| retry.tries), step_tries, "{journal}");
+        assert_eq!([tries("a"), tries("b")], own, "{journal}");
+    };
+    check("5 >bind a=r b=r\n6 refused bind a b\n7 >bind a=r b=r\n8 refused bind a b", 2, [0, 0]);
+    check("5 >bind a=r b=r\n6 refused bind a", 0, [1, 0]);
+    check("5 >bind a=r b=r\n6 away bind a b", 1, [0, 0]);
+}

@@ -138,7 +138,7 @@ fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_j
     };
     assert_eq!(shown(std::slice::from_ref(&asked)), "asked, had old");
     // The cloud said that it was not done: nobody asked, as far as the pair goes. After a lost answer it may have been.
-    let refused = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 no bind a: unsupported");
+    let refused = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 refused bind a");
     assert_eq!(shown(std::slice::from_ref(&refused)), "none");
     let bound = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 ok bind a\n7 bound a=r@1\n9 out a");
     assert_eq!(shown(std::slice::from_ref(&bound)), "on");
