@@ -30,8 +30,23 @@ async fn sweep(scenario: &Scenario) -> (usize, BTreeSet<String>) {
             run(scenario, Some((number, side))).await;
         }
     }
-    let count = calls.len();
-    (count, calls.into_iter().collect())
+    let kinds: BTreeSet<String> = calls.iter().cloned().collect();
+    for event in [
+        "key_stored",
+        "started",
+        "accepted",
+        "key_imported",
+        "bound",
+        "activated",
+        "excluded",
+        "running",
+        "key_pair_deleted",
+        "ended",
+    ] {
+        let crashed = |kind: &&String| kind.starts_with("journal") && kind.split(' ').any(|word| word == event);
+        assert!(kinds.iter().any(|kind| crashed(&kind)), "no crash around {event}: {kinds:?}");
+    }
+    (calls.len(), kinds)
 }
 
 async fn run(scenario: &Scenario, blows: Option<(usize, Side)>) -> Vec<String> {

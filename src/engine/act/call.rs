@@ -153,7 +153,7 @@ async fn append_accepted(
     Ok(())
 }
 
-/// One instance was refused: for good, for now, or because it has what is asked for already.
+/// One instance was refused: for good, for the moment, or because it has what is asked for already.
 async fn append_single(
     tools: &Tools,
     case: &mut Case,
