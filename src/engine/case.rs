@@ -11,7 +11,7 @@ use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Ste
 use crate::store::StoreError;
 
 use super::look::Snapshot;
-use super::{EngineError, Tools};
+use super::{EngineError, Tools, View};
 
 /// No step waits longer for its next look.
 const LOOK_MAX: Duration = Duration::from_secs(120);
@@ -115,6 +115,13 @@ impl Case {
         match &self.course {
             Course::Retire(retirement) => Ok(retirement),
             Course::Rotate(_) => Err(self.misplaced("a retire step in a rotation's journal")),
+        }
+    }
+    /// Its state, to look at.
+    pub(super) fn view(&self) -> View<'_> {
+        match &self.course {
+            Course::Rotate(rotation) => View::Rotation(rotation),
+            Course::Retire(retirement) => View::Retirement { retirement, waiting: self.waiting.as_deref() },
         }
     }
     fn misplaced(&self, problem: &str) -> EngineError {

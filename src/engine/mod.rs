@@ -21,16 +21,32 @@ use crate::custody::Custodian;
 use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Entry, IllegalEvent, Place, Plan, Standing};
+use crate::rotation::{Author, Entry, IllegalEvent, Place, Plan, Retirement, Rotation, Standing};
 use crate::ssh::KeyMaker;
 use crate::store::{Head, Journal, StoreError};
 
 use case::Case;
 
-/// Hears each entry once it is durable. It must not fail, and cannot steer.
+/// Hears each entry once it is durable, and how a journal stands after each turn. It must not fail, and cannot steer.
 pub trait Observer: Send + Sync {
     /// An entry was appended to this journal.
     fn recorded(&self, id: JournalId, plan: &Plan, entry: &Entry);
+    /// A turn is over, and this is how the journal stands.
+    fn turned(&self, _id: JournalId, _view: View<'_>, _now: Timestamp) {}
+}
+
+/// A journal's state, to look at.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'a> {
+    /// A rotation.
+    Rotation(&'a Rotation),
+    /// A retire journal.
+    Retirement {
+        /// Its state.
+        retirement: &'a Retirement,
+        /// Who or what it waits for, where that is not time alone.
+        waiting: Option<&'a str>,
+    },
 }
 
 /// Opens the provider of a place, or says why the config file no longer has it.
@@ -138,6 +154,9 @@ impl Engine {
             None => Case::load(&self.tools, id).await?,
         };
         let turn = self.turn_case(&mut case).await;
+        for observer in self.tools.observers.iter().filter(|_| turn.is_ok()) {
+            observer.turned(id, case.view(), self.tools.clock.now());
+        }
         // A case that failed is folded anew: the journal is right, what is in memory may not be.
         if turn.is_ok() {
             self.cases.insert(id, case);
@@ -205,7 +224,7 @@ impl Engine {
     }
 
     /// A journal's state as of its last turn.
-    pub fn rotation(&self, id: JournalId) -> Option<&crate::rotation::Rotation> {
+    pub fn rotation(&self, id: JournalId) -> Option<&Rotation> {
         match &self.cases.get(&id)?.course {
             case::Course::Rotate(rotation) => Some(rotation),
             case::Course::Retire(_) => None,
