@@ -18,7 +18,7 @@ use crate::engine::planner::{begin, propose};
 use crate::engine::{Engine, EngineError};
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Outcome, Plan, Rotation};
+use crate::rotation::{HoldReason, Outcome, Plan, Rotation};
 use crate::store::Journal;
 
 use super::journals::key_file;
@@ -91,8 +91,12 @@ impl Round<'_> {
                 self.out.line(match down.len() {
                     0 => format!("{fleet}: nobody is down because of it"),
                     number => format!(
-                        "{fleet}: {} down, and the cloud refuses to start them: {}",
+                        "{fleet}: {} owed a start and perhaps down, and {}: {}",
                         if number == 1 { "1 instance is".to_string() } else { format!("{number} instances are") },
+                        match reason {
+                            HoldReason::Account { .. } => "cannot be started without the account",
+                            _ => "the cloud refuses it",
+                        },
                         some(&down, 20)
                     ),
                 });

@@ -14,11 +14,12 @@ use super::{Engine, EngineError, Turn};
 pub enum Reached {
     /// It ended.
     Ended(Outcome),
-    /// It is held, nothing is in flight, and nobody is owed a start but these, whom the cloud refuses to start.
+    /// It is held, and nothing more can be done: nothing is in flight, and nobody is owed a start but these, whom the cloud
+    /// refuses to start; or its account has left the config file, and what is owed cannot be paid without it.
     Held {
         /// Why.
         reason: HoldReason,
-        /// Who is down and stays so.
+        /// Who is owed a start and stays without.
         down: Vec<crate::model::InstanceId>,
     },
 }
@@ -50,7 +51,12 @@ impl Engine {
                 if let Some((_, outcome)) = rotation.ended {
                     return Ok(Reached::Ended(outcome));
                 }
-                if let Some(reason) = rotation.held.as_ref().filter(|_| rotation.in_flight(now).is_empty()) {
+                let cut_off = |reason: &&HoldReason| {
+                    matches!(reason, HoldReason::Account { .. })
+                        && (self.tools.providers)(&rotation.plan.place).is_err()
+                };
+                let stands = |reason: &&HoldReason| rotation.in_flight(now).is_empty() || cut_off(reason);
+                if let Some(reason) = rotation.held.as_ref().filter(stands) {
                     let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
                     let down = owed.map(|(id, _)| id.clone()).collect();
                     return Ok(Reached::Held { reason: reason.clone(), down });

@@ -15,6 +15,8 @@ use super::case::Case;
 const SHARED: Duration = Duration::from_secs(2);
 /// Missing for so long, and still missing: gone.
 pub(super) const MISSING: Duration = Duration::from_secs(10);
+/// The same for whom a start is owed: being gone closes the debt, so the cloud must be surer of it.
+const MISSING_OWED: Duration = Duration::from_secs(120);
 
 /// What the newest looks showed, and when.
 #[derive(Debug, Default)]
@@ -89,7 +91,9 @@ pub(super) fn sight<'a>(case: &'a Case, id: &InstanceId, since: Timestamp, now: 
         (_, Some(seen)) => Some(Sight::Seen(seen)),
         (_, None) => {
             let missing = case.missing.get(id)?;
-            (now >= later(*missing, MISSING)).then_some(Sight::Missing)
+            let owed = case.rotation().ok().and_then(|rotation| rotation.member(id)?.owed).is_some();
+            let patience = if owed { MISSING_OWED } else { MISSING };
+            (now >= later(*missing, patience)).then_some(Sight::Missing)
         }
     }
 }

@@ -203,7 +203,7 @@ impl Rotation {
         match seen.power {
             Power::Running if !seen.is_busy() => Want::Call(Call::Stop),
             Power::Stopped if !seen.is_busy() => Want::Nothing,
-            _ => self.not_ready(seen, now),
+            _ => self.not_ready(member, seen, now),
         }
     }
 
@@ -215,11 +215,11 @@ impl Rotation {
             return want;
         }
         match seen.power {
-            _ if seen.is_busy() => self.not_ready(seen, now),
+            _ if seen.is_busy() => self.not_ready(member, seen, now),
             Power::Stopped => Want::Call(Call::Bind),
             Power::Running if self.plan.disruption != Disruption::NeedsStopped => Want::Call(Call::Bind),
             Power::Running => Want::Wait,
-            _ => self.not_ready(seen, now),
+            _ => self.not_ready(member, seen, now),
         }
     }
 
@@ -247,7 +247,7 @@ impl Rotation {
             };
             return Some(match settled {
                 true => Want::Record(Finding::Bound(bound(seen))),
-                false => self.not_ready(seen, now),
+                false => self.not_ready(member, seen, now),
             });
         }
         let is_strange =
@@ -259,8 +259,12 @@ impl Rotation {
         None
     }
 
-    fn not_ready(&self, seen: &Instance, now: Timestamp) -> Want {
-        if now >= self.not_ready_after() {
+    /// In a state in which nothing can be done with it. The deadline is its own: in a long batch it may be touched late.
+    fn not_ready(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
+        let touched = member.pending.as_ref().map(|pending| pending.since);
+        let touched = touched.max(member.retry.as_ref().map(|retry| retry.since)).max(member.last_accepted);
+        let from = self.current_from().max(touched).unwrap_or(Timestamp::MAX);
+        if now >= later(from, SETTLE_DEADLINE) {
             return Want::Record(Finding::Excluded(Exclusion::NotReady { state: seen.state.clone() }));
         }
         Want::Wait

@@ -189,9 +189,4 @@ impl Rotation {
     pub fn retry_at(&self, id: &InstanceId, now: Timestamp) -> Option<Timestamp> {
         self.members.get(id)?.retry.as_ref().map(|retry| retry.at).filter(|at| now < *at)
     }
-
-    /// When the batch that is being worked at opened, for deadlines of those that were never ready.
-    pub(super) fn not_ready_after(&self) -> Timestamp {
-        self.current_from().map_or(Timestamp::MAX, |from| later(from, SETTLE_DEADLINE))
-    }
 }

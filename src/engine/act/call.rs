@@ -63,7 +63,7 @@ pub(super) async fn make(
         let answer = send(case, provider, call, &ids, before).await;
         case.seen.forget(&ids);
         match answer {
-            Ok(accepted) => append_accepted(tools, case, step, ids, accepted).await?,
+            Ok(accepted) => append_accepted(tools, case, step, ids, accepted, maybe).await?,
             Err(error) if group.len() > 1 && halves(case, step, &error) => {
                 let second = group.split_off(group.len() / 2);
                 let maybe = maybe || error.effect == Effect::Unknown;
@@ -71,10 +71,10 @@ pub(super) async fn make(
                 groups.push((group, maybe));
             }
             Err(error) if group.len() == 1 && error.blame == Blame::Instance => {
-                append_single(tools, case, step, &ids[0], error).await?;
+                append_single(tools, case, step, &ids[0], unsure(error, maybe)).await?;
             }
             Err(error) => {
-                let failure = failure(tools, case, step, ids, error.clone());
+                let failure = failure(tools, case, step, ids, unsure(error.clone(), maybe));
                 append(tools, case, &[failure]).await?;
                 if !groups.is_empty() {
                     give_up(tools, case, step, call, groups, error).await?;
@@ -139,6 +139,7 @@ async fn append_accepted(
     step: Step,
     ids: Vec<InstanceId>,
     accepted: Accepted,
+    maybe: bool,
 ) -> Result<(), EngineError> {
     let refused = |id: &InstanceId| accepted.refused.iter().any(|(refused, _)| refused == id);
     let instances: Vec<InstanceId> = ids.iter().filter(|id| !refused(id)).cloned().collect();
@@ -147,7 +148,7 @@ async fn append_accepted(
     }
     for (id, error) in accepted.refused {
         if ids.contains(&id) {
-            append_single(tools, case, step, &id, error).await?;
+            append_single(tools, case, step, &id, unsure(error, maybe)).await?;
         }
     }
     Ok(())
@@ -177,6 +178,12 @@ async fn append_single(
     }
     append(tools, case, &events).await?;
     Ok(())
+}
+
+/// A refusal speaks of the newest call only: where an earlier one for the same may have been done, that stays unknown.
+fn unsure(error: Error, maybe: bool) -> Error {
+    let effect = if maybe { Effect::Unknown } else { error.effect };
+    Error { effect, ..error }
 }
 
 /// The groups that are not sent any more: said so, or they would count as under way. What an earlier call may have done

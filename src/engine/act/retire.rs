@@ -8,6 +8,7 @@ use crate::provider::{Disruption, Error, Instance, KeyPair, Kind, Provider, Sele
 use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, later};
 use crate::rotation::retire::{Hold, holds, is_free, needs_no_more};
 use crate::rotation::{Call, Event, HoldReason, Plan, PlannedInstance, Rotation, Step};
+use crate::store::StoreError;
 
 use super::super::case::Case;
 use super::super::guard::{self, Refusal};
@@ -44,7 +45,10 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
         append(tools, case, &[Event::KeyPairDeleted]).await?;
         return Ok(Done::Recorded);
     };
-    let known = known(tools, case, &handle).await?;
+    let known = match known(tools, case, &handle).await {
+        Ok(known) => known,
+        Err(error) => return unreadable(case, error),
+    };
     let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, is_free).await {
         Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
         Ok(hanging) => hanging.ids,
@@ -130,7 +134,10 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     };
     let mut left = Vec::new();
     if let Some(handle) = journalled_handle(tools, case).await? {
-        let known = known(tools, case, &handle).await?;
+        let known = match known(tools, case, &handle).await {
+            Ok(known) => known,
+            Err(error) => return unreadable(case, error),
+        };
         left = match hanging(tools, case, provider.as_ref(), &known, &handle, needs_no_more).await {
             Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
             Ok(hanging) => hanging.ids,
@@ -163,6 +170,15 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
 fn wait(case: &mut Case, reason: String) -> Result<Done, EngineError> {
     case.waiting = Some(reason);
     Ok(Done::Wait(PATIENCE))
+}
+
+/// Who hangs on the pair stands in journals, and one of them cannot be read: nothing is deleted until it can. The other
+/// journals go on.
+fn unreadable(case: &mut Case, error: EngineError) -> Result<Done, EngineError> {
+    match error {
+        EngineError::Illegal { .. } | EngineError::Store(StoreError::Damaged { .. }) => wait(case, error.to_string()),
+        other => Err(other),
+    }
 }
 
 fn list(ids: &[InstanceId]) -> String {

@@ -20,7 +20,13 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>
 /// The request rates of one account in one region.
 pub struct Throttle {
     clock: Arc<dyn Clock>,
-    limiters: BTreeMap<String, Limiter>,
+    actions: BTreeMap<String, Action>,
+}
+
+/// One action's rate, and the queue before it: who asks first goes first, however many fleets ask.
+struct Action {
+    limiter: Limiter,
+    queue: tokio::sync::Mutex<()>,
 }
 
 impl Throttle {
@@ -32,15 +38,24 @@ impl Throttle {
             // twice what the cloud allows.
             let spacing = Duration::from_nanos(1_000_000_000u64.div_ceil(u64::from(rate.get())));
             let quota = Quota::with_period(spacing)?.allow_burst(NonZeroU32::MIN);
-            Some((action.clone(), RateLimiter::direct_with_clock(quota, Ticks::new(clock.clone()))))
+            let limiter = RateLimiter::direct_with_clock(quota, Ticks::new(clock.clone()));
+            Some((action.clone(), Action { limiter, queue: tokio::sync::Mutex::default() }))
         };
-        let limiters = rates.iter().filter_map(limiter).collect();
-        Self { clock, limiters }
+        let actions = rates.iter().filter_map(limiter).collect();
+        Self { clock, actions }
     }
 
     /// Waits for this action's turn. If that would not come before `deadline`, answers at once when it would.
     pub async fn turn(&self, action: &str, deadline: Timestamp) -> Result<(), Timestamp> {
-        let Some(limiter) = self.limiters.get(action) else { return Ok(()) };
+        let Some(Action { limiter, queue }) = self.actions.get(action) else { return Ok(()) };
+        let _first = match queue.try_lock() {
+            Ok(first) => first,
+            Err(_) => tokio::select! {
+                biased;
+                first = queue.lock() => first,
+                () = self.clock.sleep_until(deadline) => return Err(deadline),
+            },
+        };
         loop {
             let wait = match limiter.check() {
                 Ok(()) => return Ok(()),
