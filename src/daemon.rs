@@ -1,6 +1,10 @@
 //! The composition root: from a checked config file to what the engine works with. It puts rooms together and decides
 //! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
 
+mod history;
+mod notice;
+mod service;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,20 +14,27 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::custody::{self, Custodian, CustodyError, Directory};
 use crate::engine::planner::Fleet;
 use crate::engine::{Observer, Tools};
-use crate::model::{AccountName, FleetName, Mark, ProviderKind, Region};
+use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
 use crate::provider::http::transport::{Network, NetworkError};
-use crate::provider::{self, Credentials, Provider};
+use crate::provider::{self, Credentials, Deaf, Provider, Witness};
+use crate::rotation::policy::later;
 use crate::rotation::{Author, Place, Rollout};
+use crate::scheduler::work::MakeTools;
 use crate::ssh::RsaKeyMaker;
-use crate::store::{self, DriverLock, Journal, Sqlite, StoreError};
+use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
+
+pub use service::{Service, ServiceError};
 
 /// How environment variables are looked up, kept for as long as clouds may have to be opened.
 pub type SharedEnv = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
+
+/// Makes who hears the calls to an account in a region.
+pub type MakeWitness = dyn Fn(&AccountName, &Region) -> Arc<dyn Witness> + Send + Sync;
 
 /// What the config room must know of a cloud.
 pub fn cloud(kind: ProviderKind) -> config::Cloud {
@@ -72,12 +83,18 @@ pub struct Clouds {
     env: SharedEnv,
     network: Arc<Network>,
     opened: Mutex<BTreeMap<(AccountName, Region), Arc<dyn Provider>>>,
+    witness: Box<MakeWitness>,
 }
 
 impl Clouds {
     /// The clouds of this file. Opens none yet.
     pub fn new(config: Arc<Config>, env: SharedEnv) -> Result<Self, NetworkError> {
-        Ok(Self { config, env, network: Arc::new(Network::new()?), opened: Mutex::default() })
+        Self::heard(config, env, Box::new(|_, _| Arc::new(Deaf)))
+    }
+
+    /// The same; `witness` makes who hears the calls.
+    pub fn heard(config: Arc<Config>, env: SharedEnv, witness: Box<MakeWitness>) -> Result<Self, NetworkError> {
+        Ok(Self { config, env, network: Arc::new(Network::new()?), opened: Mutex::default(), witness })
     }
 
     /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
@@ -89,7 +106,9 @@ impl Clouds {
         if let Some(provider) = opened.get(&key) {
             return Ok(Arc::clone(provider));
         }
-        let provider = provider::open(&settings, self.network.clone(), Arc::new(SystemClock), rand::random())
+        let witness = (self.witness)(&place.account, &place.region);
+        let clock = Arc::new(SystemClock);
+        let provider = provider::open_heard(&settings, self.network.clone(), clock, rand::random(), witness)
             .map_err(|error| format!("account {}: {error}", place.account))?;
         opened.insert(key, Arc::clone(&provider));
         Ok(provider)
@@ -220,7 +239,22 @@ pub struct Driver {
 impl Driver {
     /// Takes the lock, opens store and custody, and refuses what does not belong together.
     pub async fn start(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
-        let lock = match DriverLock::try_acquire(&config.store) {
+        Self::start_heard(config, env, Box::new(|_, _| Arc::new(Deaf))).await
+    }
+
+    /// The same; `witness` makes who hears the calls to the clouds.
+    pub async fn start_heard(
+        config: Arc<Config>,
+        env: SharedEnv,
+        witness: Box<MakeWitness>,
+    ) -> Result<Self, StartError> {
+        let mut lock = DriverLock::try_acquire(&config.store);
+        if matches!(lock, Ok(None)) {
+            // Who only looks whether somebody drives has it for a moment.
+            SystemClock.sleep_until(later(SystemClock.now(), Duration::from_millis(50))).await;
+            lock = DriverLock::try_acquire(&config.store);
+        }
+        let lock = match lock {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(StartError::Busy { lock: DriverLock::path(&config.store) }),
             Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
@@ -235,7 +269,7 @@ impl Driver {
             let (config, custody) = (named.as_str().to_string(), mark.as_str().to_string());
             return Err(StartError::Mark { config, custody });
         }
-        let clouds = Arc::new(Clouds::new(config, env)?);
+        let clouds = Arc::new(Clouds::heard(config, env, witness)?);
         let author = Author::Engine(format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>()));
         Ok(Self { clouds, store, custody: Arc::new(custody), mark, author, _lock: lock })
     }
@@ -246,6 +280,24 @@ impl Driver {
         self.clouds.tools(journal, custody, self.mark.clone(), self.author.clone(), observers)
     }
 
+    /// Makes what one engine works with, as often as it is asked.
+    pub fn make_tools(&self, observers: Vec<Arc<dyn Observer>>) -> Arc<MakeTools> {
+        let (clouds, journal, custody) = (self.clouds.clone(), self.store.clone(), self.custody.clone());
+        let (mark, author) = (self.mark.clone(), self.author.clone());
+        Arc::new(move || {
+            let journal = Arc::new(journal.clone());
+            clouds.tools(journal, custody.clone(), mark.clone(), author.clone(), observers.clone())
+        })
+    }
+
+    /// What is asked of fleets, and when they are due.
+    pub fn agenda(&self) -> Arc<dyn Agenda> {
+        Arc::new(self.store.clone())
+    }
+    /// This installation's mark.
+    pub fn mark(&self) -> &Mark {
+        &self.mark
+    }
     /// The clouds.
     pub fn clouds(&self) -> &Clouds {
         &self.clouds

@@ -1,19 +1,25 @@
 //! What a person types, one file a verb. A verb puts words to what the other rooms know; it must never decide what a
 //! rotation does next, and never print a secret. What was asked for goes to stdout, errors and their causes to stderr.
 
+mod abandon;
 mod check;
 mod demo;
+mod follow;
 mod history;
+mod hold;
 mod journals;
 mod output;
 mod owner;
 mod plan;
 mod progress;
+mod release;
 mod rotate;
+mod run;
 mod show;
 mod sim;
 mod status;
 mod story;
+mod target;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,10 +69,25 @@ enum Verb {
     /// With an open rotation: what that one would do next. Exit code 2: there is something to do. 0: an open rotation has
     /// nothing left to do. 1: error.
     Plan(plan::Arguments),
+    /// Run the daemon: rotate fleets when they are due, until told to stop
+    ///
+    /// SIGTERM or Ctrl-C: no new step, calls under way get 8 seconds, the process ends within 10. A second one ends it at
+    /// once. Killed at any moment, the next start goes on. Exit code 0: stopped as told. 1: error.
+    Run(run::Arguments),
+    /// Hold a fleet, a journal, or everything: nothing new is disturbed until it is released
+    ///
+    /// Machines that we stopped are started all the same. A running daemon obeys within two seconds.
+    Hold(hold::Arguments),
+    /// Release what is held: it goes on
+    Release(release::Arguments),
+    /// Give up an open rotation: it ends once nothing is in flight and no start is owed
+    ///
+    /// What is bound stays bound, and the next rotation takes over from there.
+    Abandon(abandon::Arguments),
     /// Rotate a fleet now: go on with its open rotation, or begin one; then retire superseded key pairs
     ///
-    /// Exit code 0: it ended. 3: it is held, and who is down is printed. 1: error. Interrupted or killed at any moment, the
-    /// same command goes on where it stopped.
+    /// Beside a running daemon it hands over, and follows. Exit code 0: it ended. 3: it is held, and who is down is printed.
+    /// 1: error. Interrupted or killed at any moment, the same command goes on where it stopped.
     Rotate(rotate::Arguments),
     /// Show how the fleets stand
     Status(status::Arguments),
@@ -110,7 +131,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Failed as u8 } else { Exit::Done as u8 });
         }
     };
-    output::log_to_stderr(&process_env);
     let out = Output::to_stdout(&process_env);
     let scene = Scene { program, config: arguments.config, env: Arc::new(process_env), out };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -121,7 +141,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let exit = runtime.block_on(async {
+        match &arguments.verb {
+            Verb::Run(arguments) => arguments.log(&scene)?,
+            _ => output::log_to_stderr(&process_env),
+        }
         match arguments.verb {
+            Verb::Run(arguments) => run::run(&scene, &arguments).await,
+            Verb::Hold(arguments) => hold::run(&scene, &arguments).await,
+            Verb::Release(arguments) => release::run(&scene, &arguments).await,
+            Verb::Abandon(arguments) => abandon::run(&scene, &arguments).await,
             Verb::Check(arguments) => check::run(&scene, &arguments),
             Verb::Plan(arguments) => plan::run(&scene, &arguments).await,
             Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::Env;
 use crate::model::Timestamp;
+use crate::telemetry::{Format, log};
 
 /// Stdout, and whether it takes colours.
 #[derive(Clone, Copy, Debug)]
@@ -121,19 +121,24 @@ pub(super) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// What `RUST_LOG` lets through, or `usual`.
+pub(super) fn log_filter(env: Env<'_>, usual: &str) -> String {
+    let filter = env("RUST_LOG").and_then(|text| text.into_string().ok()).filter(|text| !text.is_empty());
+    filter.unwrap_or_else(|| usual.to_string())
+}
+
+/// Whether lines on stderr may be coloured.
+pub(super) fn ansi(env: Env<'_>) -> bool {
+    std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Logs to stderr: warnings and worse, or what `RUST_LOG` says.
 pub(super) fn log_to_stderr(env: Env<'_>) {
-    let filter = env("RUST_LOG").and_then(|text| text.into_string().ok()).filter(|text| !text.is_empty());
-    let filter = filter.unwrap_or_else(|| "warn".to_string());
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
-        complain(&format!("RUST_LOG is not understood ({error}): logging warnings and worse\n"));
-        EnvFilter::new("warn")
-    });
-    let ansi = std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).finish();
-    // A second one in the same process (tests) keeps the first.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Err(error) = log::init(Format::Text, &log_filter(env, "warn"), ansi(env)) {
+        complain(&format!("RUST_LOG: {error}: logging warnings and worse\n"));
+        // This filter is our own: it is understood.
+        let _ = log::init(Format::Text, "warn", ansi(env));
+    }
 }
 
 #[cfg(test)]

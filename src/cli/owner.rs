@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use crate::config::Env;
+
 /// Refuses a mutating verb under another account than custody's owner's, naming the way on.
 pub(super) fn check(custody: &Path, verb: &str) -> anyhow::Result<()> {
     let (Some(ours), Some(owner)) = (own_uid(), owner_of(custody)) else { return Ok(()) };
@@ -20,6 +22,17 @@ pub(super) fn check(custody: &Path, verb: &str) -> anyhow::Result<()> {
             )
         }
     }
+}
+
+/// Who gives the order, for the journal: the person behind sudo, else the account. It is no proof of who it was.
+pub(super) fn person(env: Env<'_>) -> String {
+    let named = |name: &str| env(name).and_then(|value| value.into_string().ok());
+    let sane = |name: &String| !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control);
+    ["SUDO_USER", "LOGNAME", "USER"]
+        .into_iter()
+        .find_map(|name| named(name).filter(sane))
+        .or_else(|| own_uid().map(user_name))
+        .unwrap_or_else(|| "unknown".to_string())
 }
 
 /// Whose custody is.

@@ -1,4 +1,4 @@
-//! `rekeyd rotate FLEET`: drives one fleet from here. It goes on with what is open, begins what is not, and says how it
+//! `rekeyd rotate FLEET`: drives one fleet from here, or hands it over to whoever drives and follows it. It goes on with what is open, begins what is not, and says how it
 //! stands when nothing is left to do now. Killed at any moment, the same command goes on.
 
 use std::convert::Infallible;
@@ -12,15 +12,16 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::daemon::{self, Driver};
+use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::{Reached, Retiring};
 use crate::engine::planner::{begin, propose};
 use crate::engine::{Engine, EngineError};
-use crate::model::{FleetName, JournalId, Timestamp};
+use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{HoldReason, Outcome, Plan, Rotation};
+use crate::rotation::{Author, HoldReason, Outcome, Plan, Rotation};
 use crate::store::Journal;
 
+use super::follow::{Followed, Follower};
 use super::journals::key_file;
 use super::output::{Output, Tone, count, moment, some};
 use super::plan::owed;
@@ -45,11 +46,35 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<
     let config = scene.config()?;
     let fleet = &arguments.fleet;
     owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
-    let driver = Driver::start(config.clone(), scene.env.clone()).await?;
-    let (signals, (stop, asked)) = (Signals::new()?, watch::channel(false));
+    let mut signals = Signals::new()?;
+    loop {
+        let driver = match Driver::start(config.clone(), scene.env.clone()).await {
+            Ok(driver) => driver,
+            Err(StartError::Busy { .. }) => {
+                let by = Author::Operator(owner::person(&*scene.env));
+                let follower = Follower::open(&config, scene.out, fleet).await?;
+                match follower.run(&by, &mut signals).await? {
+                    Followed::To(exit) => return Ok(exit),
+                    Followed::NobodyDrives => continue,
+                }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        return drive(scene, &config, driver, fleet, signals).await;
+    }
+}
+
+async fn drive(
+    scene: &Scene,
+    config: &Config,
+    driver: Driver,
+    fleet: &FleetName,
+    signals: Signals,
+) -> anyhow::Result<Exit> {
+    let (stop, asked) = watch::channel(false);
     let progress = Arc::new(Progress::new(scene.out));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
-    let round = Round { config: &config, driver: &driver, out: scene.out };
+    let round = Round { config, driver: &driver, out: scene.out };
     let result = tokio::select! {
         result = round.rotate(&mut engine, fleet) => result,
         () = interrupted(signals, stop) => Err(EngineError::Stopped.into()),
@@ -81,29 +106,15 @@ impl Round<'_> {
         match engine.drive(id).await? {
             Reached::Ended(outcome) => {
                 if let Some(rotation) = engine.rotation(id) {
-                    self.out.line(ended(self.out, &self.config.custody.directory, rotation, outcome));
+                    self.out.line(say_ended(self.out, &self.config.custody.directory, rotation, outcome));
                 }
                 self.retire(engine, fleet).await?;
                 Ok(Exit::Done)
             }
             Reached::Held { reason, down } => {
-                self.out.line(self.out.tone(Tone::Bad, format!("{fleet}: rotation {id} is held: {reason}")));
-                self.out.line(match down.len() {
-                    0 => format!("{fleet}: nobody is down because of it"),
-                    number => format!(
-                        "{fleet}: {} owed a start and perhaps down, and {}: {}",
-                        if number == 1 { "1 instance is".to_string() } else { format!("{number} instances are") },
-                        match reason {
-                            HoldReason::Account { .. } => "cannot be started without the account",
-                            _ => "the cloud refuses it",
-                        },
-                        some(&down, 20)
-                    ),
-                });
-                self.out.line(format!(
-                    "{fleet}: it goes on once a person releases it; this rekeyd has no verb for that yet \
-                     (`rekeyd show {id}` tells how it came to this)"
-                ));
+                if let Some(rotation) = engine.rotation(id) {
+                    say_held(self.out, rotation, &reason, &down);
+                }
                 Ok(Exit::Held)
             }
         }
@@ -148,14 +159,38 @@ impl Round<'_> {
     /// Drives the retire journals of a fleet, and says what each came to.
     async fn retire(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<()> {
         for retiring in engine.drive_retirements(fleet, PATIENCE).await? {
-            self.out.line(retired(self.out, &self.config.custody.directory, &retiring));
+            self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
         }
         Ok(())
     }
 }
 
+/// Says why a rotation is held, who is down because of it, and the way on.
+pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, down: &[InstanceId]) {
+    let (id, fleet) = (rotation.id, &rotation.plan.fleet);
+    out.line(out.tone(Tone::Bad, format!("{fleet}: rotation {id} is held: {reason}")));
+    if down.is_empty() {
+        out.line(format!("{fleet}: nobody is down because of it"));
+    } else {
+        let are = if down.len() == 1 { "1 instance is".to_string() } else { format!("{} instances are", down.len()) };
+        let why = match reason {
+            HoldReason::Account { .. } => "cannot be started without the account",
+            _ => "the cloud refuses it",
+        };
+        out.line(format!("{fleet}: {are} owed a start and perhaps down, and {why}: {}", some(down, 20)));
+        let one = &down[0];
+        out.line(format!(
+            "{fleet}: where the cloud refuses for good (expired, no stock, arrears), \
+             `rekeyd release {id} --allow=leave-off:{one}` writes the start off"
+        ));
+    }
+    out.line(format!(
+        "{fleet}: `rekeyd release {id}` goes on, `rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came to this"
+    ));
+}
+
 /// What became of a rotation that ended.
-fn ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> String {
+pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> String {
     let number = |which: &dyn Fn(&crate::rotation::Member) -> bool| {
         rotation.members().filter(|(_, member)| which(member)).count()
     };
@@ -180,7 +215,7 @@ fn ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> 
 }
 
 /// How a retire journal stands.
-fn retired(out: Output, custody: &Path, retiring: &Retiring) -> String {
+pub(super) fn say_retired(out: Output, custody: &Path, retiring: &Retiring) -> String {
     let (fleet, name) = (&retiring.plan.fleet, &retiring.plan.key_name);
     let pair = format!("{fleet}: old key pair {name}");
     match (&retiring.ended, &retiring.held, &retiring.waiting, retiring.until) {

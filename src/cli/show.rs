@@ -69,16 +69,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let mut teller = Teller::of(&instances);
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| {
-            vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry), entry.by.to_string()]
-        })
-        .collect();
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .map(|mut row| {
-            row.pop();
-            row
-        })
+        .map(|entry| vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry)])
         .collect();
     out.print(&table(0, &["#", "WHEN", "WHAT"], &rows));
     match problem {
@@ -89,7 +80,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
 }
 
 /// The journal of an id or a unique beginning of one, or the newest rotation of a fleet.
-fn find<'a>(heads: &'a [Head], asked: &str) -> Result<&'a Head> {
+pub(super) fn find<'a>(heads: &'a [Head], asked: &str) -> Result<&'a Head> {
     let newest = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && head.plan.fleet().as_str() == asked;
     if let Some(head) = heads.iter().rev().find(newest) {
         return Ok(head);

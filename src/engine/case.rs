@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::model::{Duration, InstanceId, JournalId, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, IllegalEvent, Next, Plan, Retirement, Rotation, Step};
-use crate::store::StoreError;
+use crate::rotation::{Entry, Event, IllegalEvent, Next, Order, Plan, Refusal, Retirement, Rotation, Step};
+use crate::store::{Journal, StoreError};
 
 use super::look::Snapshot;
 use super::{EngineError, Tools, View};
@@ -44,6 +44,13 @@ impl Course {
             Self::Retire(retirement) => retirement.seq,
         }
     }
+    /// The entries of a person's order.
+    pub(super) fn order(&self, order: &Order) -> Result<Vec<Event>, Refusal> {
+        match self {
+            Self::Rotate(rotation) => rotation.order(order),
+            Self::Retire(retirement) => retirement.order(order),
+        }
+    }
     /// How many tries of a step failed in a row.
     pub(super) fn tries(&self, step: Step) -> u32 {
         let retry = match self {
@@ -59,6 +66,21 @@ impl Course {
             Self::Retire(retirement) => retirement.held.is_some(),
         }
     }
+}
+
+/// A journal's plan and its state.
+pub(super) async fn fold(journal: &dyn Journal, id: JournalId) -> Result<(Plan, Course), EngineError> {
+    let head = journal.head(id).await?;
+    let entries = journal.read(id, 0).await?;
+    let illegal = |source| EngineError::Illegal { journal: id, source };
+    let course = match &head.plan {
+        Plan::Rotate(plan) => {
+            let instances = journal.instances(id).await?;
+            Course::Rotate(Box::new(Rotation::fold(id, plan.clone(), &instances, &entries).map_err(illegal)?))
+        }
+        Plan::Retire(plan) => Course::Retire(Box::new(Retirement::fold(id, plan.clone(), &entries).map_err(illegal)?)),
+    };
+    Ok((head.plan, course))
 }
 
 /// A journal in hand.
@@ -79,21 +101,10 @@ pub(super) struct Case {
 impl Case {
     /// Reads a journal and folds it.
     pub(super) async fn load(tools: &Tools, id: JournalId) -> Result<Self, EngineError> {
-        let head = tools.journal.head(id).await?;
-        let entries = tools.journal.read(id, 0).await?;
-        let illegal = |source| EngineError::Illegal { journal: id, source };
-        let course = match &head.plan {
-            Plan::Rotate(plan) => {
-                let instances = tools.journal.instances(id).await?;
-                Course::Rotate(Box::new(Rotation::fold(id, plan.clone(), &instances, &entries).map_err(illegal)?))
-            }
-            Plan::Retire(plan) => {
-                Course::Retire(Box::new(Retirement::fold(id, plan.clone(), &entries).map_err(illegal)?))
-            }
-        };
+        let (plan, course) = fold(tools.journal.as_ref(), id).await?;
         Ok(Self {
             id,
-            plan: head.plan,
+            plan,
             course,
             provider: None,
             seen: Snapshot::default(),

@@ -7,7 +7,7 @@ use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing};
 use crate::store::{Head, StoreError};
 
 use super::planner::new_id;
-use super::{Engine, EngineError, Turn};
+use super::{Engine, EngineError, Tools, Turn};
 
 /// How a rotation stands when there is nothing left to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,48 +66,6 @@ impl Engine {
         }
     }
 
-    /// Begins the retire journals that are due in a fleet.
-    pub async fn begin_retirements(&mut self, fleet: &FleetName) -> Result<Vec<JournalId>, EngineError> {
-        let heads: Vec<Head> = self.heads().await?.into_iter().filter(|head| head.plan.fleet() == fleet).collect();
-        let retired =
-            |name: &_| heads.iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name));
-        let rotations = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
-        let pairs: Vec<Pair> = rotations
-            .map(|head| Pair {
-                rotation: head.id,
-                key_name: head.plan.key_name().clone(),
-                ended: head.ended.map(|(_, outcome)| outcome),
-                retired: retired(head.plan.key_name()),
-            })
-            .collect();
-        // Soak and grace are those of the rotation that superseded the pair: the newest one.
-        let newest = heads.iter().rev().find_map(|head| match &head.plan {
-            Plan::Rotate(plan) => Some(plan.policy.clone()),
-            Plan::Retire(_) => None,
-        });
-        let Some(policy) = newest else { return Ok(Vec::new()) };
-        let mut begun = Vec::new();
-        for pair in due(&pairs) {
-            let Some(head) = heads.iter().find(|head| head.id == pair.rotation) else { continue };
-            let plan = Plan::Retire(RetirePlan {
-                fleet: fleet.clone(),
-                place: head.plan.place().clone(),
-                key_name: pair.key_name.clone(),
-                rotation: pair.rotation,
-                soak: policy.soak,
-                grace: policy.grace,
-            });
-            let id = new_id(&self.tools);
-            match self.tools.journal.begin(id, &plan, &[], &self.tools.author, self.tools.clock.now()).await {
-                Ok(head) => begun.push(head.id),
-                // Begun by another process between our reading and our writing: that one will do.
-                Err(StoreError::Open { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(begun)
-    }
-
     /// Drives the retire journals of a fleet until each has ended, or waits for time, a machine or a person. A wait of
     /// less than `patience` is waited out.
     pub async fn drive_retirements(
@@ -115,7 +73,7 @@ impl Engine {
         fleet: &FleetName,
         patience: crate::model::Duration,
     ) -> Result<Vec<Retiring>, EngineError> {
-        self.begin_retirements(fleet).await?;
+        begin_retirements(&self.tools, fleet, &self.heads().await?).await?;
         let mut reached = Vec::new();
         for head in self.heads().await? {
             let Plan::Retire(plan) = &head.plan else { continue };
@@ -154,4 +112,46 @@ impl Engine {
             self.wait(turn.wake).await?;
         }
     }
+}
+
+/// Begins the retire journals that are due in a fleet, by the heads of its journals, oldest first (others' are passed
+/// over), and answers theirs.
+pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head]) -> Result<Vec<Head>, EngineError> {
+    let heads: Vec<&Head> = heads.iter().filter(|head| head.plan.fleet() == fleet).collect();
+    let retired =
+        |name: &_| heads.iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name));
+    let rotations = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
+    let pairs: Vec<Pair> = rotations
+        .map(|head| Pair {
+            rotation: head.id,
+            key_name: head.plan.key_name().clone(),
+            ended: head.ended.map(|(_, outcome)| outcome),
+            retired: retired(head.plan.key_name()),
+        })
+        .collect();
+    // Soak and grace are those of the rotation that superseded the pair: the newest one.
+    let newest = heads.iter().rev().find_map(|head| match &head.plan {
+        Plan::Rotate(plan) => Some(plan.policy.clone()),
+        Plan::Retire(_) => None,
+    });
+    let Some(policy) = newest else { return Ok(Vec::new()) };
+    let mut begun = Vec::new();
+    for pair in due(&pairs) {
+        let Some(head) = heads.iter().find(|head| head.id == pair.rotation) else { continue };
+        let plan = Plan::Retire(RetirePlan {
+            fleet: fleet.clone(),
+            place: head.plan.place().clone(),
+            key_name: pair.key_name.clone(),
+            rotation: pair.rotation,
+            soak: policy.soak,
+            grace: policy.grace,
+        });
+        match tools.journal.begin(new_id(tools), &plan, &[], &tools.author, tools.clock.now()).await {
+            Ok(head) => begun.push(head),
+            // Begun by another process between our reading and our writing: that one will do.
+            Err(StoreError::Open { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(begun)
 }

@@ -7,6 +7,7 @@ mod case;
 pub mod drive;
 pub mod guard;
 mod look;
+pub mod operate;
 pub mod planner;
 mod record;
 
@@ -21,7 +22,7 @@ use crate::custody::Custodian;
 use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Entry, IllegalEvent, Place, Plan, Retirement, Rotation, Standing};
+use crate::rotation::{Author, Entry, IllegalEvent, Outcome, Place, Plan, Retirement, Rotation, Standing};
 use crate::ssh::KeyMaker;
 use crate::store::{Head, Journal, StoreError};
 
@@ -110,6 +111,8 @@ pub struct Turn {
     pub wake: Timestamp,
     /// What it waits for, where it is not time or the cloud alone: who still hangs on a pair.
     pub waiting: Option<String>,
+    /// Steps may run now: it needs its cloud. Else only time or a person moves it.
+    pub busy: bool,
 }
 
 /// Operators' entries are noticed within this.
@@ -174,7 +177,7 @@ impl Engine {
                 continue;
             }
             if next.standing == Standing::Ended {
-                return Ok(Turn { standing: next.standing, wake: now, waiting: None });
+                return Ok(Turn { standing: next.standing, wake: now, waiting: None, busy: false });
             }
             case.forget_steps_except(&next.run);
             let mut recorded = false;
@@ -200,7 +203,8 @@ impl Engine {
             let looks = next.run.iter().filter_map(|step| case.look_at(*step, now)).min();
             let wake = looks.into_iter().chain(next.wake).min().unwrap_or(Timestamp::MAX);
             let wake = wake.min(later(now, self.attention));
-            return Ok(Turn { standing: next.standing, wake, waiting: case.waiting.clone() });
+            let busy = !next.run.is_empty() && next.standing == Standing::Open;
+            return Ok(Turn { standing: next.standing, wake, waiting: case.waiting.clone(), busy });
         }
     }
 
@@ -228,6 +232,14 @@ impl Engine {
         match &self.cases.get(&id)?.course {
             case::Course::Rotate(rotation) => Some(rotation),
             case::Course::Retire(_) => None,
+        }
+    }
+
+    /// When and how a journal ended, as of its last turn.
+    pub fn ended(&self, id: JournalId) -> Option<(Timestamp, Outcome)> {
+        match &self.cases.get(&id)?.course {
+            case::Course::Rotate(rotation) => rotation.ended,
+            case::Course::Retire(retirement) => retirement.ended,
         }
     }
 

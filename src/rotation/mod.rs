@@ -6,6 +6,7 @@ pub mod event;
 pub mod judge;
 pub mod member;
 pub mod next;
+pub mod order;
 pub mod plan;
 pub mod policy;
 pub mod retire;
@@ -20,6 +21,7 @@ pub use event::{
 pub use judge::{Finding, Sight, Want};
 pub use member::{Member, Pending};
 pub use next::{Next, Standing};
+pub use order::{Order, Refusal};
 pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
 pub use policy::Rollout;
 pub use retire::Retirement;

@@ -24,6 +24,21 @@ impl DriverLock {
         }
     }
 
+    /// Whether somebody drives the database at `database`. It does not take the driver's place, not even for a moment in
+    /// which another look of this kind could not be made; who takes the lock at that very moment tries once more.
+    pub fn is_held(database: &Path) -> io::Result<bool> {
+        let file = match File::open(Self::path(database)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Where the lock of this database is.
     pub fn path(database: &Path) -> PathBuf {
         let mut path = database.as_os_str().to_owned();
@@ -47,6 +62,18 @@ mod tests {
         assert!(DriverLock::try_acquire(&database).unwrap().is_none());
         assert!(DriverLock::try_acquire(&dir.path().join("other.db")).unwrap().is_some());
         drop(held);
+        assert!(DriverLock::try_acquire(&database).unwrap().is_some());
+    }
+
+    #[test]
+    fn whether_somebody_drives_can_be_seen_without_driving() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("rekeyd.db");
+        assert!(!DriverLock::is_held(&database).unwrap());
+        let held = DriverLock::try_acquire(&database).unwrap();
+        assert!(DriverLock::is_held(&database).unwrap());
+        drop(held);
+        assert!(!DriverLock::is_held(&database).unwrap());
         assert!(DriverLock::try_acquire(&database).unwrap().is_some());
     }
 

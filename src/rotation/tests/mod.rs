@@ -7,6 +7,7 @@ mod fold;
 mod judge;
 mod luck;
 mod next;
+mod order;
 mod retire;
 mod story;
 mod world;

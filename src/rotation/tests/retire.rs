@@ -3,7 +3,7 @@
 use super::super::retire::{Hold, Pair, due, holds, is_free, needs_no_more};
 use super::*;
 
-fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
+pub(super) fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
     let id = JournalId::derive(at(0), [9; 10]);
     let plan = RetirePlan {
         fleet: "web".into(),

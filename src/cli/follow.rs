@@ -1,0 +1,187 @@
+//! `rekeyd rotate` beside a driver: the request is handed over, and the journal that comes of it is told as it grows, to
+//! the same exit codes. It reads; the only things that it writes are its request and, when it goes away, its withdrawal.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::clock::{Clock, SystemClock};
+use crate::engine::Observer;
+use crate::model::{FleetName, JournalId, Timestamp};
+use crate::rotation::policy::later;
+use crate::rotation::{Entry, HoldReason, Plan, Retirement, Rotation, Step};
+use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
+
+use super::Exit;
+use super::output::Output;
+use super::progress::Progress;
+use super::rotate::{PATIENCE, Signals, say_ended, say_held, say_retired};
+use crate::config::Config;
+use crate::engine::drive::Retiring;
+use crate::rotation::Author;
+
+/// Between two looks at the store.
+const LOOK: Duration = Duration::from_millis(300);
+/// After so long without an answer it is said that one waits.
+const SILENCE: Duration = Duration::from_secs(10);
+/// A driver that is gone for so long is gone.
+const GONE: Duration = Duration::from_secs(2);
+
+/// What came of handing over.
+pub(super) enum Followed {
+    /// It was followed to its end, or to a hold.
+    To(Exit),
+    /// Nobody drives any more: drive it here.
+    NobodyDrives,
+}
+
+/// Hands a fleet's rotation over to whoever drives, and follows it.
+pub(super) struct Follower<'a> {
+    config: &'a Config,
+    store: Sqlite,
+    out: Output,
+    progress: Progress,
+    fleet: &'a FleetName,
+    begun: Timestamp,
+    driverless: Option<Timestamp>,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName) -> Result<Self> {
+        let store = Sqlite::open_to_write(&config.store).await?;
+        Ok(Self { config, store, out, progress: Progress::new(out), fleet, begun: SystemClock.now(), driverless: None })
+    }
+
+    /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
+    pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+        let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
+        let result = tokio::select! {
+            result = self.hand_over(id) => result,
+            () = signals.next() => {
+                if self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
+                    bail!("stopped as asked; the request was withdrawn before it was taken");
+                }
+                let fleet = self.fleet;
+                bail!("stopped following, as asked; whoever drives goes on: `rekeyd status {fleet}`, `rekeyd hold {fleet}`");
+            }
+        };
+        self.store.close().await;
+        result
+    }
+
+    async fn hand_over(&mut self, id: crate::store::RequestId) -> Result<Followed> {
+        let fleet = self.fleet;
+        self.out.line(format!("{fleet}: another rekeyd drives this store; handed over to it"));
+        let asked = SystemClock.now();
+        let mut said = false;
+        let rotation = loop {
+            let Request { answer, .. } = self.store.request(id).await?;
+            match answer {
+                Some((_, Answer::Rotation(rotation))) => break rotation,
+                Some((_, Answer::Refused(why))) => bail!("no rotation of {fleet} was begun: {why}"),
+                Some((_, other)) => bail!("no rotation of {fleet} was begun: the request was answered {other:?}"),
+                None => {}
+            }
+            if self.nobody_drives() && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
+                return Ok(Followed::NobodyDrives);
+            }
+            if !said && SystemClock.now() > later(asked, SILENCE) {
+                said = true;
+                self.progress.say(fleet, "waiting for it to be taken: others go first, or what drives is a `rotate` of its own");
+            }
+            self.look().await;
+        };
+        self.follow(rotation).await
+    }
+
+    async fn follow(&mut self, id: JournalId) -> Result<Followed> {
+        let head = self.store.head(id).await?;
+        let Plan::Rotate(plan) = &head.plan else { bail!("{id} is no rotation") };
+        let instances = self.store.instances(id).await?;
+        let mut rotation = Rotation::fold(id, plan.clone(), &instances, &[])?;
+        loop {
+            for entry in self.read(&head, rotation.seq).await? {
+                rotation.apply(&entry)?;
+                self.progress.recorded(id, &head.plan, &entry);
+            }
+            if let Some((_, outcome)) = rotation.ended {
+                self.out.line(say_ended(self.out, &self.config.custody.directory, &rotation, outcome));
+                self.follow_retirements().await?;
+                return Ok(Followed::To(Exit::Done));
+            }
+            let nothing_left = rotation.in_flight(SystemClock.now()).is_empty();
+            let cut_off = matches!(rotation.held, Some(HoldReason::Account { .. }));
+            if let Some(reason) = rotation.held.as_ref().filter(|_| nothing_left || cut_off) {
+                let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
+                let down: Vec<_> = owed.map(|(id, _)| id.clone()).collect();
+                say_held(self.out, &rotation, reason, &down);
+                return Ok(Followed::To(Exit::Held));
+            }
+            if self.nobody_drives() {
+                self.progress.say(self.fleet, "whoever drove is gone");
+                return Ok(Followed::NobodyDrives);
+            }
+            self.look().await;
+        }
+    }
+
+    /// The fleet's retire journals: each to its end, or to where it waits for long.
+    async fn follow_retirements(&mut self) -> Result<()> {
+        // Whoever drives begins them right after the rotation.
+        SystemClock.sleep_until(later(SystemClock.now(), GONE)).await;
+        for head in self.store.heads().await?.readable {
+            if head.plan.fleet() == self.fleet && head.ended.is_none() {
+                self.follow_retirement(&head).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow_retirement(&mut self, head: &Head) -> Result<()> {
+        let Plan::Retire(plan) = &head.plan else { return Ok(()) };
+        let mut retirement = Retirement::fold(head.id, plan.clone(), &[])?;
+        let mut since = SystemClock.now();
+        loop {
+            for entry in self.read(head, retirement.seq).await? {
+                retirement.apply(&entry)?;
+                // What is older than this command is told by `show`.
+                if entry.at >= self.begun {
+                    self.progress.recorded(head.id, &head.plan, &entry);
+                }
+                since = SystemClock.now();
+            }
+            let now = SystemClock.now();
+            let next = retirement.next(now);
+            let far = next.wake.is_some_and(|until| until > later(now, PATIENCE));
+            let ended = retirement.ended.map(|(_, outcome)| outcome);
+            // What keeps it is in the driver's mind only: nothing has come of it for so long.
+            let waits = next.run.contains(&Step::RetireKeyPair) && now > later(since, PATIENCE);
+            if ended.is_some() || retirement.held.is_some() || far || waits || self.nobody_drives() {
+                let waiting = waits.then(|| "somebody may still hang on it".to_string());
+                let retiring =
+                    Retiring { id: head.id, plan: plan.clone(), ended, held: retirement.held, waiting, until: next.wake };
+                self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
+                return Ok(());
+            }
+            self.look().await;
+        }
+    }
+
+    async fn read(&self, head: &Head, after: u64) -> Result<Vec<Entry>> {
+        Ok(self.store.read(head.id, after).await?)
+    }
+
+    /// Whether nobody has held the driver's lock for a while.
+    fn nobody_drives(&mut self) -> bool {
+        let now = SystemClock.now();
+        if DriverLock::is_held(&self.config.store).unwrap_or(true) {
+            self.driverless = None;
+            return false;
+        }
+        now > later(*self.driverless.get_or_insert(now), GONE)
+    }
+
+    async fn look(&self) {
+        SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await;
+    }
+}

@@ -1,0 +1,104 @@
+//! What the scheduler tells, passed on: to the metrics, to the health pages, to the service manager. Its watchdog hears of
+//! turns of the scheduler's own loop, and of nothing else: a loop that is stuck is restarted, a held rotation is not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sd_notify::NotifyState;
+
+use crate::model::{FleetName, Timestamp};
+use crate::scheduler::{Observer, Ticked};
+use crate::store::Unreadable;
+use crate::telemetry::{Metrics, Tick};
+
+/// Tells the service manager, if there is one. That it cannot be told is no reason not to work.
+pub(super) fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Hears the scheduler.
+pub(super) struct Ear {
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+struct State {
+    turned: Option<Timestamp>,
+    not_driving: Option<&'static str>,
+}
+
+impl Ear {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, state: Mutex::new(State { turned: None, not_driving: Some("starting") }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This process drives from now on.
+    pub(super) fn driving(&self) {
+        self.state().not_driving = None;
+        self.metrics.driving(true);
+        tell(&[NotifyState::Ready, NotifyState::Status("driving")]);
+    }
+
+    /// It does not, and why.
+    pub(super) fn not_driving(&self, why: &'static str) {
+        self.state().not_driving = Some(why);
+        self.metrics.driving(false);
+        if why == "stopping" {
+            tell(&[NotifyState::Stopping]);
+        }
+    }
+
+    /// The loop, or the wait for the driver's place, goes round.
+    pub(super) fn alive(&self, at: Timestamp) {
+        self.state().turned = Some(at);
+        tell(&[NotifyState::Watchdog]);
+    }
+
+    pub(super) fn turned_last(&self) -> Option<Timestamp> {
+        self.state().turned
+    }
+
+    pub(super) fn why_not(&self) -> Option<String> {
+        self.state().not_driving.map(str::to_string)
+    }
+}
+
+impl Observer for Ear {
+    fn turned(&self, at: Timestamp) {
+        self.alive(at);
+        self.metrics.turned_at(at);
+    }
+    fn due(&self, fleet: &FleetName, at: Option<Timestamp>) {
+        self.metrics.due(fleet, at);
+    }
+    fn paused(&self, fleet: &FleetName, paused: bool) {
+        self.metrics.paused(fleet, paused);
+    }
+    fn ticked(&self, fleet: &FleetName, what: Ticked) {
+        self.metrics.ticked(
+            fleet,
+            match what {
+                Ticked::Started => Tick::Started,
+                Ticked::CaughtUp => Tick::CaughtUp,
+                Ticked::Missed => Tick::Missed,
+                Ticked::Open => Tick::Open,
+                Ticked::Failed => Tick::Failed,
+            },
+        );
+    }
+    fn unreadable(&self, journals: &[Unreadable]) {
+        let mut fleets: BTreeMap<&FleetName, usize> = BTreeMap::new();
+        for fleet in journals.iter().filter_map(|journal| journal.fleet.as_ref()) {
+            *fleets.entry(fleet).or_default() += 1;
+        }
+        for (fleet, number) in fleets {
+            self.metrics.unreadable(fleet, number);
+        }
+    }
+}

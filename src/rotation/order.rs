@@ -1,0 +1,118 @@
+//! What a person may order of a journal, and the entries that say so. Pure: it decides on the folded state, and refuses
+//! what the fold would not take or what would do nothing. It must never write: who does, appends right behind this state.
+
+use crate::model::InstanceId;
+
+use super::event::{Allow, Event, HoldReason, Outcome};
+use super::retire::Retirement;
+use super::state::Rotation;
+
+/// What a person orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// No new prepare, bind or reboot; starts and looks go on.
+    Hold {
+        /// Why, in their words.
+        note: String,
+    },
+    /// Go on.
+    Release {
+        /// Why, in their words.
+        note: String,
+        /// What is allowed besides.
+        allow: Vec<Allow>,
+    },
+    /// Give it up: it ends once nothing is in flight and no start is owed.
+    Abandon {
+        /// Why, in their words.
+        note: String,
+    },
+}
+
+/// Why an order is not taken: the rule, and the way on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal(why.into()))
+}
+
+impl Rotation {
+    /// The entries of an order; none if it is so already.
+    pub fn order(&self, order: &Order) -> Result<Vec<Event>, Refusal> {
+        if let Some((_, outcome)) = self.ended {
+            return refused(format!("rotation {} has ended ({outcome})", self.id));
+        }
+        match order {
+            Order::Hold { .. } if self.held.is_some() || self.abandoned => Ok(Vec::new()),
+            Order::Hold { note } => Ok(vec![Event::Held { reason: HoldReason::Operator { note: note.clone() } }]),
+            Order::Abandon { .. } if self.abandoned => Ok(Vec::new()),
+            Order::Abandon { note } => Ok(vec![Event::AbandonRequested { note: note.clone() }]),
+            Order::Release { note, allow } => self.release_entries(note, allow),
+        }
+    }
+
+    fn release_entries(&self, note: &str, allow: &[Allow]) -> Result<Vec<Event>, Refusal> {
+        if self.held.is_none() {
+            return refused(match self.abandoned {
+                true => format!("rotation {} was given up, and is not held", self.id),
+                false => format!("rotation {} is not held", self.id),
+            });
+        }
+        let mut left_off: Vec<InstanceId> = Vec::new();
+        for allow in allow {
+            match allow {
+                Allow::Destroy => {
+                    return refused(format!(
+                        "--allow=destroy is for the retire journal of a superseded key pair; {} is a rotation",
+                        self.id
+                    ));
+                }
+                Allow::LeaveOff(id) if self.member(id).is_none() => {
+                    return refused(format!("{id} is not in a batch of rotation {}", self.id));
+                }
+                Allow::LeaveOff(id) if self.member(id).is_none_or(|member| member.owed.is_none()) => {
+                    return refused(format!("no start is owed to {id}: there is nothing to leave off"));
+                }
+                Allow::LeaveOff(id) => left_off.push(id.clone()),
+            }
+        }
+        left_off.sort();
+        left_off.dedup();
+        let release = |allow| Event::Released { note: note.to_string(), allow };
+        Ok(match left_off.is_empty() {
+            true => vec![release(None)],
+            false => left_off.into_iter().map(|id| release(Some(Allow::LeaveOff(id)))).collect(),
+        })
+    }
+}
+
+impl Retirement {
+    /// The entries of an order; none if it is so already.
+    pub fn order(&self, order: &Order) -> Result<Vec<Event>, Refusal> {
+        let destroys = matches!(order, Order::Release { allow, .. } if allow.contains(&Allow::Destroy));
+        match self.ended {
+            Some((_, Outcome::Kept)) if destroys => {}
+            Some((_, outcome)) => return refused(format!("retire journal {} has ended ({outcome})", self.id)),
+            None => {}
+        }
+        match order {
+            Order::Hold { .. } if self.held.is_some() => Ok(Vec::new()),
+            Order::Hold { note } => Ok(vec![Event::Held { reason: HoldReason::Operator { note: note.clone() } }]),
+            Order::Abandon { .. } => {
+                refused(format!("{} is a retire journal, which is not given up: hold it, or let it end", self.id))
+            }
+            Order::Release { note, allow } => {
+                if let Some(Allow::LeaveOff(id)) = allow.iter().find(|allow| matches!(allow, Allow::LeaveOff(_))) {
+                    return refused(format!("{} is a retire journal: no start is owed to {id} in it", self.id));
+                }
+                if self.held.is_none() && !destroys {
+                    return refused(format!("retire journal {} is not held", self.id));
+                }
+                let allow = destroys.then_some(Allow::Destroy);
+                Ok(vec![Event::Released { note: note.clone(), allow }])
+            }
+        }
+    }
+}

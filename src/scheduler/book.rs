@@ -1,0 +1,96 @@
+//! What the scheduler knows of the journals: who has one open, when the newest began. Pure; it is filled from the store at
+//! the start and kept up by what this process itself begins and ends. It must never be the reason for a call: whoever
+//! drives a journal reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{AccountName, FleetName, JournalId, Region, Timestamp};
+use crate::rotation::{Outcome, Place, Plan};
+use crate::store::Head;
+
+/// Where request rates are kept: one account in one region.
+pub type Gate = (AccountName, Region);
+
+/// The gate of a place.
+pub fn gate(place: &Place) -> Gate {
+    (place.account.clone(), place.region.clone())
+}
+
+/// All journals' heads, by fleet, oldest first.
+#[derive(Debug, Default)]
+pub struct Book {
+    fleets: BTreeMap<FleetName, Vec<Head>>,
+    /// Journals whose driver said that there is nothing to do for it now.
+    idle: BTreeSet<JournalId>,
+}
+
+impl Book {
+    /// A book of these, oldest first.
+    pub fn of(heads: Vec<Head>) -> Self {
+        let mut book = Self::default();
+        for head in heads {
+            book.put(head);
+        }
+        book
+    }
+
+    /// A journal began, or was read again.
+    pub fn put(&mut self, head: Head) {
+        let heads = self.fleets.entry(head.plan.fleet().clone()).or_default();
+        match heads.iter_mut().find(|known| known.id == head.id) {
+            Some(known) => *known = head,
+            None => heads.push(head),
+        }
+    }
+
+    /// A journal ended.
+    pub fn end(&mut self, id: JournalId, at: Timestamp, outcome: Outcome) {
+        self.idle.remove(&id);
+        if let Some(head) = self.fleets.values_mut().flatten().find(|head| head.id == id) {
+            head.ended = Some((at, outcome));
+        }
+    }
+
+    /// Whether a journal needs its cloud now, or waits for time or a person.
+    pub fn set_idle(&mut self, id: JournalId, idle: bool) {
+        if idle {
+            self.idle.insert(id);
+        } else {
+            self.idle.remove(&id);
+        }
+    }
+
+    /// The journals of a fleet, oldest first.
+    pub fn of_fleet(&self, fleet: &FleetName) -> &[Head] {
+        self.fleets.get(fleet).map(Vec::as_slice).unwrap_or_default()
+    }
+    /// The names of all fleets that have journals.
+    pub fn fleets(&self) -> impl Iterator<Item = &FleetName> {
+        self.fleets.keys()
+    }
+    /// A journal's head.
+    pub fn head(&self, id: JournalId) -> Option<&Head> {
+        self.fleets.values().flatten().find(|head| head.id == id)
+    }
+    /// The journals that are open, of either kind.
+    pub fn open(&self) -> impl Iterator<Item = &Head> {
+        self.fleets.values().flatten().filter(|head| head.ended.is_none())
+    }
+    /// The open rotation of a fleet.
+    pub fn open_rotation(&self, fleet: &FleetName) -> Option<&Head> {
+        self.of_fleet(fleet).iter().find(|head| is_rotation(head) && head.ended.is_none())
+    }
+    /// When the newest rotation of a fleet began.
+    pub fn newest_begun(&self, fleet: &FleetName) -> Option<Timestamp> {
+        self.of_fleet(fleet).iter().rev().find(|head| is_rotation(head)).map(|head| head.begun)
+    }
+    /// How many rotations need the cloud behind this gate now.
+    pub fn busy(&self, at: &Gate) -> usize {
+        let busy = |head: &&Head| is_rotation(head) && !self.idle.contains(&head.id) && gate(head.plan.place()) == *at;
+        self.open().filter(busy).count()
+    }
+}
+
+fn is_rotation(head: &Head) -> bool {
+    matches!(head.plan, Plan::Rotate(_))
+}

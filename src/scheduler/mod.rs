@@ -1,0 +1,43 @@
+//! WHEN. A heartbeat, what is due by the fleets' schedules, what people ask for, and the loop that has each open journal
+//! driven. It decides when a rotation begins, never what a rotation does next, and it must never begin two of one fleet.
+//! What it knows it reads from the store, so that it may be killed at any line.
+
+pub mod book;
+pub mod due;
+pub mod heartbeat;
+pub mod tick;
+pub mod work;
+
+use crate::model::{FleetName, Timestamp};
+use crate::store::Unreadable;
+
+pub use tick::{Cause, Scheduled, Scheduler, Start};
+
+/// What became of a tick of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ticked {
+    /// A rotation began.
+    Started,
+    /// A rotation began late: nobody was there, or others went first.
+    CaughtUp,
+    /// Skipped: it was older than `schedule_slack`.
+    Missed,
+    /// Skipped: a rotation was open.
+    Open,
+    /// No rotation could begin; it is tried again within `schedule_slack`.
+    Failed,
+}
+
+/// Hears what the scheduler does. It must not fail, and cannot steer.
+pub trait Observer: Send + Sync {
+    /// A turn is over.
+    fn turned(&self, at: Timestamp);
+    /// When a fleet is due next; `None`: by hand only.
+    fn due(&self, fleet: &FleetName, at: Option<Timestamp>);
+    /// Whether a fleet is held as such: no rotation of it begins.
+    fn paused(&self, fleet: &FleetName, paused: bool);
+    /// What became of a tick.
+    fn ticked(&self, fleet: &FleetName, what: Ticked);
+    /// These journals cannot be read.
+    fn unreadable(&self, journals: &[Unreadable]);
+}

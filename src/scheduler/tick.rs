@@ -1,0 +1,383 @@
+//! One turn of the scheduler: answer what people asked, see what is due, hand out what may start now. It must never begin
+//! a rotation of a fleet that has one open, nor of one that is held; the store refuses both once more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::engine::drive::begin_retirements;
+use crate::engine::operate::{OrderError, operate};
+use crate::engine::planner::{self, Fleet, PlanError};
+use crate::engine::{EngineError, Tools};
+use crate::model::{Duration, FleetName, JournalId, Timestamp};
+use crate::rotation::policy::{back_off, later};
+use crate::rotation::{Order, Outcome};
+use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, RequestId, StoreError};
+
+use super::book::{Book, Gate, gate};
+use super::due::{Judgement, Schedule, Skip, Tick};
+use super::{Observer, Ticked};
+
+/// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
+/// queue for the same request rate, each with machines that are down meanwhile.
+pub const BUSY_MAX: usize = 8;
+/// A `rotate` that nobody took for so long is refused: nobody expects it any more.
+pub const ASKED_MAX: Duration = Duration::from_secs(600);
+
+/// A fleet of the config file.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// As the planner takes it.
+    pub fleet: Fleet,
+    /// When it is due; `None`: by hand only.
+    pub schedule: Option<Schedule>,
+}
+
+/// A rotation that is to begin now.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its fleet.
+    pub fleet: Fleet,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a rotation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is due by its schedule.
+    Due {
+        /// Since when.
+        due: Timestamp,
+        /// How late it was seen to be so.
+        late: Duration,
+    },
+    /// A person asked.
+    Asked(RequestId),
+}
+
+/// A start that is later than this was missed, and is caught up.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Decides when rotations begin. It holds nothing that the store would not give again.
+pub struct Scheduler {
+    tools: Tools,
+    agenda: Arc<dyn Agenda>,
+    fleets: BTreeMap<FleetName, Scheduled>,
+    observers: Vec<Arc<dyn Observer>>,
+    book: Book,
+    due: BTreeMap<FleetName, DueTime>,
+    /// What waits for its turn, in the order in which it became due.
+    queue: VecDeque<Start>,
+    /// What was handed out and has not begun yet.
+    starting: BTreeMap<FleetName, Gate>,
+    /// Starts that failed: how often, and not again before.
+    failed: BTreeMap<FleetName, (u32, Timestamp)>,
+    paused: BTreeSet<FleetName>,
+    touched: u64,
+}
+
+impl Scheduler {
+    /// Reads what there is, and begins the retire journals that are due.
+    pub async fn open(
+        tools: Tools,
+        agenda: Arc<dyn Agenda>,
+        fleets: Vec<Scheduled>,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Self, EngineError> {
+        // Before the heads: what operators write from now on is noticed.
+        let (touched, _) = agenda.touched(u64::MAX).await?;
+        let heads = tools.journal.heads().await?;
+        for unreadable in &heads.unreadable {
+            let fleet = unreadable.fleet.as_ref().map(ToString::to_string).unwrap_or_else(|| "unknown".to_string());
+            tracing::error!(fleet, journal = %unreadable.journal, problem = unreadable.problem, "unreadable journal");
+        }
+        for observer in &observers {
+            observer.unreadable(&heads.unreadable);
+        }
+        let fleets: BTreeMap<_, _> = fleets.into_iter().map(|one| (one.fleet.name.clone(), one)).collect();
+        let mut due = agenda.due_times().await?;
+        let is_scheduled = |name: &FleetName| fleets.get(name).is_some_and(|fleet| fleet.schedule.is_some());
+        for name in due.keys().filter(|name| !is_scheduled(name)) {
+            agenda.set_due(name, None).await?;
+        }
+        due.retain(|name, _| is_scheduled(name));
+        let mut scheduler = Self {
+            tools,
+            agenda,
+            fleets,
+            observers,
+            book: Book::of(heads.readable),
+            due,
+            queue: VecDeque::new(),
+            starting: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            touched,
+        };
+        let names: Vec<FleetName> = scheduler.book.fleets().cloned().collect();
+        for name in names {
+            scheduler.retire(&name).await?;
+        }
+        Ok(scheduler)
+    }
+
+    /// One turn: what may begin now. Each start is handed out once, and answered for by [`begun`](Self::begun).
+    pub async fn tick(&mut self) -> Result<Vec<Start>, EngineError> {
+        let now = self.tools.clock.now();
+        self.paused = self.agenda.paused().await?.into_keys().collect();
+        match self.take_requests(now).await {
+            // Written by a newer release, perhaps: who asked waits in vain, all else goes on.
+            Err(EngineError::Store(StoreError::Unusable(problem))) => tracing::error!(problem, "a request cannot be read"),
+            taken => taken?,
+        }
+        self.take_due(now).await?;
+        let ready = self.hand_out(now);
+        for observer in &self.observers {
+            observer.turned(now);
+            for (name, fleet) in &self.fleets {
+                let due = fleet.schedule.as_ref().and_then(|_| self.due.get(name)).map(|due| due.at);
+                observer.due(name, due);
+                observer.paused(name, self.paused.contains(name));
+            }
+        }
+        Ok(ready)
+    }
+
+    /// The journals that operators wrote to since this was asked last. One that had ended may be open again.
+    pub async fn touched(&mut self) -> Result<Vec<JournalId>, EngineError> {
+        let (position, ids) = self.agenda.touched(self.touched).await?;
+        self.touched = position;
+        for id in &ids {
+            if self.book.head(*id).is_none_or(|head| head.ended.is_some()) {
+                match self.tools.journal.head(*id).await {
+                    Ok(head) => self.book.put(head),
+                    Err(error) => tracing::warn!(journal = %id, %error, "touched, and not readable"),
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The journals that are to be driven.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    async fn take_requests(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        for request in self.agenda.asked().await? {
+            let answer = match &request.ask {
+                Ask::Hold { note } => {
+                    self.hold_all(&request, note).await?;
+                    Some(Answer::Held)
+                }
+                Ask::Release { .. } => Some(Answer::Released),
+                Ask::Rotate => self.take_rotate(&request, now),
+            };
+            if let Some(answer) = answer {
+                self.agenda.answer(request.id, &answer, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a `rotate`; `None`: it is queued.
+    fn take_rotate(&mut self, request: &Request, now: Timestamp) -> Option<Answer> {
+        let name = &request.fleet;
+        if let Some(open) = self.book.open_rotation(name) {
+            return Some(Answer::Rotation(open.id));
+        }
+        let asked = |start: &Start| start.cause == Cause::Asked(request.id);
+        if self.starting.contains_key(name) || self.queue.iter().any(asked) {
+            return None;
+        }
+        if now > later(request.at, ASKED_MAX) {
+            let minutes = ASKED_MAX.as_secs() / 60;
+            return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));
+        }
+        let Some(fleet) = self.fleets.get(name) else {
+            let why = format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
+            return Some(Answer::Refused(why));
+        };
+        // A person goes before what is merely due.
+        self.queue.retain(|start| start.fleet.name != *name);
+        self.queue.push_front(Start { fleet: fleet.fleet.clone(), cause: Cause::Asked(request.id) });
+        None
+    }
+
+    /// Whoever asked wrote the entries as well, unless it was killed in between or a rotation had just begun.
+    async fn hold_all(&mut self, request: &Request, note: &str) -> Result<(), EngineError> {
+        let open: Vec<JournalId> =
+            self.book.of_fleet(&request.fleet).iter().filter(|head| head.ended.is_none()).map(|head| head.id).collect();
+        for id in open {
+            let order = Order::Hold { note: note.to_string() };
+            let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
+            match operate(journal, clock, id, &order, &request.by).await {
+                Ok(_) | Err(OrderError::Refused(_)) => {}
+                // It holds its fleet anyway.
+                Err(OrderError::Engine(error)) => tracing::error!(journal = %id, %error, "not held"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_due(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let mut changed = Vec::new();
+        for (name, fleet) in &self.fleets {
+            let Some(schedule) = &fleet.schedule else { continue };
+            let waits = self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name);
+            if waits {
+                continue;
+            }
+            let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));
+            let is_open = self.book.open_rotation(name).is_some();
+            let Judgement { due, tick } = schedule.judge(kept, self.book.newest_begun(name), is_open, now);
+            let due = due.map(|at| DueTime { schedule: schedule.text.clone(), at });
+            if due.as_ref() != self.due.get(name) {
+                changed.push((name.clone(), due));
+            }
+            match tick {
+                Tick::None => {}
+                Tick::Start { due, late } => {
+                    let not_yet = self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
+                    if !not_yet && !self.paused.contains(name) {
+                        let cause = Cause::Due { due, late };
+                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), cause });
+                    }
+                }
+                Tick::Skipped { due, why } => {
+                    tracing::warn!(fleet = %name, %due, "due, and skipped: {why}");
+                    let ticked = if why == Skip::Open { Ticked::Open } else { Ticked::Missed };
+                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                }
+            }
+        }
+        for (name, due) in changed {
+            self.agenda.set_due(&name, due.as_ref()).await?;
+            match due {
+                Some(due) => self.due.insert(name.clone(), due),
+                None => self.due.remove(&name),
+            };
+            self.failed.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// What may begin now: in the order in which it became due, but no account waits for another one.
+    fn hand_out(&mut self, now: Timestamp) -> Vec<Start> {
+        let mut full: BTreeMap<Gate, usize> = BTreeMap::new();
+        let (mut ready, mut left) = (Vec::new(), VecDeque::new());
+        for start in std::mem::take(&mut self.queue) {
+            let at = gate(&start.fleet.place);
+            let busy = full.entry(at.clone()).or_insert_with(|| {
+                self.book.busy(&at) + self.starting.values().filter(|starting| **starting == at).count()
+            });
+            if *busy >= BUSY_MAX {
+                left.push_back(start);
+                continue;
+            }
+            *busy += 1;
+            tracing::debug!(fleet = %start.fleet.name, cause = ?start.cause, %now, "to begin");
+            self.starting.insert(start.fleet.name.clone(), at);
+            ready.push(start);
+        }
+        self.queue = left;
+        ready
+    }
+
+    /// All fleets of the file, as the planner wants to know them.
+    pub fn fleets(&self) -> Vec<Fleet> {
+        self.fleets.values().map(|one| one.fleet.clone()).collect()
+    }
+
+    /// What came of a start.
+    pub async fn begun(&mut self, start: &Start, result: Result<Head, PlanError>) -> Result<(), EngineError> {
+        let name = &start.fleet.name;
+        self.starting.remove(name);
+        let now = self.tools.clock.now();
+        let answer = match result {
+            Ok(head) => {
+                self.failed.remove(name);
+                if let Cause::Due { late, .. } = start.cause {
+                    let ticked = if late > LATE { Ticked::CaughtUp } else { Ticked::Started };
+                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                }
+                let id = head.id;
+                self.book.put(head);
+                Answer::Rotation(id)
+            }
+            Err(PlanError::Store(StoreError::Open { journal, .. })) => {
+                let head = self.tools.journal.head(journal).await?;
+                self.book.put(head);
+                Answer::Rotation(journal)
+            }
+            // What is broken here, and not in the fleet, is the daemon's to answer for.
+            Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => return Err(error.into()),
+            Err(error) => {
+                let why = chain(&error);
+                if let Cause::Due { .. } = start.cause {
+                    let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
+                    let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
+                    tracing::warn!(fleet = %name, "due, and not begun: {why}; again at {at}");
+                    self.failed.insert(name.clone(), (times + 1, at));
+                    self.observers.iter().for_each(|observer| observer.ticked(name, Ticked::Failed));
+                }
+                Answer::Refused(why)
+            }
+        };
+        if let Cause::Asked(id) = start.cause {
+            self.agenda.answer(id, &answer, now).await?;
+        }
+        Ok(())
+    }
+
+    /// A journal ended: retire what its rotation superseded.
+    pub async fn ended(&mut self, id: JournalId, at: Timestamp, outcome: Outcome) -> Result<(), EngineError> {
+        self.book.end(id, at, outcome);
+        let Some(fleet) = self.book.head(id).map(|head| head.plan.fleet().clone()) else { return Ok(()) };
+        self.retire(&fleet).await
+    }
+
+    /// Whether a journal needs its cloud now, as its driver has it.
+    pub fn set_idle(&mut self, id: JournalId, idle: bool) {
+        self.book.set_idle(id, idle);
+    }
+
+    async fn retire(&mut self, fleet: &FleetName) -> Result<(), EngineError> {
+        match begin_retirements(&self.tools, fleet, self.book.of_fleet(fleet)).await {
+            Ok(begun) => begun.into_iter().for_each(|head| self.book.put(head)),
+            // One damaged journal holds its fleet, never the daemon.
+            Err(EngineError::Store(error @ StoreError::Damaged { .. })) => {
+                tracing::error!(%fleet, %error, "no retire journal can begin");
+                // Some may have begun before it came to that.
+                self.tools.journal.heads().await?.readable.into_iter().for_each(|head| self.book.put(head));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// A start that failed is tried again after this at the earliest …
+const RETRY_MIN: Duration = Duration::from_secs(10);
+/// … and this at the latest.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
+pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Head, PlanError> {
+    let proposal = planner::propose(tools, &start.fleet, others).await?;
+    planner::begin(tools, &proposal).await
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
