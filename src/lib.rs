@@ -12,6 +12,7 @@ pub mod rotation;
 pub mod sim;
 pub mod ssh;
 pub mod store;
+pub mod telemetry;
 
 /// How the house is built: for whoever is about to change it.
 pub mod docs {

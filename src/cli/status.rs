@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
-use crate::rotation::{HoldReason, Member, Outcome, Part, Plan, PlannedInstance, Retirement, Rotation, Step};
+use crate::rotation::{HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
 use crate::store::Head;
 
 use super::journals::{Folded, Journals};
@@ -203,20 +203,14 @@ impl Counts {
     }
 
     fn of_member(&mut self, member: &Member) -> &mut usize {
-        if member.gone {
-            &mut self.gone
-        } else if member.excluded.is_some() {
-            &mut self.excluded
-        } else if member.active {
-            &mut self.active
-        } else if member.is_straggler() {
-            &mut self.stragglers
-        } else if member.bound.is_some() {
-            &mut self.bound
-        } else if member.pending.is_some() || member.owed.is_some() {
-            &mut self.under_way
-        } else {
-            &mut self.waiting
+        match member.phase() {
+            Phase::Waiting => &mut self.waiting,
+            Phase::UnderWay => &mut self.under_way,
+            Phase::Bound => &mut self.bound,
+            Phase::Active => &mut self.active,
+            Phase::Straggler => &mut self.stragglers,
+            Phase::Excluded => &mut self.excluded,
+            Phase::Gone => &mut self.gone,
         }
     }
 
@@ -240,16 +234,17 @@ impl Counts {
 fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     let next = retirement.next(now);
     let retry = next.run.iter().chain([&Step::RetireKeyPair]).find_map(|step| retirement.retry(*step));
-    let (state, why) = match (&retirement.held, retirement.deleted, next.wake) {
-        (Some(reason), ..) => ("held", format!("held: {reason}")),
-        (None, None, Some(_)) if retry.is_none() => ("soak", "soak before the pair is deleted".to_string()),
-        (None, None, _) => match retry {
-            Some(retry) => ("waiting", format!("the pair could not be deleted: {}", retry.error)),
-            None => ("due", "the pair is deleted once nobody hangs on it".to_string()),
-        },
-        (None, Some(_), Some(_)) => ("grace", "the pair is deleted; grace before its private key's end".to_string()),
-        (None, Some(_), None) => ("due", "grace is over".to_string()),
+    let stage = retirement.stage(now);
+    let why = match (stage, &retirement.held, retry) {
+        (_, Some(reason), _) => format!("held: {reason}"),
+        (Some(Stage::Soak), ..) => "soak before the pair is deleted".to_string(),
+        (Some(Stage::Grace), ..) => "the pair is deleted; grace before its private key's end".to_string(),
+        (_, _, Some(retry)) if retirement.deleted.is_none() => format!("the pair could not be deleted: {}", retry.error),
+        (_, _, Some(retry)) => format!("its private key could not be destroyed: {}", retry.error),
+        (_, _, None) if retirement.deleted.is_none() => "the pair is deleted once nobody hangs on it".to_string(),
+        (_, _, None) => "grace is over".to_string(),
     };
+    let state = stage.map_or("ended", Stage::name);
     Retiring { journal: retirement.id, key_pair: retirement.plan.key_name.clone(), state, until: next.wake, why }
 }
 

@@ -61,6 +61,44 @@ pub enum Kind {
     Protocol,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Busy,
+        Self::Already,
+        Self::InvalidState,
+        Self::NotFound,
+        Self::Conflict,
+        Self::InUse,
+        Self::Quota,
+        Self::Denied,
+        Self::Invalid,
+        Self::Unsupported,
+        Self::Protocol,
+    ];
+
+    /// Its name, as journals and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+            Self::Already => "already",
+            Self::InvalidState => "invalid_state",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::InUse => "in_use",
+            Self::Quota => "quota",
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 /// May it have happened?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,4 +119,18 @@ pub enum Blame {
     Request,
     /// The account: credentials, quota.
     Account,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_named_as_journals_have_it_and_none_is_left_out() {
+        let all = std::collections::BTreeSet::from(Kind::ALL);
+        assert_eq!(all.len(), Kind::Protocol as usize + 1, "the last one counts them");
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
 }

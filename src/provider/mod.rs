@@ -7,6 +7,7 @@ mod credentials;
 pub mod http;
 mod open;
 mod tencent;
+mod witness;
 
 use async_trait::async_trait;
 
@@ -15,7 +16,8 @@ pub use crate::model::{Disruption, Instance, KeyPair, Limits, Operation, Power, 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
-pub use open::{OpenError, Settings, actions, limits, open};
+pub use open::{OpenError, Settings, actions, limits, open, open_heard};
+pub use witness::{Deaf, Heard, Witness};
 
 /// What a provider answers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::http::transport::{Origin, OriginError};
 use super::http::{Door, Transport};
 use super::tencent::{self, Tencent};
-use super::{Credentials, Limits, Provider, alibaba, baidu};
+use super::{Credentials, Deaf, Limits, Provider, Witness, alibaba, baidu};
 use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
 
@@ -144,19 +144,32 @@ impl Settings {
     }
 }
 
-/// Opens a provider. Sends nothing. `seed` feeds its nonces and jitter: of chance in a daemon, fixed in a simulation.
+/// Opens a provider that nobody listens to; see [`open_heard`].
 pub fn open(
     settings: &Settings,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     seed: u64,
 ) -> Result<Arc<dyn Provider>, OpenError> {
+    open_heard(settings, transport, clock, seed, Arc::new(Deaf))
+}
+
+/// Opens a provider whose calls `witness` hears. Sends nothing. `seed` feeds its nonces and jitter: of chance in a daemon,
+/// fixed in a simulation.
+pub fn open_heard(
+    settings: &Settings,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+    witness: Arc<dyn Witness>,
+) -> Result<Arc<dyn Provider>, OpenError> {
     let origin = settings.check()?;
     let cloud = cloud(settings.provider);
     let documented = cloud.limits.requests_per_second.iter().map(|(action, rate)| (action.to_string(), *rate));
     let mut rates: BTreeMap<String, u32> = documented.collect();
     rates.extend(settings.rates.clone());
-    let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed);
+    let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed)
+        .heard_by(settings.provider, witness);
     let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
     Ok((cloud.open)(Parts { origin, region, credentials, door }))
 }

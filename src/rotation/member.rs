@@ -68,6 +68,51 @@ pub struct Pending {
     asked_before: bool,
 }
 
+/// How far an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Nothing was done to it yet.
+    Waiting,
+    /// A call for it is under way, or a start is owed.
+    UnderWay,
+    /// Bound, not active yet.
+    Bound,
+    /// It runs and accepts the key.
+    Active,
+    /// Bound and switched off, as it was found.
+    Straggler,
+    /// It goes no further.
+    Excluded,
+    /// The cloud has it no more.
+    Gone,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::UnderWay,
+        Self::Bound,
+        Self::Active,
+        Self::Straggler,
+        Self::Excluded,
+        Self::Gone,
+    ];
+
+    /// Its name, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::UnderWay => "under_way",
+            Self::Bound => "bound",
+            Self::Active => "active",
+            Self::Straggler => "straggler",
+            Self::Excluded => "excluded",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 impl Member {
     pub(super) fn new(batch: u32, planned: Power) -> Self {
         Self {
@@ -86,6 +131,24 @@ impl Member {
             last_accepted: None,
             accepted_call: None,
             retry: None,
+        }
+    }
+    /// How far it is: the one word for it that counts most.
+    pub fn phase(&self) -> Phase {
+        if self.gone {
+            Phase::Gone
+        } else if self.excluded.is_some() {
+            Phase::Excluded
+        } else if self.active {
+            Phase::Active
+        } else if self.is_straggler() {
+            Phase::Straggler
+        } else if self.bound.is_some() {
+            Phase::Bound
+        } else if self.pending.is_some() || self.owed.is_some() {
+            Phase::UnderWay
+        } else {
+            Phase::Waiting
         }
     }
     /// Found stopped by the first call: it stays stopped, and waits bound for its next boot.

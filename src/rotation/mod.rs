@@ -19,10 +19,10 @@ pub use event::{
     Allow, Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Exclusion, Found, HoldReason, Outcome, Step,
 };
 pub use judge::{Finding, Sight, Want};
-pub use member::{Member, Pending};
+pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
 pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
 pub use policy::Rollout;
-pub use retire::Retirement;
+pub use retire::{Retirement, Stage};
 pub use state::{IllegalEvent, Rotation};

@@ -41,6 +41,37 @@ pub struct Retirement {
     retries: BTreeMap<Step, Retry>,
 }
 
+/// How far a retire journal is that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The soak before the pair's deletion.
+    Soak,
+    /// What is due was tried in vain, and is tried again: who still hangs on the pair, or the cloud, is waited for.
+    Waiting,
+    /// The deletion of the pair, or the end of its private half, is due.
+    Due,
+    /// The pair is deleted; its private half waits out grace.
+    Grace,
+    /// Held: a person is waited for.
+    Held,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Soak, Self::Waiting, Self::Due, Self::Grace, Self::Held];
+
+    /// Its name, as `status` and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Soak => "soak",
+            Self::Waiting => "waiting",
+            Self::Due => "due",
+            Self::Grace => "grace",
+            Self::Held => "held",
+        }
+    }
+}
+
 impl Retirement {
     /// The state of a retire journal by its plan and entries.
     pub fn fold(id: JournalId, plan: RetirePlan, entries: &[Entry]) -> Result<Self, IllegalEvent> {
@@ -113,6 +144,19 @@ impl Retirement {
     /// Failures in a row of a step.
     pub fn retry(&self, step: Step) -> Option<&Retry> {
         self.retries.get(&step)
+    }
+
+    /// How far it is; `None` once it has ended.
+    pub fn stage(&self, now: Timestamp) -> Option<Stage> {
+        let tried = |step| if self.retries.contains_key(&step) { Stage::Waiting } else { Stage::Due };
+        match (self.ended, &self.held, self.deleted) {
+            (Some(_), ..) => None,
+            (None, Some(_), _) => Some(Stage::Held),
+            (None, None, None) if now < later(self.begun, self.plan.soak) => Some(Stage::Soak),
+            (None, None, None) => Some(tried(Step::RetireKeyPair)),
+            (None, None, Some(deleted)) if now < later(deleted, self.plan.grace) => Some(Stage::Grace),
+            (None, None, Some(_)) => Some(tried(Step::DestroyPrivateKey)),
+        }
     }
 
     /// The steps that may run now: delete the pair, wait out grace, destroy the half. Without a login proof the half is

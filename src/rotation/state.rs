@@ -35,6 +35,8 @@ pub struct Rotation {
     pub last_at: Timestamp,
     /// The public key, once its private half is in custody.
     pub key: Option<(PublicKey, Fingerprint)>,
+    /// When that was.
+    pub key_stored: Option<Timestamp>,
     /// The pair's handle, once imported, and when that was.
     pub key_pair: Option<(Timestamp, KeyPairId)>,
     /// When an import was asked for whose answer is not known: it may still land.
@@ -89,6 +91,7 @@ impl Rotation {
             seq: 0,
             last_at: Timestamp::MIN,
             key: None,
+            key_stored: None,
             key_pair: None,
             importing: None,
             held: None,
@@ -213,6 +216,7 @@ impl Rotation {
             Event::KeyStored { public_key, fingerprint } => {
                 self.retries.remove(&Step::StoreKey);
                 self.key = Some((public_key.clone(), fingerprint.clone()));
+                self.key_stored = Some(at);
             }
             Event::KeyImported { key_pair } => {
                 self.retries.remove(&Step::ImportKey);

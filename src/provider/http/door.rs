@@ -13,7 +13,9 @@ use super::retry::{self, Intent};
 use super::throttle::Throttle;
 use super::transport::{Request, Response, Transport, TransportError};
 use crate::clock::Clock;
+use crate::model::ProviderKind;
 use crate::provider::error::{Blame, Effect, Error, Kind};
+use crate::provider::witness::{Heard, Witness};
 
 /// One account in one region, as seen from HTTP.
 pub struct Door {
@@ -23,6 +25,7 @@ pub struct Door {
     redactor: Redactor,
     chance: Mutex<StdRng>,
     difference: Mutex<Option<SignedDuration>>,
+    witness: Option<(ProviderKind, Arc<dyn Witness>)>,
 }
 
 /// Makes a signed request from the time of this attempt and a nonce that no other attempt has.
@@ -47,7 +50,13 @@ impl Door {
             redactor,
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             difference: Mutex::new(None),
+            witness: None,
         }
+    }
+
+    /// The same, telling this witness of each attempt, as one at this cloud.
+    pub fn heard_by(self, provider: ProviderKind, witness: Arc<dyn Witness>) -> Self {
+        Self { witness: Some((provider, witness)), ..self }
     }
 
     /// Calls the cloud: reads are repeated while that may help, changes only when known not done, for 30 s at most
@@ -60,6 +69,7 @@ impl Door {
         let mut last: Option<Error> = None;
         for attempt in 0u32.. {
             if let Err(turn) = self.throttle.turn(action, deadline).await {
+                self.tell(action, Err(Kind::Throttled), None);
                 let wait = turn.duration_since(deadline);
                 return Err(last.unwrap_or_else(|| Error {
                     code: "rate".to_string(),
@@ -73,18 +83,20 @@ impl Door {
             }
             let (nonce, chance) = self.draw();
             let answer = self.transport.send(&sign(now, nonce)).await;
-            let error = match answer {
+            let outcome = match answer {
                 Ok(response) => {
                     self.note_date(&response);
-                    match parse(&response) {
-                        Ok(value) => return Ok(value),
-                        Err(error) => {
-                            let asked = error.retry_after.or_else(|| retry::retry_after(&response));
-                            self.clean(Error { retry_after: asked, ..error })
-                        }
-                    }
+                    parse(&response).map_err(|error| {
+                        let asked = error.retry_after.or_else(|| retry::retry_after(&response));
+                        Error { retry_after: asked, ..error }
+                    })
                 }
-                Err(error) => self.clean(unanswered(action, &error)),
+                Err(error) => Err(unanswered(action, &error)),
+            };
+            self.tell(action, outcome.as_ref().map(drop).map_err(|error| error.kind), Some(now));
+            let error = match outcome {
+                Ok(value) => return Ok(value),
+                Err(error) => self.clean(error),
             };
             let again = self.clock.now().saturating_add(retry::pause(attempt, chance, error.retry_after));
             match again {
@@ -113,6 +125,15 @@ impl Door {
             request_id: error.request_id.map(|id| self.redactor.word(&id)),
             ..error
         }
+    }
+
+    /// Tells the witness, if there is one. `sent`: when the attempt was sent, if it was.
+    fn tell(&self, action: &str, outcome: Result<(), Kind>, sent: Option<Timestamp>) {
+        let Some((provider, witness)) = &self.witness else { return };
+        // A clock that was set back meanwhile makes no negative time.
+        let took = sent.and_then(|at| self.clock.now().duration_since(at).try_into().ok()).unwrap_or_default();
+        let clock_difference = self.clock_difference();
+        witness.heard(&Heard { provider: *provider, action, outcome, sent: sent.is_some(), took, clock_difference });
     }
 
     fn draw(&self) -> (u128, f64) {

@@ -1,0 +1,260 @@
+//! The daemon's log: to stderr, text or JSON, one line a journal entry. Nothing that a cloud says can begin a second line
+//! or move a terminal's cursor. It must say no more than the entry does.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::Field;
+use tracing::{Dispatch, Level};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::field::MakeExt;
+
+use crate::engine::Observer;
+use crate::model::{InstanceId, JournalId};
+use crate::rotation::{Allow, Author, Entry, Event, Exclusion, HoldReason, Plan, Step};
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people: time, level, message, fields.
+    #[default]
+    Text,
+    /// For machines: one object a line, the fields at its top level.
+    Json,
+}
+
+/// The filter is none.
+#[derive(Debug, thiserror::Error)]
+#[error("the log filter {filter:?} is not understood: {source}")]
+pub struct FilterError {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Logs to stderr from now on. `filter` is as in `RUST_LOG` (`info`, `warn,rekeyd::journal=info`); `ansi`: in colours. A
+/// second call in one process (tests) changes nothing.
+pub fn init(format: Format, filter: &str, ansi: bool) -> Result<(), FilterError> {
+    let _ = tracing::dispatcher::set_global_default(dispatch(format, filter, ansi, std::io::stderr)?);
+    Ok(())
+}
+
+/// Who writes what passes the filter, times in UTC by RFC 3339.
+fn dispatch<W>(format: Format, filter: &str, ansi: bool, writer: W) -> Result<Dispatch, FilterError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let parsed = EnvFilter::try_new(filter).map_err(|source| FilterError { filter: filter.to_string(), source })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_ansi(ansi).with_writer(writer);
+    Ok(match format {
+        Format::Text => Dispatch::new(subscriber.fmt_fields(debug_fn(text_field).delimited(" ")).finish()),
+        // JSON escapes by itself.
+        Format::Json => Dispatch::new(
+            subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+        ),
+    })
+}
+
+/// One field of a text line, on that line.
+fn text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let mut line = OneLine(writer);
+    match field.name() {
+        "message" => write!(line, "{value:?}"),
+        name => write!(line, "{name}={value:?}"),
+    }
+}
+
+/// Writes control characters as Rust does in a literal: `\n`, `\u{1b}`. tracing-subscriber 0.3.23 escapes those of
+/// terminals by itself, line breaks not.
+struct OneLine<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            match part.chars().next_back().filter(|c| c.is_control()) {
+                Some(control) => {
+                    self.0.write_str(&part[..part.len() - control.len_utf8()])?;
+                    write!(self.0, "{}", control.escape_default())?;
+                }
+                None => self.0.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one line an entry, under the target `rekeyd::journal`: what failed or was excluded as a warning, a hold as an
+/// error, all else as information.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Log;
+
+/// So many instances are named in a line.
+const NAMED: usize = 20;
+/// So many exclusions are explained in a line.
+const EXPLAINED: usize = 3;
+
+impl Observer for Log {
+    fn recorded(&self, id: JournalId, plan: &Plan, entry: &Entry) {
+        let level = match &entry.event {
+            Event::Held { .. } => Level::ERROR,
+            Event::Failed { .. } | Event::Excluded { .. } => Level::WARN,
+            _ => Level::INFO,
+        };
+        macro_rules! line {
+            ($level:expr) => {
+                if tracing::enabled!(target: "rekeyd::journal", $level) {
+                    let about = About::of(&entry.event);
+                    tracing::event!(
+                        target: "rekeyd::journal",
+                        $level,
+                        fleet = plan.fleet().as_str(),
+                        rotation = %id,
+                        instance = some(&about.instances, NAMED).as_deref(),
+                        step = about.step.map(Step::name),
+                        action = about.action,
+                        request_id = about.request_id,
+                        "{}",
+                        words(plan, entry)
+                    )
+                }
+            };
+        }
+        match level {
+            Level::ERROR => line!(Level::ERROR),
+            Level::WARN => line!(Level::WARN),
+            _ => line!(Level::INFO),
+        }
+    }
+}
+
+/// What an event is about.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct About<'a> {
+    instances: Vec<&'a InstanceId>,
+    step: Option<Step>,
+    /// The call, or the cloud's action of an error.
+    action: Option<&'a str>,
+    request_id: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    fn of(event: &'a Event) -> Self {
+        let instances = |all: &'a [InstanceId]| all.iter().collect();
+        match event {
+            Event::Started { step, call, found } => Self {
+                instances: found.iter().map(|found| &found.instance).collect(),
+                step: Some(*step),
+                action: Some(call.name()),
+                request_id: None,
+            },
+            Event::Accepted { step, instances: all, request_id } => Self {
+                instances: instances(all),
+                step: Some(*step),
+                request_id: request_id.as_deref(),
+                ..Self::default()
+            },
+            Event::Failed { step, instances: all, error, .. } => Self {
+                instances: instances(all),
+                step: Some(*step),
+                action: Some(&error.action),
+                request_id: error.request_id.as_deref(),
+            },
+            Event::Down { stopped, changing } => {
+                Self { instances: stopped.iter().chain(changing).collect(), ..Self::default() }
+            }
+            Event::Bound { instances } => {
+                Self { instances: instances.iter().map(|bound| &bound.instance).collect(), ..Self::default() }
+            }
+            Event::Activated { instances: all } | Event::Running { instances: all } | Event::Gone { instances: all } => {
+                Self { instances: instances(all), ..Self::default() }
+            }
+            Event::Excluded { instances } => {
+                let error = instances.iter().find_map(|excluded| match &excluded.reason {
+                    Exclusion::Refused(error) => Some(error),
+                    _ => None,
+                });
+                Self {
+                    instances: instances.iter().map(|excluded| &excluded.instance).collect(),
+                    step: None,
+                    action: error.map(|error| error.action.as_str()),
+                    request_id: error.and_then(|error| error.request_id.as_deref()),
+                }
+            }
+            Event::Held { reason: HoldReason::Step { step, error } } => Self {
+                instances: Vec::new(),
+                step: Some(*step),
+                action: Some(&error.action),
+                request_id: error.request_id.as_deref(),
+            },
+            Event::Held { reason: HoldReason::StartRefused { instances: all } } => {
+                Self { instances: instances(all), ..Self::default() }
+            }
+            Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => {
+                Self { instances: vec![id], ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+/// The first few of many, and how many more; `None` of none.
+fn some<T: fmt::Display>(all: &[T], shown: usize) -> Option<String> {
+    let (first, rest) = all.split_first()?;
+    let mut text = first.to_string();
+    for one in rest.iter().take(shown - 1) {
+        let _ = write!(text, ",{one}");
+    }
+    if all.len() > shown {
+        let _ = write!(text, " and {} more", all.len() - shown);
+    }
+    Some(text)
+}
+
+/// An entry in words: the event's name, and what else counts.
+fn words(plan: &Plan, entry: &Entry) -> String {
+    let name = entry.event.name();
+    let instances = |count: usize| if count == 1 { "1 instance".to_string() } else { format!("{count} instances") };
+    let of = |count: usize| if count == 0 { String::new() } else { format!(" of {}", instances(count)) };
+    let noted = |note: &str| if note.is_empty() { String::new() } else { format!(": {note}") };
+    match &entry.event {
+        Event::Planned { .. } => match plan {
+            Plan::Rotate(plan) => format!("{name}: rotation to key pair {}", plan.key_name),
+            Plan::Retire(plan) => format!("{name}: retirement of key pair {}", plan.key_name),
+        },
+        Event::Started { step, call, found } => format!("{name}: {step}, {}{}", call.name(), of(found.len())),
+        Event::Accepted { step, instances, .. } => format!("{name}: {step}, call{}", of(instances.len())),
+        Event::Failed { step, instances, error, retry_at } => {
+            format!("{name}: {step}{}: {error}; not again before {retry_at:.0}", of(instances.len()))
+        }
+        Event::KeyStored { fingerprint, .. } => format!("{name}: {fingerprint}"),
+        Event::KeyImported { key_pair } => format!("{name}: {key_pair}"),
+        Event::Down { stopped, changing } => format!("{name}: {} stopped, {} changing", stopped.len(), changing.len()),
+        Event::Bound { instances: all } => format!("{name}: {}", instances(all.len())),
+        Event::Activated { instances: all } | Event::Running { instances: all } | Event::Gone { instances: all } => {
+            format!("{name}: {}", instances(all.len()))
+        }
+        Event::Excluded { instances } => {
+            let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();
+            format!("{name}: {}", some(&each, EXPLAINED).unwrap_or_default())
+        }
+        Event::Held { reason } => match &entry.by {
+            Author::Operator(_) => format!("{name} by {}: {reason}", entry.by),
+            Author::Engine(_) => format!("{name}: {reason}"),
+        },
+        Event::Released { note, allow } => {
+            let allow = match allow {
+                Some(Allow::LeaveOff(id)) => format!(", {id} may stay switched off"),
+                Some(Allow::Destroy) => ", the private key may be destroyed without a login proof".to_string(),
+                None => String::new(),
+            };
+            format!("{name} by {}{allow}{}", entry.by, noted(note))
+        }
+        Event::AbandonRequested { note } => format!("{name} by {}{}", entry.by, noted(note)),
+        Event::KeyPairDeleted | Event::PrivateKeyDestroyed => format!("{name}: {}", plan.key_name()),
+        Event::Ended { outcome } => format!("{name}: {outcome}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

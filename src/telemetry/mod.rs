@@ -1,0 +1,13 @@
+//! What a running daemon tells: metrics, log lines, pages. It is heard, not called: other rooms define who listens
+//! (`engine::Observer`, `provider::Witness`), and this one listens. It must never steer, never fail what it hears of,
+//! and never hold a secret.
+
+pub mod http;
+pub mod log;
+pub mod metrics;
+mod stopwatch;
+mod table;
+
+pub use http::{Pages, serve};
+pub use log::{FilterError, Format, Log};
+pub use metrics::{FleetOfConfig, History, Metrics, Tick};

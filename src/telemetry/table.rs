@@ -1,0 +1,392 @@
+//! Every metric's name, once, with its help and its labels, and which series of it exist from the start. It must never
+//! hold a label without bound (no instance id, no path), nor one that scrapers set themselves: `region`, `zone`, `env`,
+//! `cluster`, `type`, `service`. Base units; `_total` on counters; moments, not ages.
+
+use prometheus::core::Collector;
+use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+use crate::model::ProviderKind;
+use crate::provider;
+
+/// What every name begins with.
+const PREFIX: &str = "rekeyd_";
+
+/// A label, and which values it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Label(&'static str, Values);
+
+#[derive(Clone, Copy)]
+enum Values {
+    /// The known fleets.
+    Fleets,
+    /// The providers that known fleets live at.
+    Providers,
+    /// What such a provider's client calls.
+    Actions,
+    /// These.
+    Closed(&'static [&'static str]),
+    /// Known only to who makes the series.
+    Open,
+}
+
+const FLEET: Label = Label("fleet", Values::Fleets);
+const PROVIDER: Label = Label("provider", Values::Providers);
+const ACTION: Label = Label("action", Values::Actions);
+const ACCOUNT: Label = Label("account", Values::Open);
+const CLOUD_REGION: Label = Label("cloud_region", Values::Open);
+const VERSION: Label = Label("version", Values::Closed(&[env!("CARGO_PKG_VERSION")]));
+const PHASE: Label = Label(
+    "phase",
+    Values::Closed(&["waiting", "under_way", "bound", "active", "straggler", "excluded", "gone"]),
+);
+const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "grace", "held"]));
+const REASON: Label = Label("reason", Values::Closed(REASONS));
+const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
+const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
+const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
+const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
+const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
+const STEP: Label = Label("step", Values::Closed(STEPS));
+
+/// The kinds of `HoldReason`.
+pub(super) const REASONS: &[&str] = &[
+    "operator",
+    "failures",
+    "canary",
+    "step",
+    "key_mismatch",
+    "unknown_pairs",
+    "custody",
+    "start_refused",
+    "clock",
+    "account",
+];
+/// How a request ends: well, or with one of the error kinds.
+pub(super) const OUTCOMES: &[&str] = &[
+    OK,
+    "throttled",
+    "unavailable",
+    "busy",
+    "already",
+    "invalid_state",
+    "not_found",
+    "conflict",
+    "in_use",
+    "quota",
+    "denied",
+    "invalid",
+    "unsupported",
+    "protocol",
+];
+/// The steps that do something: `settle` only looks, and has no beginning in a journal.
+pub(super) const STEPS: &[&str] =
+    &["store_key", "import_key", "prepare", "bind", "activate", "retire_key_pair", "destroy_private_key"];
+/// A request that ended well.
+pub(super) const OK: &str = "ok";
+/// The cloud said: too many requests.
+pub(super) const BY_CLOUD: &str = "cloud";
+/// Not sent: its turn under our own rate would have come too late.
+pub(super) const BY_OURSELVES: &str = "rekeyd";
+
+/// 50 ms to the transport's longest wait.
+const REQUEST_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0];
+/// 0.1 s to the settle deadline of a quarter of an hour.
+const STEP_SECONDS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0];
+/// One to the largest batch that a cloud takes.
+const BATCH: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+
+/// All metrics but the process's own.
+pub(super) struct Table {
+    pub driver: Gauge,
+    pub scheduler_last_turn: Gauge,
+    pub scheduler_ticks: IntCounterVec,
+    pub key_created: GaugeVec,
+    pub next_due: GaugeVec,
+    pub last_success: GaugeVec,
+    pub paused: GaugeVec,
+    pub journals_unreadable: GaugeVec,
+    pub rotations: IntCounterVec,
+    pub rotation_open: GaugeVec,
+    pub rotation_held: GaugeVec,
+    pub rotation_instances: GaugeVec,
+    pub starts_owed: GaugeVec,
+    pub starts_owed_since: GaugeVec,
+    pub retire_journals: GaugeVec,
+    pub retire_journals_ended: IntCounterVec,
+    pub step_duration: HistogramVec,
+    pub batch_size: HistogramVec,
+    pub requests: IntCounterVec,
+    pub request_duration: HistogramVec,
+    pub throttled: IntCounterVec,
+    pub clock_difference: GaugeVec,
+    series: Vec<Series>,
+}
+
+impl Table {
+    /// All metrics, registered; those whose labels are known have their series.
+    pub fn new(registry: &Registry) -> Result<Self, Error> {
+        let mut make = Maker { registry, series: Vec::new() };
+        make.gauges("build_info", "Which rekeyd this is; always 1.", &[VERSION])?
+            .get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?
+            .set(1.0);
+        let table = Self {
+            driver: make.gauge("driver", "1 while this process drives the store; 0 while it waits for another one.")?,
+            scheduler_last_turn: make.gauge(
+                "scheduler_last_turn_timestamp_seconds",
+                "When the scheduler's loop turned last; 0 before its first turn.",
+            )?,
+            scheduler_ticks: make.counters(
+                "scheduler_ticks_total",
+                "Due times of a fleet's schedule, by what became of them: started, caught_up (started late, within \
+                 schedule_slack), missed (skipped), open (a rotation was open), failed (could not be started).",
+                &[FLEET, TICKED],
+            )?,
+            key_created: make.gauges(
+                "fleet_key_created_timestamp_seconds",
+                "When the fleet's active key was made, the one of its newest completed rotation; 0 if there is none.",
+                &[FLEET],
+            )?,
+            next_due: make.gauges(
+                "fleet_next_due_timestamp_seconds",
+                "When the fleet is due next; 0 if it never is.",
+                &[FLEET],
+            )?,
+            last_success: make.gauges(
+                "fleet_last_success_timestamp_seconds",
+                "When a rotation of the fleet was last completed; 0 if none was.",
+                &[FLEET],
+            )?,
+            paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
+            journals_unreadable: make.gauges(
+                "journals_unreadable",
+                "Journals of the fleet that cannot be read; they hold the fleet.",
+                &[FLEET],
+            )?,
+            rotations: make.counters("rotations_total", "Rotations that ended, by outcome.", &[FLEET, ROTATED])?,
+            rotation_open: make.gauges("rotation_open", "1 while a rotation of the fleet is open.", &[FLEET])?,
+            rotation_held: make.gauges(
+                "rotation_held",
+                "1 while the fleet's open rotation is held, by the kind of reason.",
+                &[FLEET, REASON],
+            )?,
+            rotation_instances: make.gauges(
+                "rotation_instances",
+                "Instances of the fleet's open rotation, by how far they are.",
+                &[FLEET, PHASE],
+            )?,
+            starts_owed: make.gauges(
+                "starts_owed",
+                "Instances of the fleet's open rotation that are owed a start: down because of us, or about to be.",
+                &[FLEET],
+            )?,
+            starts_owed_since: make.gauges(
+                "starts_owed_since_timestamp_seconds",
+                "Since when the oldest start of the fleet is owed; 0 if none is. Its age: time() - (this > 0).",
+                &[FLEET],
+            )?,
+            retire_journals: make.gauges(
+                "retire_journals",
+                "Open retire journals, one for each superseded key pair, by state.",
+                &[FLEET, STATE],
+            )?,
+            retire_journals_ended: make.counters(
+                "retire_journals_ended_total",
+                "Retire journals that ended: private key destroyed (retired), or kept for want of a login proof.",
+                &[FLEET, RETIRED],
+            )?,
+            step_duration: make.histograms(
+                "step_duration_seconds",
+                "From a step's first call for a batch until what it was for is seen, or given up, for all of it.",
+                &[STEP],
+                STEP_SECONDS,
+            )?,
+            batch_size: make.histograms(
+                "batch_size",
+                "Instances that a bind was asked for at once.",
+                &[PROVIDER],
+                BATCH,
+            )?,
+            requests: make.counters(
+                "provider_requests_total",
+                "Requests sent, each repetition counted, by outcome: ok, or the kind of error.",
+                &[PROVIDER, ACTION, ANSWERED],
+            )?,
+            request_duration: make.histograms(
+                "provider_request_duration_seconds",
+                "From sending a request until its answer, or until it is given up.",
+                &[PROVIDER, ACTION],
+                REQUEST_SECONDS,
+            )?,
+            throttled: make.counters(
+                "provider_throttled_total",
+                "Requests throttled: refused as too many (cloud), or not sent as our own rate left no turn (rekeyd).",
+                &[PROVIDER, ACTION, BY],
+            )?,
+            clock_difference: make.gauges(
+                "clock_difference_seconds",
+                "Our clock less the cloud's, by its newest answer, to the second; above 60 either way nothing is bound.",
+                &[ACCOUNT, CLOUD_REGION],
+            )?,
+            series: make.series,
+        };
+        table.each(|series| series.create(Subject::Nothing));
+        Ok(table)
+    }
+
+    /// Makes the series of a fleet, at 0.
+    pub fn add_fleet(&self, fleet: &str) {
+        self.each(|series| series.create(Subject::Fleet(fleet)));
+    }
+    /// Removes the series of a fleet.
+    pub fn remove_fleet(&self, fleet: &str) {
+        self.each(|series| series.remove(Subject::Fleet(fleet)));
+    }
+    /// Makes the series of a provider, at 0.
+    pub fn add_provider(&self, provider: ProviderKind) {
+        self.each(|series| series.create(Subject::Provider(provider)));
+    }
+    /// Removes the series of a provider.
+    pub fn remove_provider(&self, provider: ProviderKind) {
+        self.each(|series| series.remove(Subject::Provider(provider)));
+    }
+
+    fn each(&self, act: impl FnMut(&Series)) {
+        self.series.iter().for_each(act);
+    }
+}
+
+/// Whose series.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    /// Nobody's: all their labels are closed.
+    Nothing,
+    Fleet(&'a str),
+    Provider(ProviderKind),
+}
+
+/// The series of one metric.
+struct Series {
+    labels: &'static [Label],
+    of: Kind,
+}
+
+enum Kind {
+    Gauge(GaugeVec),
+    Counter(IntCounterVec),
+    Histogram(HistogramVec),
+}
+
+impl Series {
+    fn create(&self, subject: Subject<'_>) {
+        for values in self.combinations(subject) {
+            // Fails only on a wrong number of labels, and these are counted by the same table.
+            let _ = match &self.of {
+                Kind::Gauge(vec) => vec.get_metric_with_label_values(&values).map(drop),
+                Kind::Counter(vec) => vec.get_metric_with_label_values(&values).map(drop),
+                Kind::Histogram(vec) => vec.get_metric_with_label_values(&values).map(drop),
+            };
+        }
+    }
+
+    fn remove(&self, subject: Subject<'_>) {
+        for values in self.combinations(subject) {
+            // Fails if there is no such series: then there is nothing to remove.
+            let _ = match &self.of {
+                Kind::Gauge(vec) => vec.remove_label_values(&values),
+                Kind::Counter(vec) => vec.remove_label_values(&values),
+                Kind::Histogram(vec) => vec.remove_label_values(&values),
+            };
+        }
+    }
+
+    /// The label values of this subject's series; none if the metric has no series of such a subject.
+    fn combinations<'a>(&self, subject: Subject<'a>) -> Vec<Vec<&'a str>> {
+        let has = |wanted: fn(&Values) -> bool| self.labels.iter().any(|Label(_, values)| wanted(values));
+        let fits = match subject {
+            Subject::Nothing => self.labels.iter().all(|Label(_, values)| matches!(values, Values::Closed(_))),
+            Subject::Fleet(_) => has(|values| matches!(values, Values::Fleets)),
+            Subject::Provider(_) => has(|values| matches!(values, Values::Providers)),
+        };
+        let mut all = if fits { vec![Vec::new()] } else { Vec::new() };
+        for Label(_, values) in self.labels {
+            let values: Vec<&str> = match (values, subject) {
+                (Values::Closed(values), _) => values.to_vec(),
+                (Values::Fleets, Subject::Fleet(fleet)) => vec![fleet],
+                (Values::Providers, Subject::Provider(provider)) => vec![provider.as_str()],
+                (Values::Actions, Subject::Provider(provider)) => provider::actions(provider).to_vec(),
+                _ => Vec::new(),
+            };
+            all = all.iter().flat_map(|one| values.iter().map(|value| [&one[..], &[*value]].concat())).collect();
+        }
+        all
+    }
+}
+
+/// Makes and registers metrics.
+struct Maker<'a> {
+    registry: &'a Registry,
+    series: Vec<Series>,
+}
+
+impl Maker<'_> {
+    fn gauge(&mut self, name: &str, help: &str) -> Result<Gauge, Error> {
+        let gauge = Gauge::with_opts(opts(name, help))?;
+        self.register(&gauge)?;
+        Ok(gauge)
+    }
+    fn gauges(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<GaugeVec, Error> {
+        let vec = GaugeVec::new(opts(name, help), &names(labels))?;
+        self.series.push(Series { labels, of: Kind::Gauge(vec.clone()) });
+        self.register(&vec)?;
+        Ok(vec)
+    }
+    fn counters(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<IntCounterVec, Error> {
+        let vec = IntCounterVec::new(opts(name, help), &names(labels))?;
+        self.series.push(Series { labels, of: Kind::Counter(vec.clone()) });
+        self.register(&vec)?;
+        Ok(vec)
+    }
+    fn histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &'static [Label],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, Error> {
+        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
+        let vec = HistogramVec::new(opts, &names(labels))?;
+        self.series.push(Series { labels, of: Kind::Histogram(vec.clone()) });
+        self.register(&vec)?;
+        Ok(vec)
+    }
+    fn register(&self, collector: &(impl Collector + Clone + 'static)) -> Result<(), Error> {
+        self.registry.register(Box::new(collector.clone()))
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}{name}"), help)
+}
+
+fn names(labels: &[Label]) -> Vec<&'static str> {
+    labels.iter().map(|Label(name, _)| *name).collect()
+}
+
+/// Sets one series of many. A wrong number of labels sets nothing.
+pub(super) fn set(gauges: &GaugeVec, labels: &[&str], value: f64) {
+    if let Ok(gauge) = gauges.get_metric_with_label_values(labels) {
+        gauge.set(value);
+    }
+}
+/// Counts one more in one series of many.
+pub(super) fn count(counters: &IntCounterVec, labels: &[&str]) {
+    if let Ok(counter) = counters.get_metric_with_label_values(labels) {
+        counter.inc();
+    }
+}
+/// Puts a value into one series of many.
+pub(super) fn observe(histograms: &HistogramVec, labels: &[&str], value: f64) {
+    if let Ok(histogram) = histograms.get_metric_with_label_values(labels) {
+        Histogram::observe(&histogram, value);
+    }
+}
