@@ -9,6 +9,7 @@ pub mod engine;
 pub mod model;
 pub mod provider;
 pub mod rotation;
+pub mod scheduler;
 pub mod sim;
 pub mod ssh;
 pub mod store;
