@@ -6,8 +6,8 @@
 //!
 //! - An expression that names its hours means the local time. A tick that the clock leaves out comes at the end of the
 //!   gap; several there are one. A tick that the clock shows twice comes the first time only.
-//! - An expression of every hour (`*`) means the time that passes. It comes whenever the clock shows it: not at all what
-//!   is left out, twice what is shown twice, so that an hourly tick comes each hour.
+//! - An expression of every hour (`*`) means the time that passes. It comes whenever the clock shows it: what is left
+//!   out does not come, what is shown twice comes twice, so that an hourly tick comes each hour.
 
 use std::fmt;
 
@@ -159,8 +159,8 @@ impl Schedule {
         Judgement { due: Some(due), tick: Tick::Start { due, late } }
     }
 
-    /// The newest due moment that is within the slack. Each question halves what is left, so that an expression of every
-    /// second costs no more than one of every month.
+    /// The newest due moment that is within the slack. Each question halves what is left, so that an expression of
+    /// every second costs no more than one of every month.
     fn newest(&self, now: Timestamp) -> Option<Timestamp> {
         let due = |after| self.next(after).filter(|due| *due <= now);
         let mut newest = due(earlier(earlier(now, self.slack), NANOSECOND))?;
@@ -184,7 +184,7 @@ impl Schedule {
             let tick = self.cron.find_next_occurrence(&after.to_zoned(self.timezone.clone()), false).ok()?;
             return Some(tick.timestamp()).filter(|tick| *tick > after);
         }
-        // By the local clock, whatever its changes: each local time is one moment then, and none is before an earlier one's.
+        // By the local clock, whatever its changes: each local time is one moment, and later ones are no earlier.
         let mut local = self.timezone.to_datetime(after);
         if let AmbiguousOffset::Fold { before, .. } = self.timezone.to_ambiguous_timestamp(local).offset()
             && before.to_timestamp(local).is_ok_and(|first| first < after)

@@ -1,6 +1,6 @@
-//! The traps of tokio-cron-scheduler, each shown not to catch the heartbeat. In real time, for the scheduler goes by it.
-//! Those that are not about beats are in `due_tests.rs`: clock changes, ticks missed while nobody was there, many fleets
-//! at one second.
+//! The traps of tokio-cron-scheduler, each shown not to catch the heartbeat. In real time: the scheduler goes by it.
+//! Those that are not about beats are in `due_tests.rs`: clock changes, ticks missed while nobody was there, many
+//! fleets at one second.
 
 use std::sync::Mutex;
 use std::time::Instant;
