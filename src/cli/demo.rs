@@ -1,6 +1,6 @@
-//! `rekeyd demo`: the main job with nothing prepared. The four clouds are simulated in this process, on real sockets;
-//! config, store and custody are the real ones, in a fresh directory. At the end the guests are asked which key they
-//! accept: what the journals say counts for nothing there.
+//! `rekeyd demo`: the daemon itself, with nothing prepared. The four clouds are simulated in this process, on real sockets;
+//! config, store, custody, schedule and pages are the real ones, in a fresh directory. After the first round the guests are
+//! asked which key they accept: what the journals say counts for nothing there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -9,81 +9,216 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use futures_util::future::join_all;
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::daemon::{self, Driver, SharedEnv};
-use crate::engine::{Engine, EngineError, Observer};
+use crate::daemon::{self, Service, SharedEnv};
 use crate::model::{FleetName, Mark};
-use crate::rotation::{Outcome, Part, Plan};
+use crate::rotation::policy::later;
+use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
 use crate::sim::serve::{Options, Ready, Running, serve};
 use crate::sim::{Promise, TAGS};
+use crate::store::{Agenda, Answer, Ask, Head, Journal, RequestId, Sqlite};
 
 use super::journals::{Folded, Journals};
 use super::output::{Tone, count, table};
 use super::progress::Progress;
-use super::rotate::{Round, Signals, interrupted, is_stop};
+use super::rotate::Signals;
 use super::{Exit, Scene};
 
 /// The demo's config file. Its paths, ports and secrets are put in below.
 const CONFIG: &str = include_str!("../../config/demo.yaml");
 /// The directory that stands in it.
 const DIRECTORY: &str = "/tmp/rekeyd-demo";
+/// Where its pages are, unless somebody is there.
+const LISTEN: &str = "127.0.0.1:9797";
 /// Machines in each cloud.
 const INSTANCES: usize = 10;
 /// How long a simulated machine takes to stop or start: long enough to be seen, short enough to watch.
 const OPERATION: Duration = Duration::from_millis(500);
 /// A round is this many rotations of each fleet: the second one shows how the first one's key pair is retired.
 const ROTATIONS: usize = 2;
+/// A round that takes longer has fallen short.
+const ROUND_MAX: Duration = Duration::from_secs(600);
+/// Between two looks at the journals.
+const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// End after the first round (as it does without this, until the daemon is there)
+    /// End after the first round, non-zero if anything fell short
     #[arg(long)]
     once: bool,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let begun = SystemClock.now();
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let directory = make_directory(&scene.env)?;
     let running = serve(Options { instances: INSTANCES, operation_time: OPERATION, ..Options::default() }).await?;
+    let listener = match TcpListener::bind(LISTEN).await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no loopback port for the demo's pages")?,
+    };
+    let listen = listener.local_addr()?.to_string();
     let file = directory.join("rekeyd.yaml");
-    let text = fill_in(CONFIG, &directory, running.ready());
+    let text = fill_in(CONFIG, &directory, &listen, running.ready());
     std::fs::write(&file, &text).with_context(|| file.display().to_string())?;
     let config = Arc::new(config::load(&text, &file, &daemon::cloud).context("the demo's config file cannot be used")?);
     scene.out.line(format!(
-        "four simulated clouds with {INSTANCES} tagged machines each; config, store and custody in {}",
+        "four simulated clouds with {INSTANCES} tagged machines each; config, store and custody in {}; \
+         metrics on http://{listen}/metrics",
         directory.display()
     ));
-    if !arguments.once {
-        scene.out.line("this release's demo ends after one round, as with --once");
-    }
-    let driver = Driver::start(config.clone(), secrets(running.ready())).await?;
     let (stop, asked) = watch::channel(false);
-    let rounds = join_all(config.fleets.keys().map(|fleet| round(scene, &config, &driver, fleet, asked.clone())));
-    let results = tokio::select! {
-        results = rounds => results,
-        () = interrupted(signals, stop) => return Err(EngineError::Stopped.into()),
+    let service = Service {
+        config: config.clone(),
+        env: secrets(running.ready()),
+        listener,
+        observers: vec![Arc::new(Progress::new(scene.out))],
     };
-    let mut short = Vec::new();
-    for (fleet, result) in config.fleets.keys().zip(results) {
-        match result {
-            Ok(Exit::Done) => {}
-            Ok(_) => short.push(format!("{fleet}: held")),
-            Err(error) if is_stop(&error) => return Err(error),
-            Err(error) => short.push(format!("{fleet}: {error:#}")),
+    let mut service = tokio::spawn(service.run(asked));
+    let round = async {
+        let mut short = first_round(&config).await?;
+        let (rows, shortfall) = look_back_at_rest(&config, &running).await?;
+        short.extend(shortfall);
+        Ok::<_, anyhow::Error>((rows, short))
+    };
+    let (rows, short) = tokio::select! {
+        round = round => round?,
+        ended = &mut service => {
+            ended.context("the daemon was lost")??;
+            bail!("the daemon ended before the first round was over");
+        }
+        () = signals.next() => {
+            stop.send_replace(true);
+            service.await.context("the daemon was lost")??;
+            bail!("stopped as asked; the simulated clouds are gone with this process, the journals are in {}", directory.display());
+        }
+    };
+    let took = SystemClock.now().duration_since(begun).as_secs();
+    report(scene, took, &rows, &short);
+    scene.out.print(&where_to_look(&scene.program, &file, &config));
+    if !arguments.once {
+        scene.out.line(
+            "the daemon goes on by its schedule (each fleet every five minutes) until Ctrl-C; try status, hold and \
+             release in a second terminal",
+        );
+        tokio::select! {
+            ended = &mut service => {
+                ended.context("the daemon was lost")??;
+                bail!("the daemon ended by itself");
+            }
+            () = signals.next() => scene.out.line("stopping: calls under way get 8 s; again to end at once"),
         }
     }
-    driver.close().await;
-    let (rows, shortfall) = look_back(&config, &running).await?;
-    short.extend(shortfall);
-    let took = SystemClock.now().duration_since(begun).as_secs();
-    scene.out.line(String::new());
-    scene.out.line(scene.out.tone(Tone::Strong, format!("what was done, in {}", count_seconds(took))));
+    stop.send_replace(true);
+    tokio::select! {
+        ended = service => ended.context("the daemon was lost")??,
+        () = signals.next() => {}
+    }
+    Ok(if short.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// Asks the daemon to rotate each fleet twice, as `rekeyd rotate` does from another terminal, and waits until that is done
+/// and the first key pair retired. What fell short is answered.
+async fn first_round(config: &Config) -> Result<Vec<String>> {
+    let until = later(SystemClock.now(), ROUND_MAX);
+    // The daemon makes the database; nobody may change it under its feet, so it is waited for.
+    let store = loop {
+        match Sqlite::open_to_write(&config.store).await {
+            Ok(store) => break store,
+            Err(error) if SystemClock.now() > until => return Err(error.into()),
+            Err(_) => SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await,
+        }
+    };
+    let mut asked: BTreeMap<&FleetName, Vec<RequestId>> = BTreeMap::new();
+    let mut short = Vec::new();
+    let mut left: BTreeSet<&FleetName> = config.fleets.keys().collect();
+    while !left.is_empty() {
+        let heads = store.heads().await?.readable;
+        for fleet in left.clone() {
+            let of_fleet: Vec<&Head> = heads.iter().filter(|head| head.plan.fleet() == fleet).collect();
+            match stand(&store, &of_fleet, asked.entry(fleet).or_default()).await? {
+                Stand::Ask => {
+                    let by = Author::Operator("demo".to_string());
+                    let id = store.ask(fleet, &Ask::Rotate, &by, SystemClock.now()).await?;
+                    asked.entry(fleet).or_default().push(id);
+                }
+                Stand::UnderWay => {}
+                Stand::Done => drop(left.remove(fleet)),
+                Stand::Short(why) => {
+                    left.remove(fleet);
+                    short.push(format!("{fleet}: {why}"));
+                }
+            }
+        }
+        if SystemClock.now() > until {
+            short.extend(left.iter().map(|fleet| format!("{fleet}: not done after {} s", ROUND_MAX.as_secs())));
+            break;
+        }
+        SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await;
+    }
+    store.close().await;
+    Ok(short)
+}
+
+/// How a fleet stands in its first round.
+enum Stand {
+    Ask,
+    UnderWay,
+    Done,
+    Short(String),
+}
+
+async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<Stand> {
+    if let Some(last) = asked.last()
+        && let Some((_, Answer::Refused(why))) = store.request(*last).await?.answer
+    {
+        return Ok(Stand::Short(why));
+    }
+    if let Some(open) = heads.iter().find(|head| head.ended.is_none()) {
+        let held = store.read(open.id, 0).await?.into_iter().rev().find_map(|entry| match entry.event {
+            crate::rotation::Event::Held { reason } => Some(Some(reason)),
+            crate::rotation::Event::Released { .. } => Some(None),
+            _ => None,
+        });
+        return Ok(match held.flatten() {
+            // A person at the other terminal: the round waits for them.
+            None | Some(HoldReason::Operator { .. }) => Stand::UnderWay,
+            Some(reason) => Stand::Short(format!("held: {reason}")),
+        });
+    }
+    let ended = |kind: fn(&Plan) -> bool| heads.iter().filter(|head| kind(&head.plan)).count();
+    let rotations = ended(|plan| matches!(plan, Plan::Rotate(_)));
+    let retired = ended(|plan| matches!(plan, Plan::Retire(_)));
+    Ok(match (rotations, retired) {
+        (rotations, retired) if rotations >= ROTATIONS && retired + 1 >= rotations => Stand::Done,
+        // Asked and not begun yet, or its retire journal is about to begin.
+        (rotations, _) if asked.len() > rotations || rotations >= ROTATIONS => Stand::UnderWay,
+        _ => Stand::Ask,
+    })
+}
+
+/// Looks back at a moment at which nothing is under way: a tick of the schedule may come at any time.
+async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Vec<String>>, Vec<String>)> {
+    let until = later(SystemClock.now(), ROUND_MAX);
+    loop {
+        let journals = Journals::open(config).await?;
+        let before = journals.heads().await?;
+        let seen = look_back(config, running).await?;
+        let rested = before.iter().all(|head| head.ended.is_some()) && journals.heads().await? == before;
+        if rested || SystemClock.now() > until {
+            return Ok(seen);
+        }
+        SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await;
+    }
+}
+
+/// Says what was done, and what fell short.
+fn report(scene: &Scene, took: i64, rows: &[Vec<String>], short: &[String]) {
     let heads = [
         "FLEET",
         "CLOUD",
@@ -95,9 +230,11 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         "PAIRS RETIRED",
         "PRIVATE KEY",
     ];
-    scene.out.print(&table(0, &heads, &rows));
     scene.out.line(String::new());
-    for problem in &short {
+    scene.out.line(scene.out.tone(Tone::Strong, format!("what was done, in {}", count_seconds(took))));
+    scene.out.print(&table(0, &heads, rows));
+    scene.out.line(String::new());
+    for problem in short {
         scene.out.line(scene.out.tone(Tone::Bad, format!("fell short: {problem}")));
     }
     if short.is_empty() {
@@ -105,27 +242,6 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
                     was; no other key pair of rekeyd's is left; no rule of a cloud was broken";
         scene.out.line(scene.out.tone(Tone::Good, text));
     }
-    scene.out.print(&where_to_look(&scene.program, &file, &config));
-    Ok(if short.is_empty() { Exit::Done } else { Exit::Failed })
-}
-
-/// One fleet's round.
-async fn round(
-    scene: &Scene,
-    config: &Config,
-    driver: &Driver,
-    fleet: &FleetName,
-    asked: watch::Receiver<bool>,
-) -> Result<Exit> {
-    let progress: Arc<dyn Observer> = Arc::new(Progress::new(scene.out));
-    let mut engine = Engine::new(driver.tools(vec![progress])).with_stop(asked);
-    for _ in 0..ROTATIONS {
-        let exit = Round { config, driver, out: scene.out }.rotate(&mut engine, fleet).await?;
-        if exit != Exit::Done {
-            return Ok(exit);
-        }
-    }
-    Ok(Exit::Done)
 }
 
 /// A directory of its own, for nobody else's eyes.
@@ -138,13 +254,14 @@ fn make_directory(env: &SharedEnv) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// The demo's config file with these paths and these ports. The ports in the file are the clouds' numbers.
-fn fill_in(text: &str, directory: &Path, ready: &Ready) -> String {
+/// The demo's config file with these paths and these ports. The clouds' ports in the file are their numbers.
+fn fill_in(text: &str, directory: &Path, listen: &str, ready: &Ready) -> String {
     let line = |line: &str| {
         let cloud =
             ready.clouds.iter().zip(1..).find(|(_, number)| line.ends_with(&format!("http://127.0.0.1:{number}")));
         match cloud {
             Some((cloud, number)) => line.replace(&format!("http://127.0.0.1:{number}"), &cloud.endpoint),
+            None if line.starts_with("listen:") => format!("listen: {listen}"),
             None => line.replace(DIRECTORY, &directory.display().to_string()),
         }
     };
@@ -200,7 +317,7 @@ async fn look_back(config: &Config, running: &Running) -> Result<(Vec<Vec<String
         ]);
         let mut say = |problem: String| short.push(format!("{name}: {problem}"));
         excluded.iter().for_each(|(id, _)| say(format!("{id} was excluded")));
-        if (rotations, retired) != (ROTATIONS, ROTATIONS - 1) {
+        if rotations < ROTATIONS || retired + 1 != rotations {
             say(format!("{rotations} rotations and {retired} retirements ended"));
         }
         if journals.has_key(newest.plan.key_name()) != Some(true) {
@@ -237,11 +354,14 @@ fn count_seconds(seconds: i64) -> String {
 fn where_to_look(program: &str, file: &Path, config: &Config) -> String {
     let file = file.display();
     let fleet = config.fleets.keys().next().map(ToString::to_string).unwrap_or_default();
+    let listen = config.listen;
     format!(
         "\nwhere to look (the simulated clouds end with this process; the journals and keys stay):\n  \
          {program} --config {file} status\n  \
          {program} --config {file} history {fleet}\n  \
          {program} --config {file} show {fleet}\n  \
+         {program} --config {file} hold {fleet}      (and release {fleet})\n  \
+         metrics   http://{listen}/metrics  (and /healthz, /readyz)\n  \
          config    {file}\n  \
          journals  {} (SQLite)\n  \
          keys      {} (OpenSSH, as `ssh -i` takes them)\n",
@@ -258,10 +378,11 @@ mod tests {
     async fn the_demos_file_is_filled_in_and_asks_for_nothing_that_the_demo_does_not_have() {
         let running = serve(Options::default()).await.unwrap();
         let ready = running.ready();
-        let text = fill_in(CONFIG, Path::new("/tmp/x"), ready);
+        let text = fill_in(CONFIG, Path::new("/tmp/x"), "127.0.0.1:1234", ready);
         let config = config::load(&text, Path::new("demo.yaml"), &daemon::cloud).unwrap();
         assert_eq!(config.store, Path::new("/tmp/x/rekeyd.db"));
         assert_eq!(config.custody.directory, Path::new("/tmp/x/keys"));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:1234");
         config.credentials(&*secrets(ready)).unwrap();
         assert_eq!(config.fleets.len(), ready.clouds.len());
         for fleet in config.fleets.values() {
