@@ -62,7 +62,8 @@ impl Engine {
 
     /// Begins the retire journals that are due in a fleet.
     pub async fn begin_retirements(&mut self, fleet: &FleetName) -> Result<Vec<JournalId>, EngineError> {
-        let heads: Vec<Head> = self.heads().await?.into_iter().filter(|head| head.plan.fleet() == fleet).collect();
+        let all = self.heads().await?;
+        let heads: Vec<&Head> = all.of(fleet).collect();
         let retired =
             |name: &_| heads.iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name));
         let rotations = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
@@ -111,7 +112,7 @@ impl Engine {
     ) -> Result<Vec<Retiring>, EngineError> {
         self.begin_retirements(fleet).await?;
         let mut reached = Vec::new();
-        for head in self.heads().await? {
+        for head in self.heads().await?.readable {
             let Plan::Retire(plan) = &head.plan else { continue };
             if plan.fleet == *fleet && head.ended.is_none() {
                 reached.push(self.drive_retirement(head.id, plan, patience).await?);
