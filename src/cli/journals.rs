@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::model::{FleetName, JournalId, KeyPairName};
 use crate::rotation::{Entry, Plan, PlannedInstance, Retirement, Rotation};
-use crate::store::{Head, Journal, Sqlite};
+use crate::store::{Head, Heads, Journal, Sqlite};
 
 /// The journals of a store; none where there is no database yet.
 pub(super) struct Journals {
@@ -36,17 +36,17 @@ impl Journals {
         self.store.is_some()
     }
 
-    /// The heads of all journals, oldest first.
-    pub(super) async fn heads(&self) -> anyhow::Result<Vec<Head>> {
+    /// The heads of all journals.
+    pub(super) async fn heads(&self) -> anyhow::Result<Heads> {
         match &self.store {
             Some(store) => Ok(store.heads().await?),
-            None => Ok(Vec::new()),
+            None => Ok(Heads::default()),
         }
     }
 
-    /// The heads of one fleet's journals, oldest first.
+    /// The readable heads of one fleet's journals, oldest first.
     pub(super) async fn heads_of(&self, fleet: &FleetName) -> anyhow::Result<Vec<Head>> {
-        Ok(self.heads().await?.into_iter().filter(|head| head.plan.fleet() == fleet).collect())
+        Ok(self.heads().await?.readable.into_iter().filter(|head| head.plan.fleet() == fleet).collect())
     }
 
     /// All entries of a journal.

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let (config, fleet) = (scene.config()?, &arguments.fleet);
     let journals = Journals::open(&config).await?;
-    let heads = journals.heads().await?;
+    let heads = journals.heads().await?.readable;
     let is_open = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none();
     if let Some(head) = heads.iter().filter(is_open).find(|head| head.plan.fleet() == fleet) {
         let Folded::Rotation(rotation, _) = journals.fold(head).await? else { bail!("journal {} is damaged", head.id) };

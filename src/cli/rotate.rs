@@ -124,8 +124,7 @@ impl Round<'_> {
     /// retire journals is left of it.
     async fn begin(&self, engine: &Engine, fleet: &FleetName) -> anyhow::Result<Option<JournalId>> {
         let heads = engine.heads().await?;
-        let mut of_fleet = heads.iter().filter(|head| head.plan.fleet() == fleet);
-        let open = of_fleet.clone().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
+        let open = heads.of(fleet).find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         if let Some(head) = open {
             // What is merely missing here (a variable that is not set) is said here, and is no reason to hold.
             self.can_read_credentials(head.plan.place())?;
@@ -133,7 +132,7 @@ impl Round<'_> {
             return Ok(Some(head.id));
         }
         let Some(planned) = daemon::fleet(self.config, fleet) else {
-            if of_fleet.any(|head| head.ended.is_none()) {
+            if heads.of(fleet).any(|head| head.ended.is_none()) {
                 return Ok(None);
             }
             bail!("there is no fleet {fleet:?} in the config file; it has {}", some(self.config.fleets.keys(), 20));
@@ -309,7 +308,7 @@ fn waits(rotation: &Rotation, now: Timestamp) -> String {
 
 async fn open_rotation(journal: &dyn Journal, fleet: &FleetName) -> Option<Rotation> {
     let heads = journal.heads().await.ok()?;
-    let head = heads.iter().rev().find(|head| head.plan.fleet() == fleet && head.ended.is_none())?;
+    let head = heads.of(fleet).rev().find(|head| head.ended.is_none())?;
     let Plan::Rotate(plan) = &head.plan else { return None };
     let (instances, entries) = (journal.instances(head.id).await.ok()?, journal.read(head.id, 0).await.ok()?);
     Rotation::fold(head.id, plan.clone(), &instances, &entries).ok()

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let journals = Journals::open(&config).await?;
-    let heads = journals.heads().await?;
+    let heads = journals.heads().await?.readable;
     let head = find(&heads, &arguments.rotation)?;
     let checked = journals.verify(head.id).await;
     let entries = match (journals.entries(head.id).await, &checked) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::{HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
-use crate::store::Head;
+use crate::store::{Head, Heads, Unreadable};
 
 use super::journals::{Folded, Journals};
 use super::output::{Output, Tone, moment, some};
@@ -98,7 +98,8 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let journals = Journals::open(&config).await?;
     let heads = journals.heads().await?;
     let mut fleets: BTreeSet<FleetName> = config.fleets.keys().cloned().collect();
-    fleets.extend(heads.iter().map(|head| head.plan.fleet().clone()));
+    fleets.extend(heads.readable.iter().map(|head| head.plan.fleet().clone()));
+    fleets.extend(heads.unreadable.iter().filter_map(|one| one.fleet.clone()));
     if let Some(fleet) = &arguments.fleet {
         if !fleets.contains(fleet) {
             bail!("there is no fleet {fleet:?}; there are {}", some(&fleets, 20));
@@ -107,13 +108,18 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     }
     let mut all = Vec::new();
     for fleet in fleets {
-        let of_fleet: Vec<&Head> = heads.iter().filter(|head| *head.plan.fleet() == fleet).collect();
         let configured = config.fleets.contains_key(&fleet);
-        all.push(status(&journals, fleet, configured, &of_fleet).await);
+        all.push(status(&journals, fleet, configured, &heads).await);
     }
+    // Whose they are cannot be read: they are no fleet's to list.
+    let problems: Vec<String> = heads.unreadable.iter().filter(|one| one.fleet.is_none()).map(problem).collect();
     if arguments.json {
-        scene.out.json(&serde_json::json!({ "fleets": all }))?;
+        scene.out.json(&serde_json::json!({ "problems": problems, "fleets": all }))?;
     } else {
+        for problem in &problems {
+            let text = format!("a journal of an unknown fleet cannot be read: {problem}");
+            scene.out.line(scene.out.tone(Tone::Bad, text));
+        }
         if !journals.exist() {
             scene.out.line(format!("there is no database at {} yet", config.store.display()));
         }
@@ -121,20 +127,21 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             fleet.print(scene.out);
         }
     }
-    Ok(if all.iter().any(|fleet| !fleet.problems.is_empty()) { Exit::Failed } else { Exit::Done })
+    let spoilt = !problems.is_empty() || all.iter().any(|fleet| !fleet.problems.is_empty());
+    Ok(if spoilt { Exit::Failed } else { Exit::Done })
 }
 
-async fn status(journals: &Journals, fleet: FleetName, configured: bool, heads: &[&Head]) -> FleetStatus {
-    let mut status = FleetStatus {
-        fleet,
-        configured,
-        open: None,
-        last: None,
-        retiring: Vec::new(),
-        kept: Vec::new(),
-        problems: Vec::new(),
-    };
-    for head in heads.iter().rev() {
+fn problem(one: &Unreadable) -> String {
+    format!("journal {}: {}", one.journal, one.problem)
+}
+
+async fn status(journals: &Journals, fleet: FleetName, configured: bool, heads: &Heads) -> FleetStatus {
+    let of_fleet: Vec<&Head> = heads.of(&fleet).collect();
+    let unreadable = heads.unreadable.iter().filter(|one| one.fleet.as_ref() == Some(&fleet));
+    let problems = unreadable.map(problem).collect();
+    let mut status =
+        FleetStatus { fleet, configured, open: None, last: None, retiring: Vec::new(), kept: Vec::new(), problems };
+    for head in of_fleet.into_iter().rev() {
         let of_interest = match (&head.plan, &head.ended) {
             (Plan::Rotate(_), None) | (Plan::Retire(_), None | Some((_, Outcome::Kept))) => true,
             (Plan::Rotate(_), Some((_, outcome))) => *outcome == Outcome::Completed && status.last.is_none(),

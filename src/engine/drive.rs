@@ -73,9 +73,9 @@ impl Engine {
         fleet: &FleetName,
         patience: crate::model::Duration,
     ) -> Result<Vec<Retiring>, EngineError> {
-        begin_retirements(&self.tools, fleet, &self.heads().await?).await?;
+        begin_retirements(&self.tools, fleet, &self.heads().await?.readable).await?;
         let mut reached = Vec::new();
-        for head in self.heads().await? {
+        for head in self.heads().await?.readable {
             let Plan::Retire(plan) = &head.plan else { continue };
             if plan.fleet == *fleet && head.ended.is_none() {
                 reached.push(self.drive_retirement(head.id, plan, patience).await?);

@@ -24,7 +24,7 @@ use crate::provider::Provider;
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Entry, IllegalEvent, Outcome, Place, Plan, Retirement, Rotation, Standing};
 use crate::ssh::KeyMaker;
-use crate::store::{Head, Journal, StoreError};
+use crate::store::{Heads, Journal, StoreError};
 
 use case::Case;
 
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Heads of all journals.
-    pub async fn heads(&self) -> Result<Vec<Head>, EngineError> {
+    pub async fn heads(&self) -> Result<Heads, EngineError> {
         Ok(self.tools.journal.heads().await?)
     }
 }

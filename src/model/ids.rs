@@ -126,6 +126,9 @@ impl From<Mark> for String {
 pub struct JournalId(uuid::Uuid);
 
 impl JournalId {
+    /// Nobody's id: it stands where a journal's own cannot be read.
+    pub const NIL: Self = Self(uuid::Uuid::nil());
+
     /// The id of a journal that begins at `at`, told apart from others of that millisecond by `chance`.
     pub fn derive(at: jiff::Timestamp, chance: [u8; 10]) -> Self {
         let millis = at.as_millisecond().max(0) as u64;
@@ -157,6 +160,34 @@ impl Serialize for JournalId {
 impl<'de> Deserialize<'de> for JournalId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A request's number: 1, 2, 3 … in the order in which a store was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// The request of this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+    /// The number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl FromStr for RequestId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("{text:?} is no request's number"))
     }
 }
 

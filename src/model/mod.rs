@@ -9,7 +9,9 @@ mod key;
 
 pub use amount::{Amount, parse_duration, show_duration};
 pub use cloud::{Disruption, Instance, KeyPair, Limits, Operation, Power, Select};
-pub use ids::{AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region};
+pub use ids::{
+    AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region, RequestId,
+};
 pub use key::{Fingerprint, KeyError, PrivateKey, PublicKey};
 
 pub use jiff::Timestamp;

@@ -173,17 +173,20 @@ pub(super) fn check_digest(
     Err(StoreError::Damaged { journal, problem: problem.to_string() })
 }
 
-/// The instances of a new rotation without those that another fleet's open rotation has in a batch (`taken`).
+/// The instances of a new rotation without those that another fleet's open rotation has in a batch (`taken`, by whom).
 /// `NobodyToBind` if no batch has anybody left. A canary batch that is left empty gets the first of those that remain (they
 /// stand in the plan's order, running ones first): nobody is staked on a path that no canary has gone.
 pub(super) fn left_to_bind(
     instances: &[PlannedInstance],
-    taken: &BTreeMap<InstanceId, FleetName>,
+    taken: &BTreeMap<InstanceId, Option<FleetName>>,
 ) -> Result<Vec<PlannedInstance>, StoreError> {
     let mut left = instances.to_vec();
     for instance in &mut left {
-        if let (Part::Batch(_), Some(fleet)) = (&instance.part, taken.get(&instance.id)) {
-            instance.part = Part::Excluded(format!("fleet {fleet} has it in its open rotation"));
+        if let (Part::Batch(_), Some(by)) = (&instance.part, taken.get(&instance.id)) {
+            instance.part = Part::Excluded(match by {
+                Some(fleet) => format!("fleet {fleet} has it in its open rotation"),
+                None => "a rotation that cannot be read has it, and may be open".to_string(),
+            });
         }
     }
     let batch = |instance: &PlannedInstance| match instance.part {
@@ -213,12 +216,12 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 /// A time as it is written: RFC 3339, UTC, three decimals.
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
 /// What is written of a time, so that an entry reads back as it was answered.
-fn whole_milliseconds(at: Timestamp) -> Timestamp {
+pub(super) fn whole_milliseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
@@ -238,7 +241,7 @@ mod tests {
                 part: Part::Batch(*batch),
             };
             let instances: Vec<PlannedInstance> = batches.iter().map(planned).collect();
-            let taken = taken.iter().map(|id| (InstanceId::new(*id), FleetName::new("db"))).collect();
+            let taken = taken.iter().map(|id| (InstanceId::new(*id), Some(FleetName::new("db")))).collect();
             let shown = match left_to_bind(&instances, &taken) {
                 Err(error) => error.to_string(),
                 Ok(left) => {

@@ -1,5 +1,5 @@
-//! Journals in memory, for simulations: the same contract and the same hash chain as the database's, without a disk.
-//! It must never be what a daemon keeps its journals in. Clones are one store: it outlives the engine that crashed.
+//! Journals and the agenda in memory, for simulations: the same contracts and the same hash chain as the database's, without
+//! a disk. It must never be what a daemon keeps its journals in. Clones are one store: it outlives the engine that crashed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::chain::{self, Line, NOTHING_BEFORE, Tip};
-use super::{Head, Journal, StoreError};
-use crate::model::{JournalId, Timestamp};
+use super::{Agenda, Answer, Ask, DueTime, Head, Heads, Journal, Request, StoreError};
+use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::{Author, Entry, Event, Part, Plan, PlannedInstance};
 
-/// Journals in memory. Clones share them.
+/// Journals and the agenda in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Vec<Kept>>>);
+pub struct Memory(Arc<Mutex<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    journals: Vec<Kept>,
+    /// Of each entry of all journals, in the order in which they were written: its journal, and whether a person wrote it.
+    written: Vec<(JournalId, bool)>,
+    requests: Vec<Request>,
+    due: BTreeMap<FleetName, DueTime>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -65,17 +74,32 @@ impl Memory {
 
     /// Whether it holds no journal.
     pub fn is_empty(&self) -> bool {
-        self.kept().is_empty()
+        self.all().journals.is_empty()
     }
 
     #[cfg(test)]
     pub(super) fn lines(&self, id: JournalId) -> Vec<Line> {
-        find(&self.kept(), id).map(|one| one.lines.clone()).unwrap_or_default()
+        find(&self.all().journals, id).map(|one| one.lines.clone()).unwrap_or_default()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         // A panic of another thread leaves nothing half done here: each change is made after all that can fail.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    /// The fleets whose newest hold or release is a hold, each with it.
+    fn paused(&self) -> BTreeMap<FleetName, Request> {
+        let counting = self.requests.iter().filter(|request| request.counts_for_pause());
+        let mut newest: BTreeMap<FleetName, Request> =
+            counting.map(|request| (request.fleet.clone(), request.clone())).collect();
+        newest.retain(|_, request| matches!(request.ask, Ask::Hold { .. }));
+        newest
+    }
+
+    fn request(&mut self, id: RequestId) -> Result<&mut Request, StoreError> {
+        self.requests.iter_mut().find(|request| request.id == id).ok_or(StoreError::NoRequest(id))
     }
 }
 
@@ -118,11 +142,16 @@ impl Journal for Memory {
         by: &Author,
         at: Timestamp,
     ) -> Result<Head, StoreError> {
-        let mut kept = self.kept();
-        if find(&kept, id).is_ok() {
+        let mut all = self.all();
+        if find(&all.journals, id).is_ok() {
             return Err(StoreError::Conflict { journal: id, after: 0 });
         }
-        let prev = begins_from(&kept, plan)?;
+        let paused = all.paused().remove(plan.fleet()).filter(|_| matches!(plan, Plan::Rotate(_)));
+        if let Some(refusal) = paused.and_then(Request::refusal) {
+            return Err(refusal);
+        }
+        let kept = &all.journals;
+        let prev = begins_from(kept, plan)?;
         let instances = match plan {
             Plan::Retire(_) => instances.to_vec(),
             Plan::Rotate(_) => {
@@ -132,7 +161,7 @@ impl Journal for Memory {
                     let there = other.head.plan.place();
                     if there.provider == place.provider && there.region == place.region {
                         let batched = other.instances.iter().filter(|one| matches!(one.part, Part::Batch(_)));
-                        taken.extend(batched.map(|one| (one.id.clone(), other.head.plan.fleet().clone())));
+                        taken.extend(batched.map(|one| (one.id.clone(), Some(other.head.plan.fleet().clone()))));
                     }
                 }
                 chain::left_to_bind(instances, &taken)?
@@ -146,25 +175,27 @@ impl Journal for Memory {
         let mut one = Kept { head, hash: String::new(), at: begun, instances, lines: Vec::new() };
         one.keep(written);
         let head = one.head.clone();
-        kept.push(one);
+        all.journals.push(one);
+        all.written.push((id, is_operator(by)));
         Ok(head)
     }
 
     async fn head(&self, id: JournalId) -> Result<Head, StoreError> {
-        find(&self.kept(), id).map(|one| one.head.clone())
+        find(&self.all().journals, id).map(|one| one.head.clone())
     }
 
-    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
-        Ok(self.kept().iter().map(|one| one.head.clone()).collect())
+    async fn heads(&self) -> Result<Heads, StoreError> {
+        let readable = self.all().journals.iter().map(|one| one.head.clone()).collect();
+        Ok(Heads { readable, unreadable: Vec::new() })
     }
 
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {
-        find(&self.kept(), id).map(|one| one.instances.clone())
+        find(&self.all().journals, id).map(|one| one.instances.clone())
     }
 
     async fn read(&self, id: JournalId, after: u64) -> Result<Vec<Entry>, StoreError> {
-        let kept = self.kept();
-        let lines = &find(&kept, id)?.lines;
+        let all = self.all();
+        let lines = &find(&all.journals, id)?.lines;
         let known = usize::try_from(after).unwrap_or(usize::MAX);
         let prev = match known.checked_sub(1) {
             None => lines.first().map(|line| &line.prev),
@@ -182,10 +213,77 @@ impl Journal for Memory {
         by: &Author,
         at: Timestamp,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut kept = self.kept();
-        let one = kept.iter_mut().find(|one| one.head.id == id).ok_or(StoreError::Missing(id))?;
+        let mut all = self.all();
+        let one = all.journals.iter_mut().find(|one| one.head.id == id).ok_or(StoreError::Missing(id))?;
         let written = one.tip().extend(after, events, by, at)?;
-        Ok(one.keep(written))
+        let entries = one.keep(written);
+        all.written.extend(entries.iter().map(|_| (id, is_operator(by))));
+        Ok(entries)
+    }
+}
+
+fn is_operator(by: &Author) -> bool {
+    matches!(by, Author::Operator(_))
+}
+
+#[async_trait]
+impl Agenda for Memory {
+    async fn ask(&self, fleet: &FleetName, ask: &Ask, by: &Author, at: Timestamp) -> Result<RequestId, StoreError> {
+        let mut all = self.all();
+        let id = RequestId::new(all.requests.len() as u64 + 1);
+        let (fleet, ask, by, at) = (fleet.clone(), ask.clone(), by.clone(), chain::whole_milliseconds(at));
+        all.requests.push(Request { id, fleet, ask, by, at, answer: None });
+        Ok(id)
+    }
+
+    async fn asked(&self) -> Result<Vec<Request>, StoreError> {
+        Ok(self.all().requests.iter().filter(|request| request.answer.is_none()).cloned().collect())
+    }
+
+    async fn request(&self, id: RequestId) -> Result<Request, StoreError> {
+        self.all().request(id).cloned()
+    }
+
+    async fn answer(&self, id: RequestId, answer: &Answer, at: Timestamp) -> Result<bool, StoreError> {
+        let mut all = self.all();
+        let request = all.request(id)?;
+        if request.answer.is_some() {
+            return Ok(false);
+        }
+        request.answer = Some((chain::whole_milliseconds(at), answer.clone()));
+        Ok(true)
+    }
+
+    async fn paused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
+        Ok(self.all().paused())
+    }
+
+    async fn due_times(&self) -> Result<BTreeMap<FleetName, DueTime>, StoreError> {
+        Ok(self.all().due.clone())
+    }
+
+    async fn set_due(&self, fleet: &FleetName, due: Option<&DueTime>) -> Result<(), StoreError> {
+        let mut all = self.all();
+        match due {
+            None => all.due.remove(fleet),
+            Some(DueTime { schedule, at }) => {
+                let due = DueTime { schedule: schedule.clone(), at: chain::whole_milliseconds(*at) };
+                all.due.insert(fleet.clone(), due)
+            }
+        };
+        Ok(())
+    }
+
+    async fn touched(&self, after: u64) -> Result<(u64, Vec<JournalId>), StoreError> {
+        let all = self.all();
+        let known = usize::try_from(after).unwrap_or(usize::MAX);
+        let mut ids: Vec<JournalId> = Vec::new();
+        for (id, is_operator) in all.written.iter().skip(known) {
+            if *is_operator && !ids.contains(id) {
+                ids.push(*id);
+            }
+        }
+        Ok((all.written.len() as u64, ids))
     }
 }
 
@@ -197,6 +295,7 @@ mod tests {
     #[tokio::test]
     async fn memory_keeps_the_contract() {
         assert_eq!(conformance::hold(async || ((), Memory::new())).await, 17);
+        assert_eq!(conformance::agenda::hold(async || ((), Memory::new())).await, 11);
     }
 
     #[tokio::test]
@@ -205,6 +304,8 @@ mod tests {
         assert!(memory.is_empty());
         conformance::rotated(&memory.clone(), 1, "web").await;
         assert!(!memory.is_empty());
-        assert_eq!(memory.heads().await.unwrap().len(), 1);
+        assert_eq!(memory.heads().await.unwrap().readable.len(), 1);
+        memory.clone().ask(&"web".into(), &Ask::Rotate, &conformance::operator(), conformance::at(0)).await.unwrap();
+        assert_eq!(memory.asked().await.unwrap().len(), 1);
     }
 }

@@ -1,6 +1,7 @@
-//! The store: journals, and nothing that could not be read from them. The only room with SQL. It keeps what it is given
-//! and must never change or drop an entry: journals are append-only and hash-chained.
+//! The store: journals, and what is asked of their fleets from outside ([`Agenda`]). The only room with SQL. It keeps what
+//! it is given and must never change or drop an entry: journals are append-only and hash-chained.
 
+mod agenda;
 mod chain;
 #[cfg(test)]
 mod conformance;
@@ -10,9 +11,10 @@ mod sqlite;
 
 use async_trait::async_trait;
 
-use crate::model::{FleetName, JournalId, KeyPairName, Timestamp};
+use crate::model::{FleetName, JournalId, KeyPairName, RequestId, Timestamp};
 use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
 
+pub use agenda::{Agenda, Answer, Ask, DueTime, Request};
 pub use lock::DriverLock;
 pub use memory::Memory;
 pub use sqlite::{Sqlite, database_path};
@@ -53,12 +55,31 @@ pub enum StoreError {
         /// How.
         problem: String,
     },
+    /// A person holds the fleet: no rotation of it begins until it is released.
+    #[error("fleet {fleet} was paused by {by} at {at}{}: `rekeyd release {fleet}` lets it rotate again", told(.note))]
+    Paused {
+        /// The fleet.
+        fleet: FleetName,
+        /// Who asked for it.
+        by: Author,
+        /// When.
+        at: Timestamp,
+        /// What they said; may be empty.
+        note: String,
+    },
+    /// No such request.
+    #[error("no request {0}")]
+    NoRequest(RequestId),
     /// The database as a whole cannot be used.
     #[error("{0}")]
     Unusable(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),
+}
+
+fn told(note: &str) -> String {
+    if note.is_empty() { String::new() } else { format!(" ({note})") }
 }
 
 /// Refuses an empty store beside a custody that holds private keys: the journals that say what those keys open are
@@ -94,6 +115,35 @@ pub struct Head {
     pub seq: u64,
 }
 
+/// The journals of a store: those that can be read, and those that hold their fleet because they cannot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// Oldest first.
+    pub readable: Vec<Head>,
+    /// Oldest first. No rotation and no retire journal begins in a fleet that one of them may belong to.
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl Heads {
+    /// The readable ones of a fleet, oldest first.
+    pub fn of(&self, fleet: &FleetName) -> impl DoubleEndedIterator<Item = &Head> {
+        self.readable.iter().filter(move |head| head.plan.fleet() == fleet)
+    }
+}
+
+/// A journal whose head cannot be read: its plan is not JSON or a newer release's, how it ended cannot be read, or it has no entries.
+/// What is spoilt behind a readable head is found by [`Journal::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its id; [`JournalId::NIL`] if even that cannot be read (the problem tells what stands there).
+    pub journal: JournalId,
+    /// Its fleet: the plan's, or that of the journal which it begins from or which begins from it. `None`: it may be
+    /// any fleet's.
+    pub fleet: Option<FleetName>,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
 /// Keeps journals. Contract, held by one conformance suite for every implementation:
 ///
 /// - [`begin`](Journal::begin) and [`append`](Journal::append) return only when what they wrote is durable, and write all or nothing.
@@ -111,6 +161,14 @@ pub trait Journal: Send + Sync {
     /// rotation of the same provider, region and instance id is excluded with a reason that names the fleet; if nobody is left in any batch: `NobodyToBind`.
     /// A retire journal of a key pair that has one already is `Open` with that journal's id, whether ended or not; one
     /// that names no rotation is `Missing`. An id that has begun before is a `Conflict` after 0.
+    ///
+    /// Nothing begins in a fleet that has an unreadable journal, or that one of an unknown fleet may belong to: `Damaged`
+    /// with that journal's id. (An unreadable journal of an unknown fleet that begins from nothing was its fleet's first: it
+    /// is no other fleet's whose own first rotation can be read.) While such a journal may be open, the instances of its
+    /// batches are excluded from other fleets' rotations, wherever it ran.
+    ///
+    /// A rotation of a paused fleet ([`Agenda::paused`]) is refused with `Paused`, in the transaction that would begin it: a
+    /// hold that was written before always wins. Retire journals begin all the same.
     async fn begin(
         &self,
         id: JournalId,
@@ -123,8 +181,9 @@ pub trait Journal: Send + Sync {
     /// The head of one journal.
     async fn head(&self, id: JournalId) -> Result<Head, StoreError>;
 
-    /// The heads of all journals, oldest first.
-    async fn heads(&self) -> Result<Vec<Head>, StoreError>;
+    /// The heads of all journals. A journal that cannot be read is listed as such and hides no other; an error means
+    /// that the store as a whole did not answer.
+    async fn heads(&self) -> Result<Heads, StoreError>;
 
     /// The planned instances of a rotation, in the order in which they were given to `begin`.
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError>;

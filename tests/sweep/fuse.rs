@@ -10,7 +10,7 @@ use rekeyd::custody::{Custodian, CustodyError};
 use rekeyd::model::{JournalId, KeyPairName, Mark, PrivateKey, Timestamp};
 use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
-use rekeyd::store::{Head, Journal, StoreError};
+use rekeyd::store::{Head, Heads, Journal, StoreError};
 use tokio::sync::Notify;
 
 /// On which side of a call the fuse blows.
@@ -146,7 +146,7 @@ impl Journal for Fused<dyn Journal> {
     async fn head(&self, id: JournalId) -> Result<Head, StoreError> {
         self.inner.head(id).await
     }
-    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
+    async fn heads(&self) -> Result<Heads, StoreError> {
         self.inner.heads().await
     }
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {

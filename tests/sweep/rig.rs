@@ -197,7 +197,7 @@ impl Rig {
     }
 
     pub async fn completed(&self) -> usize {
-        let heads = self.journal.heads().await.unwrap();
+        let heads = self.journal.heads().await.unwrap().readable;
         let done = |head: &&rekeyd::store::Head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_some();
         heads.iter().filter(done).count()
     }
@@ -205,7 +205,7 @@ impl Rig {
     /// What the `rotate` verb does: go on with an open rotation or begin one, then retire.
     pub async fn rotate(&self, engine: &mut Engine) -> Result<(), String> {
         let fleet = self.fleet();
-        let heads = engine.heads().await.map_err(|error| error.to_string())?;
+        let heads = engine.heads().await.map_err(|error| error.to_string())?.readable;
         let open = heads.iter().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         let id = match open {
             Some(head) => head.id,
@@ -262,7 +262,7 @@ impl Rig {
     /// What is not as it must be at the end.
     pub async fn unkept(&self) -> Vec<String> {
         let mut unkept = Vec::new();
-        let heads = self.journal.heads().await.unwrap();
+        let heads = self.journal.heads().await.unwrap().readable;
         let newest = heads.iter().rev().find(|head| matches!(head.plan, Plan::Rotate(_)));
         let Some(newest) = newest else { return vec!["no rotation".to_string()] };
         let world = self.world.lock().unwrap();
@@ -278,7 +278,7 @@ impl Rig {
     /// Every entry of every journal, for failures.
     pub async fn story(&self) -> String {
         let mut story = String::new();
-        for head in self.journal.heads().await.unwrap() {
+        for head in self.journal.heads().await.unwrap().readable {
             story += &format!("journal {} {}\n", head.id, head.plan.key_name());
             for entry in self.journal.read(head.id, 0).await.unwrap() {
                 let event = serde_json::to_string(&entry.event).unwrap();
@@ -290,7 +290,7 @@ impl Rig {
 
     /// The fleet's open rotation.
     pub async fn open_rotation(&self) -> Option<JournalId> {
-        let heads = self.journal.heads().await.unwrap();
+        let heads = self.journal.heads().await.unwrap().readable;
         let open = heads.iter().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         open.map(|head| head.id)
     }

@@ -21,7 +21,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         Ok(pairs) => pairs,
         Err(error) => return failed(tools, case, Step::ImportKey, error).await,
     };
-    let heads = tools.journal.heads().await?;
+    let heads = tools.journal.heads().await?.readable;
     let is_known = |name: &_| heads.iter().any(|head| head.plan.key_name() == name);
     let names: Vec<String> =
         ours.iter().filter(|pair| !is_known(&pair.name)).map(|pair| pair.name.to_string()).collect();

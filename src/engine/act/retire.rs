@@ -31,6 +31,9 @@ struct Known {
 pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let step = Step::RetireKeyPair;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
+    if let Some(reason) = unread(tools).await? {
+        return wait(case, reason);
+    }
     let looked = tools.clock.now();
     let shown = match provider.find_key_pair(case.plan.key_name()).await {
         Ok(shown) => shown,
@@ -127,6 +130,9 @@ async fn delete_pair(
 pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let step = Step::DestroyPrivateKey;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
+    if let Some(reason) = unread(tools).await? {
+        return wait(case, reason);
+    }
     let name = case.plan.key_name().clone();
     let shown = match provider.find_key_pair(&name).await {
         Ok(shown) => shown,
@@ -144,7 +150,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
             Err(error) => return failed(tools, case, step, error).await,
         };
     }
-    let heads = tools.journal.heads().await?;
+    let heads = tools.journal.heads().await?.readable;
     let others =
         heads.iter().filter(|head| head.id != case.id && head.ended.is_none() && *head.plan.key_name() == name).count();
     match guard::destroy(shown.as_ref(), &left, others) {
@@ -165,6 +171,15 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     }
     append(tools, case, &[Event::PrivateKeyDestroyed]).await?;
     Ok(Done::Recorded)
+}
+
+/// Why nothing goes for good now: a journal that cannot be read may know of others who hang on the pair, or name its key.
+async fn unread(tools: &Tools) -> Result<Option<String>, EngineError> {
+    let unreadable = tools.journal.heads().await?.unreadable;
+    let of = |one: &crate::store::Unreadable| {
+        format!("journal {} cannot be read ({}): it may know who hangs on the pair", one.journal, one.problem)
+    };
+    Ok(unreadable.first().map(of))
 }
 
 fn wait(case: &mut Case, reason: String) -> Result<Done, EngineError> {
@@ -197,7 +212,7 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
     let plan = &case.retirement()?.plan;
     let mut rotations = Vec::new();
     // In the order in which they began: ids of one millisecond sort by chance.
-    for head in tools.journal.heads().await?.into_iter().skip_while(|head| head.id != plan.rotation) {
+    for head in tools.journal.heads().await?.readable.into_iter().skip_while(|head| head.id != plan.rotation) {
         let same_place =
             head.plan.place().provider == plan.place.provider && head.plan.place().region == plan.place.region;
         if matches!(head.plan, Plan::Rotate(_)) && same_place {

@@ -2,21 +2,20 @@
 //! decide on is what they write behind; `synchronous=FULL` in WAL mode makes a commit durable before it is answered.
 //! Rows are only ever inserted, and triggers in the database refuse anything else.
 
+mod agenda;
+mod heads;
 mod open;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
 use sqlx::{FromRow, SqliteConnection, SqlitePool};
 
 use super::chain::{self, Line, NOTHING_BEFORE, Tip};
-use super::{Head, Journal, StoreError};
-use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
-use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
+use super::{Head, Heads, Journal, Request, StoreError};
+use crate::model::{JournalId, Timestamp};
+use crate::rotation::{Author, Entry, Event, Plan, PlannedInstance};
+use heads::{begins_from, head_row, refuse_unreadable, taken_by_others};
 
 pub use open::database_path;
 
@@ -29,18 +28,6 @@ pub struct Sqlite {
     /// One connection: writers of this process queue here, those of others at the file's lock. `None`: opened to read.
     writer: Option<SqlitePool>,
     readers: SqlitePool,
-}
-
-/// A row of the view `heads`. The columns that come from entries are NULL if there are none.
-#[derive(FromRow)]
-struct HeadRow {
-    id: String,
-    plan: String,
-    begun_at: Option<String>,
-    seq: Option<i64>,
-    at: Option<String>,
-    hash: Option<String>,
-    outcome: Option<String>,
 }
 
 /// A row of `entries`.
@@ -133,6 +120,12 @@ impl Journal for Sqlite {
         if head_row(&mut tx, id).await?.is_some() {
             return Err(StoreError::Conflict { journal: id, after: 0 });
         }
+        refuse_unreadable(&mut tx, plan.fleet()).await?;
+        if matches!(plan, Plan::Rotate(_))
+            && let Some(refusal) = agenda::paused_by(&mut tx, plan.fleet()).await?.and_then(Request::refusal)
+        {
+            return Err(refusal);
+        }
         let prev = begins_from(&mut tx, plan).await?;
         let texts: Vec<String> = match plan {
             Plan::Rotate(_) => {
@@ -172,13 +165,9 @@ impl Journal for Sqlite {
         head_row(&mut reader, id).await?.ok_or(StoreError::Missing(id))?.head()
     }
 
-    async fn heads(&self) -> Result<Vec<Head>, StoreError> {
-        let rows: Vec<HeadRow> =
-            sqlx::query_as("SELECT id, plan, begun_at, seq, at, hash, outcome FROM heads ORDER BY n")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(failed)?;
-        rows.iter().map(HeadRow::head).collect()
+    async fn heads(&self) -> Result<Heads, StoreError> {
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        heads::heads(&mut reader).await
     }
 
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {
@@ -196,7 +185,7 @@ impl Journal for Sqlite {
                 .await
                 .map_err(failed)?;
         let first: Option<Event> = first.and_then(|text| serde_json::from_str(&text).ok());
-        chain::check_digest(id, first.as_ref(), &row.plan, &texts)?;
+        chain::check_digest(id, first.as_ref(), row.plan_text(id)?, &texts)?;
         let read = |text: &String| serde_json::from_str(text);
         texts.iter().map(read).collect::<Result<_, _>>().map_err(|error| damaged(id, format!("an instance: {error}")))
     }
@@ -240,41 +229,6 @@ impl Journal for Sqlite {
     }
 }
 
-impl HeadRow {
-    fn journal(&self) -> Result<JournalId, StoreError> {
-        self.id.parse().map_err(|problem: String| StoreError::Unusable(format!("the database is damaged: {problem}")))
-    }
-
-    fn outcome(&self) -> Result<Option<Outcome>, StoreError> {
-        let read = |text: &str| Outcome::deserialize(text.into_deserializer());
-        let outcome: Result<_, serde::de::value::Error> = self.outcome.as_deref().map(read).transpose();
-        let id = self.journal()?;
-        outcome.map_err(|error| damaged(id, format!("its outcome: {error}")))
-    }
-
-    fn tip(&self) -> Result<Tip, StoreError> {
-        let id = self.journal()?;
-        let (Some(seq), Some(at), Some(hash)) = (self.seq, &self.at, &self.hash) else {
-            return Err(damaged(id, "it has no entries"));
-        };
-        Ok(Tip {
-            journal: id,
-            is_retire: matches!(plan_of(id, &self.plan)?, Plan::Retire(_)),
-            seq: u64::try_from(seq).map_err(|error| damaged(id, error))?,
-            at: time_of(id, at)?,
-            hash: hash.clone(),
-            ended: self.outcome()?,
-        })
-    }
-
-    fn head(&self) -> Result<Head, StoreError> {
-        let Tip { journal: id, seq, at, ended, .. } = self.tip()?;
-        let begun = self.begun_at.as_ref().ok_or_else(|| damaged(id, "entry 1 is missing"))?;
-        let ended = ended.map(|outcome| (at, outcome));
-        Ok(Head { id, plan: plan_of(id, &self.plan)?, begun: time_of(id, begun)?, ended, seq })
-    }
-}
-
 impl EntryRow {
     fn line(self) -> Result<Line, StoreError> {
         let Self { seq, at, author, event, prev, hash } = self;
@@ -282,69 +236,6 @@ impl EntryRow {
             u64::try_from(seq).map_err(|error| StoreError::Unusable(format!("the database is damaged: {error}")))?;
         Ok(Line { seq, at, author, event, prev, hash })
     }
-}
-
-async fn head_row(connection: &mut SqliteConnection, id: JournalId) -> Result<Option<HeadRow>, StoreError> {
-    sqlx::query_as("SELECT id, plan, begun_at, seq, at, hash, outcome FROM heads WHERE id = $1")
-        .bind(id.to_string())
-        .fetch_optional(connection)
-        .await
-        .map_err(failed)
-}
-
-/// The hash that a new journal of this plan begins from, if it may begin.
-async fn begins_from(connection: &mut SqliteConnection, plan: &Plan) -> Result<String, StoreError> {
-    let open = |row: HeadRow| Ok(StoreError::Open { fleet: plan.fleet().clone(), journal: row.journal()? });
-    match plan {
-        Plan::Rotate(plan) => {
-            // At most one is open, and then it is the newest: a rotation begins only when the one before has ended.
-            let newest: Option<HeadRow> = sqlx::query_as(
-                "SELECT id, plan, begun_at, seq, at, hash, outcome FROM heads \
-                 WHERE fleet = $1 AND kind = 'rotate' ORDER BY n DESC LIMIT 1",
-            )
-            .bind(plan.fleet.as_str())
-            .fetch_optional(connection)
-            .await
-            .map_err(failed)?;
-            match newest {
-                None => Ok(NOTHING_BEFORE.to_string()),
-                Some(row) if row.outcome.is_none() => open(row).and_then(Err),
-                Some(row) => Ok(row.tip()?.hash),
-            }
-        }
-        Plan::Retire(plan) => {
-            let same: Option<HeadRow> = sqlx::query_as(
-                "SELECT id, plan, begun_at, seq, at, hash, outcome FROM heads \
-                 WHERE key_name = $1 AND kind = 'retire' ORDER BY n LIMIT 1",
-            )
-            .bind(plan.key_name.as_str())
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(failed)?;
-            if let Some(row) = same {
-                return open(row).and_then(Err);
-            }
-            let tip = head_row(connection, plan.rotation).await?.ok_or(StoreError::Missing(plan.rotation))?.tip()?;
-            if tip.is_retire { Err(StoreError::Missing(plan.rotation)) } else { Ok(tip.hash) }
-        }
-    }
-}
-
-/// The instances that other fleets' open rotations of the same provider and region have in a batch.
-async fn taken_by_others(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-) -> Result<BTreeMap<InstanceId, FleetName>, StoreError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT planned_instances.id, fleet FROM heads JOIN planned_instances ON journal = heads.id \
-         WHERE kind = 'rotate' AND outcome IS NULL AND provider = $1 AND region = $2 AND batch IS NOT NULL ORDER BY n",
-    )
-    .bind(plan.place().provider.as_str())
-    .bind(plan.place().region.as_str())
-    .fetch_all(connection)
-    .await
-    .map_err(failed)?;
-    Ok(rows.into_iter().map(|(id, fleet)| (InstanceId::new(id), FleetName::new(fleet))).collect())
 }
 
 async fn insert(
@@ -374,10 +265,6 @@ async fn insert(
 
 fn plan_of(id: JournalId, text: &str) -> Result<Plan, StoreError> {
     serde_json::from_str(text).map_err(|error| damaged(id, format!("its plan: {error}")))
-}
-
-fn time_of(id: JournalId, text: &str) -> Result<Timestamp, StoreError> {
-    text.parse().map_err(|error| damaged(id, format!("its time {text:?}: {error}")))
 }
 
 fn number(seq: u64) -> Result<i64, StoreError> {

@@ -47,7 +47,8 @@ pub fn database_path(store: &str) -> Result<PathBuf, StoreError> {
 }
 
 impl Sqlite {
-    /// Opens the database for reading and writing; makes it (0600) if it is not there and brings its schema up to this
+    /// Opens the database for who drives (it holds the [`DriverLock`](crate::store::DriverLock)), for reading and
+    /// writing; makes it (0600) if it is not there and brings its schema up to this
     /// release's. `Unusable` if the place, the file or its version will not do.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = absolute(path)?;
@@ -62,29 +63,33 @@ impl Sqlite {
         // Looked at before anything of it is changed: switching to WAL would already write to another program's database.
         let readers = readers(&path).await?;
         checked(&readers, &path).await?;
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options(&path).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full))
-            .await
-            .map_err(|error| unusable(&path, error))?;
+        let writer = writer(options(&path).journal_mode(SqliteJournalMode::Wal));
+        let writer = writer.await.map_err(|error| unusable(&path, error))?;
         migrate(&writer, &path).await?;
+        Ok(Self { writer: Some(writer), readers })
+    }
+
+    /// Opens the database for reading and writing beside whoever drives it. Makes nothing and never brings the schema up
+    /// to date: that would change it under a running driver of an older release. `Unusable` if there is no database, or if its
+    /// version is not this release's.
+    pub async fn open_to_write(path: &Path) -> Result<Self, StoreError> {
+        let (path, readers) = existing(path).await?;
+        let (version, known) = (checked(&readers, &path).await?, newest_known());
+        if version != known {
+            return Err(StoreError::Unusable(format!(
+                "{} has version {version} of the schema, this rekeyd writes version {known}: restart the daemon with this \
+                 release (`rekeyd run`), or run a verb that drives (`rekeyd rotate FLEET`) once; either brings it up to date",
+                path.display()
+            )));
+        }
+        // Whoever made it switched it to WAL, which stays.
+        let writer = writer(options(&path)).await.map_err(|error| unusable(&path, error))?;
         Ok(Self { writer: Some(writer), readers })
     }
 
     /// Opens the database for reading only, beside a daemon or without one. Makes nothing and changes nothing.
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        let path = absolute(path)?;
-        check_place(&path)?;
-        if !path.exists() {
-            let path = path.display();
-            return Err(StoreError::Unusable(format!(
-                "there is no database at {path}: nothing was rotated from here yet"
-            )));
-        }
-        let readers = readers(&path).await?;
+        let (path, readers) = existing(path).await?;
         let (version, known) = (checked(&readers, &path).await?, newest_known());
         if version == known {
             return Ok(Self { writer: None, readers });
@@ -95,6 +100,18 @@ impl Sqlite {
             path.display()
         )))
     }
+}
+
+/// Connections for reading a database that must be there already, and its absolute path.
+async fn existing(path: &Path) -> Result<(PathBuf, SqlitePool), StoreError> {
+    let path = absolute(path)?;
+    check_place(&path)?;
+    if !path.exists() {
+        let path = path.display();
+        return Err(StoreError::Unusable(format!("there is no database at {path}: nothing was rotated from here yet")));
+    }
+    let readers = readers(&path).await?;
+    Ok((path, readers))
 }
 
 fn newest_known() -> i64 {
@@ -112,6 +129,16 @@ async fn readers(path: &Path) -> Result<SqlitePool, StoreError> {
         .connect_with(options(path).read_only(true))
         .await
         .map_err(|error| unusable(path, error))
+}
+
+async fn writer(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.synchronous(SqliteSynchronous::Full))
+        .await
 }
 
 /// A path that SQLite cannot take for a URI or for one of its special names.

@@ -1,10 +1,12 @@
-//! The contract of [`Journal`] as cases that every implementation must pass. Each case gets a store of its own.
+//! The contracts of [`Journal`] and [`Agenda`](super::Agenda) as cases that every implementation must pass. Each case gets a store of its own.
+
+pub(super) mod agenda;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::{Head, Journal, StoreError};
+use super::{Head, Heads, Journal, StoreError};
 use crate::model::{FleetName, InstanceId, JournalId, KeyPairName, ProviderKind, Timestamp};
 use crate::provider::{Disruption, Power, Select};
 use crate::rotation::{
@@ -232,7 +234,7 @@ async fn a_fleet_has_one_open_rotation(journal: &dyn Journal) {
     let second = journal.begin(id(2), &rotate("web", "rk_2"), &[instance("i-2", 0)], &engine(), at(1)).await;
     let open = matches!(&second, Err(StoreError::Open { fleet, journal }) if *fleet == FleetName::new("web") && *journal == id(1));
     assert!(open, "{second:?}");
-    assert_eq!(journal.heads().await.unwrap().len(), 1);
+    assert_eq!(journal.heads().await.unwrap().readable.len(), 1);
     journal.append(id(1), 1, &[ended(Outcome::Abandoned)], &engine(), at(2)).await.unwrap();
     journal.begin(id(2), &rotate("web", "rk_2"), &[instance("i-2", 0)], &engine(), at(3)).await.unwrap();
     // A retire journal stands beside it and blocks nothing.
@@ -268,7 +270,7 @@ async fn nobody_to_bind_begins_nothing(journal: &dyn Journal) {
         let answer = journal.begin(id(2), &rotate("db", "rk_2"), &instances, &engine(), at(1)).await;
         assert!(matches!(answer, Err(StoreError::NobodyToBind)), "{answer:?}");
     }
-    assert_eq!(journal.heads().await.unwrap().len(), 1);
+    assert_eq!(journal.heads().await.unwrap().readable.len(), 1);
     assert!(matches!(journal.read(id(2), 0).await, Err(StoreError::Missing(_))));
 }
 
@@ -336,12 +338,15 @@ async fn a_release_opens_a_kept_retire_journal_again(journal: &dyn Journal) {
 }
 
 async fn heads_come_in_the_order_in_which_they_began(journal: &dyn Journal) {
-    assert_eq!(journal.heads().await.unwrap(), []);
+    assert_eq!(journal.heads().await.unwrap(), Heads::default());
     // Neither ids nor times say the order: both may come from a clock that stepped back.
     rotated(journal, 9, "web").await;
     journal.begin(id(5), &rotate("db", "rk_5"), &[instance("i-5", 0)], &engine(), at(-50)).await.unwrap();
     journal.begin(id(7), &retire("web", "rk_9", id(9)), &[], &engine(), at(8)).await.unwrap();
     let heads = journal.heads().await.unwrap();
+    assert_eq!(heads.of(&"web".into()).map(|head| head.id).collect::<Vec<_>>(), [id(9), id(7)]);
+    assert_eq!(heads.unreadable, []);
+    let heads = heads.readable;
     let expect =
         [(id(9), at(0), Some((at(1), Outcome::Completed)), 3), (id(5), at(-50), None, 1), (id(7), at(8), None, 1)];
     assert_eq!(heads.iter().map(|head| (head.id, head.begun, head.ended, head.seq)).collect::<Vec<_>>(), expect);
@@ -366,7 +371,7 @@ async fn an_id_begins_once(journal: &dyn Journal) {
     rotated(journal, 1, "web").await;
     let answer = journal.begin(id(1), &rotate("db", "rk_2"), &[instance("i-2", 0)], &engine(), at(2)).await;
     assert!(matches!(answer, Err(StoreError::Conflict { journal, after: 0 }) if journal == id(1)), "{answer:?}");
-    assert_eq!(journal.heads().await.unwrap().len(), 1);
+    assert_eq!(journal.heads().await.unwrap().readable.len(), 1);
     assert_eq!(journal.instances(id(1)).await.unwrap()[0].id, InstanceId::new("web-1"));
 }
 
