@@ -16,12 +16,12 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Service, SharedEnv};
-use crate::model::{FleetName, Mark};
+use crate::model::{FleetName, Mark, RequestId};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
 use crate::sim::serve::{Options, Ready, Running, serve};
 use crate::sim::{Promise, TAGS};
-use crate::store::{Agenda, Answer, Ask, Head, Journal, RequestId, Sqlite};
+use crate::store::{Agenda, Answer, Ask, Head, Journal, Sqlite};
 
 use super::journals::{Folded, Journals};
 use super::output::{Tone, count, table};
@@ -209,7 +209,7 @@ async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Ve
         let journals = Journals::open(config).await?;
         let before = journals.heads().await?;
         let seen = look_back(config, running).await?;
-        let rested = before.iter().all(|head| head.ended.is_some()) && journals.heads().await? == before;
+        let rested = before.readable.iter().all(|head| head.ended.is_some()) && journals.heads().await? == before;
         if rested || SystemClock.now() > until {
             return Ok(seen);
         }

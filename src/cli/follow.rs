@@ -69,7 +69,7 @@ impl<'a> Follower<'a> {
         result
     }
 
-    async fn hand_over(&mut self, id: crate::store::RequestId) -> Result<Followed> {
+    async fn hand_over(&mut self, id: crate::model::RequestId) -> Result<Followed> {
         let fleet = self.fleet;
         self.out.line(format!("{fleet}: another rekeyd drives this store; handed over to it"));
         let asked = SystemClock.now();

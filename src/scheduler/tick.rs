@@ -8,10 +8,10 @@ use crate::engine::drive::begin_retirements;
 use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{self, Fleet, PlanError};
 use crate::engine::{EngineError, Tools};
-use crate::model::{Duration, FleetName, JournalId, Timestamp};
+use crate::model::{Duration, FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Order, Outcome};
-use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, RequestId, StoreError};
+use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Schedule, Skip, Tick};
