@@ -142,11 +142,11 @@ async fn other_paths_and_methods_are_refused_and_bodies_are_not_read() {
 
 #[tokio::test]
 async fn idle_and_slow_sockets_do_not_keep_the_others_out() {
-    // Two slots, and five who say nothing or half a head.
-    let desk = Desk::open(Duration::from_millis(300), 2).await;
+    // Two slots, and three who say nothing or half a head. The life is long enough for an answer on a busy machine.
+    let desk = Desk::open(Duration::from_secs(2), 2).await;
     desk.set(10, Some(5), None);
     let mut idle = Vec::new();
-    for number in 0..5 {
+    for number in 0..3 {
         let mut stream = TcpStream::connect(desk.address).await.unwrap();
         if number % 2 == 0 {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
