@@ -1,5 +1,6 @@
 //! Reading the journals beside whoever drives: no lock, no secret, nothing made. What the read verbs share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -7,12 +8,20 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::model::{FleetName, JournalId, KeyPairName};
 use crate::rotation::{Entry, Plan, PlannedInstance, Retirement, Rotation};
-use crate::store::{Head, Heads, Journal, Sqlite};
+use crate::store::{Agenda as _, DueTime, Head, Heads, Journal, Request, Sqlite};
 
 /// The journals of a store; none where there is no database yet.
 pub(super) struct Journals {
     store: Option<Sqlite>,
     custody: PathBuf,
+}
+
+/// What is asked of fleets and not answered yet, which are held, and when they are due.
+#[derive(Default)]
+pub(super) struct Agenda {
+    pub(super) asked: Vec<Request>,
+    pub(super) paused: BTreeMap<FleetName, Request>,
+    pub(super) due: BTreeMap<FleetName, DueTime>,
 }
 
 /// A journal, folded.
@@ -42,6 +51,13 @@ impl Journals {
             Some(store) => Ok(store.heads().await?),
             None => Ok(Heads::default()),
         }
+    }
+
+    /// What is asked, held and due.
+    pub(super) async fn agenda(&self) -> anyhow::Result<Agenda> {
+        let Some(store) = &self.store else { return Ok(Agenda::default()) };
+        let (asked, paused) = (store.asked().await?, store.paused().await?);
+        Ok(Agenda { asked, paused, due: store.due_times().await? })
     }
 
     /// The readable heads of one fleet's journals, oldest first.

@@ -7,11 +7,14 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
+use crate::config;
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
-use crate::rotation::{HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
-use crate::store::{Head, Heads, Unreadable};
+use crate::rotation::{
+    HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step,
+};
+use crate::store::{Ask, DriverLock, Head, Heads, Request, Unreadable};
 
-use super::journals::{Folded, Journals};
+use super::journals::{Agenda, Folded, Journals};
 use super::output::{Output, Tone, moment, some};
 use super::story::batch_name;
 use super::{Exit, Scene, plan};
@@ -34,12 +37,28 @@ struct FleetStatus {
     fleet: FleetName,
     /// Whether the config file still has it.
     configured: bool,
+    /// Its schedule in the config file; `None`: by hand only.
+    schedule: Option<String>,
+    /// When it is due next, as the daemon reckoned it.
+    next_due: Option<Timestamp>,
+    /// Held as a whole: no rotation of it begins.
+    hold: Option<FleetHold>,
+    /// A `rotate` that nobody has taken yet, asked then.
+    asked: Option<Timestamp>,
     open: Option<Progress>,
     last: Option<Progress>,
     retiring: Vec<Retiring>,
     kept: Vec<Kept>,
     /// Journals that cannot be read, and why.
     problems: Vec<String>,
+}
+
+/// A fleet's hold: who gave the order, when and why.
+#[derive(Debug, Serialize)]
+struct FleetHold {
+    by: String,
+    at: Timestamp,
+    note: String,
 }
 
 /// How far a rotation is, or was when it ended.
@@ -59,6 +78,8 @@ pub(super) struct Progress {
     batches: usize,
     pub(super) counts: Counts,
     owed_starts: BTreeSet<InstanceId>,
+    /// Since when the oldest of them is owed.
+    owed_since: Option<Timestamp>,
 }
 
 /// Instances by how far they are.
@@ -97,6 +118,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let journals = Journals::open(&config).await?;
     let heads = journals.heads().await?;
+    let agenda = journals.agenda().await?;
     let mut fleets: BTreeSet<FleetName> = config.fleets.keys().cloned().collect();
     fleets.extend(heads.readable.iter().map(|head| head.plan.fleet().clone()));
     fleets.extend(heads.unreadable.iter().filter_map(|one| one.fleet.clone()));
@@ -108,14 +130,20 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     }
     let mut all = Vec::new();
     for fleet in fleets {
-        let configured = config.fleets.contains_key(&fleet);
-        all.push(status(&journals, fleet, configured, &heads).await);
+        let configured = config.fleets.get(&fleet);
+        all.push(status(&journals, fleet, configured, &heads, &agenda).await);
     }
+    let driver = DriverLock::is_held(&config.store).ok();
     // Whose they are cannot be read: they are no fleet's to list.
     let problems: Vec<String> = heads.unreadable.iter().filter(|one| one.fleet.is_none()).map(problem).collect();
     if arguments.json {
-        scene.out.json(&serde_json::json!({ "problems": problems, "fleets": all }))?;
+        scene.out.json(&serde_json::json!({ "driver": driver, "problems": problems, "fleets": all }))?;
     } else {
+        match driver {
+            Some(true) => scene.out.line("a rekeyd drives this store"),
+            Some(false) => scene.out.line(scene.out.tone(Tone::Careful, "no rekeyd drives this store now")),
+            None => {}
+        }
         for problem in &problems {
             let text = format!("a journal of an unknown fleet cannot be read: {problem}");
             scene.out.line(scene.out.tone(Tone::Bad, text));
@@ -135,12 +163,41 @@ fn problem(one: &Unreadable) -> String {
     format!("journal {}: {}", one.journal, one.problem)
 }
 
-async fn status(journals: &Journals, fleet: FleetName, configured: bool, heads: &Heads) -> FleetStatus {
+async fn status(
+    journals: &Journals,
+    fleet: FleetName,
+    configured: Option<&config::Fleet>,
+    heads: &Heads,
+    agenda: &Agenda,
+) -> FleetStatus {
     let of_fleet: Vec<&Head> = heads.of(&fleet).collect();
     let unreadable = heads.unreadable.iter().filter(|one| one.fleet.as_ref() == Some(&fleet));
     let problems = unreadable.map(problem).collect();
-    let mut status =
-        FleetStatus { fleet, configured, open: None, last: None, retiring: Vec::new(), kept: Vec::new(), problems };
+    let schedule = configured.and_then(|fleet| fleet.schedule.as_ref());
+    let reckoned =
+        agenda.due.get(&fleet).filter(|due| schedule.is_some_and(|now| due.schedule.starts_with(&now.expression)));
+    let asked = |request: &&Request| request.fleet == fleet && request.ask == Ask::Rotate;
+    let hold = agenda.paused.get(&fleet).map(|request| FleetHold {
+        by: request.by.to_string(),
+        at: request.at,
+        note: match &request.ask {
+            Ask::Hold { note } => note.clone(),
+            _ => String::new(),
+        },
+    });
+    let mut status = FleetStatus {
+        configured: configured.is_some(),
+        schedule: schedule.map(|schedule| schedule.expression.clone()),
+        next_due: reckoned.map(|due| due.at),
+        hold,
+        asked: agenda.asked.iter().find(asked).map(|request| request.at),
+        open: None,
+        last: None,
+        retiring: Vec::new(),
+        kept: Vec::new(),
+        problems,
+        fleet,
+    };
     for head in of_fleet.into_iter().rev() {
         let of_interest = match (&head.plan, &head.ended) {
             (Plan::Rotate(_), None) | (Plan::Retire(_), None | Some((_, Outcome::Kept))) => true,
@@ -192,6 +249,7 @@ impl Progress {
             batches: rotation.batch_count(),
             counts: Counts::of(rotation, planned),
             owed_starts: plan::owed(rotation),
+            owed_since: rotation.members().filter_map(|(_, member)| member.owed).min(),
         }
     }
 }
@@ -246,7 +304,9 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
         (_, Some(reason), _) => format!("held: {reason}"),
         (Some(Stage::Soak), ..) => "soak before the pair is deleted".to_string(),
         (Some(Stage::Grace), ..) => "the pair is deleted; grace before its private key's end".to_string(),
-        (_, _, Some(retry)) if retirement.deleted.is_none() => format!("the pair could not be deleted: {}", retry.error),
+        (_, _, Some(retry)) if retirement.deleted.is_none() => {
+            format!("the pair could not be deleted: {}", retry.error)
+        }
         (_, _, Some(retry)) => format!("its private key could not be destroyed: {}", retry.error),
         (_, _, None) if retirement.deleted.is_none() => "the pair is deleted once nobody hangs on it".to_string(),
         (_, _, None) => "grace is over".to_string(),
@@ -261,6 +321,26 @@ impl FleetStatus {
         out.line(out.tone(Tone::Strong, format!("fleet {}{configured}", self.fleet)));
         for problem in &self.problems {
             out.line(out.tone(Tone::Bad, format!("  cannot be read: {problem}")));
+        }
+        if let Some(FleetHold { by, at, note }) = &self.hold {
+            let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+            let text = format!(
+                "  HELD since {} by {by}{note}; `rekeyd release {}` lets rotations begin",
+                moment(*at),
+                self.fleet
+            );
+            out.line(out.tone(Tone::Bad, text));
+        }
+        match (&self.schedule, self.next_due) {
+            (Some(schedule), Some(due)) => out.line(format!("  due {} ({schedule})", moment(due))),
+            (Some(schedule), None) => {
+                out.line(format!("  due by {schedule}, reckoned when `rekeyd run` starts with it"))
+            }
+            (None, _) if self.configured => out.line("  no schedule: rotated by hand"),
+            (None, _) => {}
+        }
+        if let Some(asked) = self.asked {
+            out.line(format!("  a rotation was asked for {} and waits for its turn", moment(asked)));
         }
         match &self.open {
             Some(open) => open.print(out),
@@ -303,7 +383,8 @@ impl Progress {
             out.line(out.tone(Tone::Bad, format!("    HELD: {reason}")));
         }
         if !self.owed_starts.is_empty() {
-            let text = format!("    owed a start: {}", some(&self.owed_starts, SHOWN));
+            let since = self.owed_since.map(|since| format!(" (since {})", moment(since))).unwrap_or_default();
+            let text = format!("    owed a start{since}: {}", some(&self.owed_starts, SHOWN));
             out.line(out.tone(Tone::Careful, text));
         }
     }

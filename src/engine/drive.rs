@@ -6,7 +6,7 @@ use crate::rotation::retire::{Pair, due};
 use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing};
 use crate::store::{Head, StoreError};
 
-use super::planner::new_id;
+use super::planner::{announce, new_id};
 use super::{Engine, EngineError, Tools, Turn};
 
 /// How a rotation stands when there is nothing left to do now.
@@ -147,7 +147,10 @@ pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head])
             grace: policy.grace,
         });
         match tools.journal.begin(new_id(tools), &plan, &[], &tools.author, tools.clock.now()).await {
-            Ok(head) => begun.push(head),
+            Ok(head) => {
+                announce(tools, &head).await?;
+                begun.push(head);
+            }
             // Begun by another process between our reading and our writing: that one will do.
             Err(StoreError::Open { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -130,7 +130,20 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
 pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError> {
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
-    Ok(tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?)
+    let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;
+    announce(tools, &head).await?;
+    Ok(head)
+}
+
+/// Tells who listens of a journal's first entry, which `begin` wrote.
+pub(super) async fn announce(tools: &Tools, head: &Head) -> Result<(), StoreError> {
+    if tools.observers.is_empty() {
+        return Ok(());
+    }
+    for entry in tools.journal.read(head.id, 0).await? {
+        tools.observers.iter().for_each(|observer| observer.recorded(head.id, &head.plan, &entry));
+    }
+    Ok(())
 }
 
 /// A fresh journal id.

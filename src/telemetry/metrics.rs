@@ -138,14 +138,13 @@ impl Metrics {
 
     /// What a fleet's journals tell of earlier times, read at the start.
     pub fn remember(&self, fleet: &FleetName, history: History) {
-        if self.state().fleets.contains(fleet) {
-            set(&self.table.key_created, &[fleet.as_str()], seconds(history.key_created));
-            set(&self.table.last_success, &[fleet.as_str()], seconds(history.last_success));
-        }
+        self.tell(&self.table.key_created, fleet, seconds(history.key_created));
+        self.tell(&self.table.last_success, fleet, seconds(history.last_success));
     }
     /// A due time of this fleet came, and this became of it.
     pub fn ticked(&self, fleet: &FleetName, tick: Tick) {
-        if self.state().fleets.contains(fleet) {
+        let state = self.state();
+        if state.fleets.contains(fleet) {
             count(&self.table.scheduler_ticks, &[fleet.as_str(), tick.name()]);
         }
     }

@@ -205,3 +205,64 @@ async fn no_error_carries_a_secret() {
     let error = door(&script, &clock).call("Act", change(&clock, 5), &sign, &parse).await.unwrap_err();
     assert_eq!(error.message, "[secret] is no key; Signature=[redacted]");
 }
+
+/// Action, outcome, whether it was sent, seconds taken, seconds of difference.
+type Note = (String, Result<(), Kind>, bool, u64, Option<i64>);
+
+/// Keeps what it hears.
+#[derive(Default)]
+struct Notes(Mutex<Vec<Note>>);
+
+impl Witness for Notes {
+    fn heard(&self, heard: &Heard<'_>) {
+        assert_eq!(heard.provider, ProviderKind::BaiduBcc);
+        let difference = heard.clock_difference.map(|difference| difference.as_secs());
+        let note = (heard.action.to_string(), heard.outcome, heard.sent, heard.took.as_secs(), difference);
+        self.0.lock().unwrap().push(note);
+    }
+}
+
+/// A network that takes two seconds.
+struct Slow(Arc<Script>, Arc<ManualClock>);
+
+#[async_trait]
+impl Transport for Slow {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let answered = self.1.now().saturating_add(Duration::from_secs(2)).unwrap();
+        self.1.sleep_until(answered).await;
+        self.0.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn the_witness_hears_each_attempt_and_what_was_not_sent() {
+    let clock = ManualClock::at(START);
+    let script = Script::of([
+        answer(429, &[("date", "Sun, 22 Nov 2026 00:00:00 GMT")], ""),
+        Err(TransportError::NotSent("refused".into())),
+        answer(200, &[], ""),
+        answer(503, &[], ""),
+    ]);
+    let notes = Arc::new(Notes::default());
+    let redactor = Redactor::new([]);
+    let rates = BTreeMap::from([("Slow".to_string(), 1)]);
+    let slow = Arc::new(Slow(script.clone(), clock.clone()));
+    let door = Door::new(slow, clock.clone(), &rates, redactor, 7).heard_by(ProviderKind::BaiduBcc, notes.clone());
+    assert_eq!(door.call("Act", change(&clock, 20), &sign, &parse).await, Ok(200));
+    assert!(door.call("Slow", change(&clock, 1), &sign, &parse).await.is_err());
+    clock.set(START);
+    assert!(door.call("Slow", change(&clock, 1), &sign, &parse).await.is_err());
+    // Given up before its turn: nothing was tried.
+    assert!(door.call("Act", change(&clock, 0), &sign, &parse).await.is_err());
+    script.is_played_out();
+    let heard = notes.0.lock().unwrap().clone();
+    let act = |outcome| ("Act".to_string(), outcome, true, 2, Some(2));
+    let expect = [
+        act(Err(Kind::Throttled)),
+        act(Err(Kind::Unavailable)),
+        act(Ok(())),
+        ("Slow".to_string(), Err(Kind::Unavailable), true, 2, Some(2)),
+        ("Slow".to_string(), Err(Kind::Throttled), false, 0, Some(2)),
+    ];
+    assert_eq!(heard, expect);
+}

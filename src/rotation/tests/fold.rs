@@ -158,3 +158,31 @@ fn a_refusal_of_a_group_counts_for_the_step_and_one_of_a_single_instance_against
     check("5 >bind a=r b=r\n6 refused bind a", 0, [1, 0]);
     check("5 >bind a=r b=r\n6 away bind a b", 1, [0, 0]);
 }
+
+#[test]
+fn how_far_an_instance_is_has_one_word() {
+    let check = |cloud: &str, journal: &str, expect: &str| {
+        let rotation = Story::begun(cloud, "rs").tell(journal).rotation();
+        let phases: Vec<&str> = rotation.members().map(|(_, member)| member.phase().name()).collect();
+        assert_eq!(phases.join(" "), expect, "{cloud}: {journal}");
+    };
+    check("ecs", "", "waiting waiting");
+    check("ecs", "5 >bind a=r b=s", "under_way under_way");
+    check("ecs", "5 >bind a=r b=s\n6 ok bind a b", "under_way under_way");
+    // Found running, a start is owed whatever became of the call.
+    check("ecs", "5 >bind a=r b=s\n6 refused bind a b", "under_way waiting");
+    check("ecs", "5 >bind a=r b=s\n6 ok bind a b\n7 bound a=r b=s", "bound straggler");
+    check("ecs", "5 >bind a=r b=s\n7 bound a=r b=s\n8 active a b", "active active");
+    check("ecs", "5 >bind a=r b=s\n7 bound a=r b=s\n8 out a b", "excluded excluded");
+    check("ecs", "5 >bind a=r b=s\n7 bound a=r b=s\n8 active a\n9 out b\n10 gone a b", "gone gone");
+    check("cvm", "5 >stop a=r\n6 ok stop a\n7 down a", "under_way waiting");
+    assert_eq!(Phase::ALL.map(Phase::name).len(), Phase::Gone as usize + 1);
+    assert!(Phase::ALL.is_sorted(), "each once, in their order");
+}
+
+#[test]
+fn the_fold_knows_when_the_key_was_stored() {
+    let stored = |journal: &str| Story::new("ecs", "r").tell(journal).rotation().key_stored;
+    assert_eq!(stored("0 plan"), None);
+    assert_eq!(stored("0 plan\n3 stored\n9 imported"), Some(at(3)));
+}

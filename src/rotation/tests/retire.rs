@@ -60,6 +60,29 @@ fn it_waits_for_a_bound_pair_and_a_cloud_that_is_away_and_holds_for_a_person() {
 }
 
 #[test]
+fn how_far_it_is_has_one_word_at_each_moment() {
+    let check = |journal: &str, expect: &str| {
+        let retirement = retirement(journal).unwrap();
+        for word in expect.split_whitespace() {
+            let (second, said) = word.split_once(':').unwrap();
+            let stage = retirement.stage(at(second.parse().unwrap())).map_or("ended", Stage::name);
+            assert_eq!(format!("{second}:{stage}"), format!("{second}:{said}"), "{journal}");
+        }
+    };
+    check("0 plan", "0:soak 99:soak 100:due");
+    check("0 plan\n100 >delete", "101:due");
+    check("0 plan\n100 inuse delete +30", "101:waiting 131:waiting");
+    check("0 plan\n100 inuse delete +30\n110 deleted", "111:grace 1109:grace 1110:due");
+    check("0 plan\n110 deleted\n1110 away destroy +30", "1111:waiting");
+    check("0 plan\n5 held", "6:held 2000:held");
+    check("0 plan\n5 held\n6 release", "6:soak 100:due");
+    check("0 plan\n110 deleted\n111 held", "112:held");
+    check("0 plan\n110 deleted\n1110 end:kept", "1110:ended");
+    check("0 plan\n110 deleted\n1110 end:kept\n2000 destroy-allowed", "2000:due");
+    assert_eq!(Stage::ALL.map(Stage::name), ["soak", "waiting", "due", "grace", "held"]);
+}
+
+#[test]
 fn entries_that_do_not_belong_into_a_retire_journal_are_refused() {
     let check = |journal: &str, problem: &str| {
         let shown = retirement(journal).unwrap_err().to_string();
