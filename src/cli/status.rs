@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config;
+use crate::config::{self, Config};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::{
     HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step,
@@ -29,6 +29,16 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// How everything stands.
+#[derive(Debug, Serialize)]
+struct Survey {
+    /// Whether a rekeyd drives the store; `None`: this account may not look.
+    driver: Option<bool>,
+    /// Journals that cannot be read and may be any fleet's.
+    problems: Vec<String>,
+    fleets: Vec<FleetStatus>,
 }
 
 /// How a fleet stands.
@@ -117,46 +127,56 @@ struct Kept {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let journals = Journals::open(&config).await?;
+    let survey = survey(&config, &journals, arguments.fleet.as_ref()).await?;
+    if arguments.json {
+        scene.out.json(&survey)?;
+    } else {
+        match survey.driver {
+            Some(true) => scene.out.line("a rekeyd drives this store"),
+            Some(false) => scene.out.line(scene.out.tone(Tone::Careful, "no rekeyd drives this store now")),
+            None => {}
+        }
+        if !journals.exist() {
+            scene.out.line(format!("there is no database at {} yet", config.store.display()));
+        }
+        for problem in &survey.problems {
+            let text = format!("cannot be read, and may be any fleet's: {problem}");
+            scene.out.line(scene.out.tone(Tone::Bad, text));
+        }
+        for fleet in &survey.fleets {
+            fleet.print(scene.out);
+        }
+    }
+    Ok(survey.exit())
+}
+
+async fn survey(config: &Config, journals: &Journals, asked: Option<&FleetName>) -> Result<Survey> {
     let heads = journals.heads().await?;
     let agenda = journals.agenda().await?;
     let mut fleets: BTreeSet<FleetName> = config.fleets.keys().cloned().collect();
     fleets.extend(heads.readable.iter().map(|head| head.plan.fleet().clone()));
     fleets.extend(heads.unreadable.iter().filter_map(|one| one.fleet.clone()));
-    if let Some(fleet) = &arguments.fleet {
+    if let Some(fleet) = asked {
         if !fleets.contains(fleet) {
             bail!("there is no fleet {fleet:?}; there are {}", some(&fleets, 20));
         }
         fleets.retain(|name| name == fleet);
     }
-    let mut all = Vec::new();
+    let unknown = heads.unreadable.iter().filter(|one| one.fleet.is_none());
+    let driver = DriverLock::is_held(&config.store).ok();
+    let mut survey = Survey { driver, problems: unknown.map(problem).collect(), fleets: Vec::new() };
     for fleet in fleets {
         let configured = config.fleets.get(&fleet);
-        all.push(status(&journals, fleet, configured, &heads, &agenda).await);
+        survey.fleets.push(status(journals, fleet, configured, &heads, &agenda).await);
     }
-    let driver = DriverLock::is_held(&config.store).ok();
-    // Whose they are cannot be read: they are no fleet's to list.
-    let problems: Vec<String> = heads.unreadable.iter().filter(|one| one.fleet.is_none()).map(problem).collect();
-    if arguments.json {
-        scene.out.json(&serde_json::json!({ "driver": driver, "problems": problems, "fleets": all }))?;
-    } else {
-        match driver {
-            Some(true) => scene.out.line("a rekeyd drives this store"),
-            Some(false) => scene.out.line(scene.out.tone(Tone::Careful, "no rekeyd drives this store now")),
-            None => {}
-        }
-        for problem in &problems {
-            let text = format!("a journal of an unknown fleet cannot be read: {problem}");
-            scene.out.line(scene.out.tone(Tone::Bad, text));
-        }
-        if !journals.exist() {
-            scene.out.line(format!("there is no database at {} yet", config.store.display()));
-        }
-        for fleet in &all {
-            fleet.print(scene.out);
-        }
+    Ok(survey)
+}
+
+impl Survey {
+    fn exit(&self) -> Exit {
+        let spoilt = !self.problems.is_empty() || self.fleets.iter().any(|fleet| !fleet.problems.is_empty());
+        if spoilt { Exit::Failed } else { Exit::Done }
     }
-    let spoilt = !problems.is_empty() || all.iter().any(|fleet| !fleet.problems.is_empty());
-    Ok(if spoilt { Exit::Failed } else { Exit::Done })
 }
 
 fn problem(one: &Unreadable) -> String {
@@ -387,5 +407,82 @@ impl Progress {
             let text = format!("    owed a start{since}: {}", some(&self.owed_starts, SHOWN));
             out.line(out.tone(Tone::Careful, text));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+
+    use super::*;
+    use crate::rotation::{Author, Event};
+    use crate::store::{Journal, Sqlite};
+    use crate::{config, daemon};
+
+    fn id(number: u8) -> JournalId {
+        JournalId::derive(Timestamp::UNIX_EPOCH, [number; 10])
+    }
+
+    /// Rotations 1 of `lighthouse` and 2 of `old`, begun and abandoned; then what somebody did to them.
+    async fn surveyed(sql: &str, asked: Option<&str>) -> Survey {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            include_str!("../../config/demo.yaml").replace("/tmp/rekeyd-demo", &dir.path().display().to_string());
+        let mut config = config::load(&text, Path::new("demo.yaml"), &daemon::cloud).unwrap();
+        config.store = dir.path().join("rekeyd.db");
+        let store = Sqlite::open(&config.store).await.unwrap();
+        for (number, fleet) in [(1, "lighthouse"), (2, "old")] {
+            let plan = format!(
+                r#"{{"kind":"rotate","fleet":"{fleet}","place":{{"account":"lh","provider":"tencent-lighthouse","endpoint":null,
+                "region":"r"}},"select":{{"tags":{{}}}},"key_name":"rkm_{fleet}","key_bits":2048,"disruption":"stops_instance",
+                "policy":{{"unavailable_max":1,"failures_max":0,"soak":{{"secs":0,"nanos":0}},"force_stop":false,
+                "grace":{{"secs":0,"nanos":0}}}}}}"#
+            );
+            let plan: Plan = serde_json::from_str(&plan).unwrap();
+            let instance = PlannedInstance {
+                id: fleet.into(),
+                name: String::new(),
+                power: crate::model::Power::Running,
+                keys: Vec::new(),
+                part: Part::Batch(0),
+            };
+            let (by, at) = (Author::Engine("x".into()), Timestamp::UNIX_EPOCH);
+            store.begin(id(number), &plan, &[instance], &by, at).await.unwrap();
+            let end = Event::Ended { outcome: Outcome::Abandoned };
+            store.append(id(number), 1, &[end], &by, at).await.unwrap();
+        }
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&config.store);
+        let mut hand = SqliteConnection::connect_with(&options).await.unwrap();
+        hand.execute(AssertSqlSafe(format!("DROP TRIGGER journals_are_not_changed; {sql}"))).await.unwrap();
+        hand.close().await.unwrap();
+        store.close().await;
+        let journals = Journals::open(&config).await.unwrap();
+        survey(&config, &journals, asked.map(FleetName::from).as_ref()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_cannot_be_read_is_told_at_its_fleet_or_once_on_top() {
+        let check = async |sql: &str, asked: Option<&str>, on_top: usize, of_fleets: &[&str]| {
+            let survey = surveyed(sql, asked).await;
+            assert_eq!(survey.problems.len(), on_top, "{sql}: {survey:?}");
+            let spoilt = survey.fleets.iter().filter(|fleet| !fleet.problems.is_empty());
+            assert_eq!(spoilt.map(|fleet| fleet.fleet.as_str()).collect::<Vec<_>>(), of_fleets, "{sql}");
+            let told = survey.problems.iter().chain(survey.fleets.iter().flat_map(|fleet| &fleet.problems));
+            for problem in told {
+                assert!(problem.starts_with("journal ") && problem.contains("its plan: "), "{problem}");
+            }
+            let expect = if on_top + of_fleets.len() > 0 { Exit::Failed } else { Exit::Done };
+            assert_eq!(survey.exit(), expect, "{sql}");
+            assert!(serde_json::to_value(&survey).unwrap()["problems"].is_array());
+        };
+        check("SELECT 1", None, 0, &[]).await;
+        check("UPDATE journals SET plan = '{' WHERE n = 1", None, 1, &[]).await;
+        check("UPDATE journals SET plan = '{'", Some("lighthouse"), 2, &[]).await;
+        // A fleet that is no longer in the file, and has nothing else to show.
+        let newer = "UPDATE journals SET plan = json_set(plan, '$.kind', 'rebind') WHERE n = 2";
+        check(newer, None, 0, &["old"]).await;
+        check(newer, Some("old"), 0, &["old"]).await;
     }
 }

@@ -5,6 +5,7 @@ use crate::model::{InstanceId, Mark, PrivateKey, PublicKey};
 use crate::provider::{Error, Instance, KeyPair, Power};
 use crate::rotation::policy::CLOCK_DIFFERENCE_MAX;
 use crate::rotation::{Found, HoldReason};
+use crate::store::Unreadable;
 
 /// Our clock may not differ from the cloud's by more than a minute. Every look before a call shows it; an answer without a
 /// `Date` (a proxy may take it off) leaves the cloud's own signature window as the bound, and is no reason to refuse.
@@ -106,6 +107,17 @@ pub fn destroy(shown: Option<&KeyPair>, hanging: &[InstanceId], other_open_journ
         return Err(Refusal::Wait("another open journal names the key".into()));
     }
     Ok(())
+}
+
+/// Before a deletion or a destruction: every journal of the store can be read. One that cannot may know of others who hang on
+/// the pair, or name its key.
+pub fn journals(unreadable: &[Unreadable]) -> Result<(), Refusal> {
+    match unreadable.first() {
+        None => Ok(()),
+        Some(Unreadable { journal, problem, .. }) => Err(Refusal::Wait(format!(
+            "journal {journal} cannot be read ({problem}): it may know who else hangs on the pair"
+        ))),
+    }
 }
 
 /// An error that stands for a guard's word where the journal wants one.
@@ -237,5 +249,16 @@ mod tests {
         assert!(destroy(Some(&shown), &[], 0).is_err());
         assert!(destroy(None, &["i-1".into()], 0).is_err());
         assert!(destroy(None, &[], 1).is_err());
+    }
+
+    #[test]
+    fn the_journals_guard_refuses_while_a_journal_of_any_fleet_cannot_be_read() {
+        assert_eq!(journals(&[]), Ok(()));
+        for fleet in [None, Some("web".into())] {
+            let spoilt =
+                Unreadable { journal: crate::model::JournalId::NIL, fleet, problem: "its plan: EOF".to_string() };
+            let Err(Refusal::Wait(reason)) = journals(&[spoilt]) else { panic!("not refused") };
+            assert!(reason.contains("00000000-0000-0000-0000-000000000000 cannot be read (its plan: EOF)"), "{reason}");
+        }
     }
 }

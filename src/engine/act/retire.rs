@@ -31,7 +31,7 @@ struct Known {
 pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let step = Step::RetireKeyPair;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
-    if let Some(reason) = unread(tools).await? {
+    if let Err(Refusal::Wait(reason)) = guard::journals(&tools.journal.heads().await?.unreadable) {
         return wait(case, reason);
     }
     let looked = tools.clock.now();
@@ -130,7 +130,7 @@ async fn delete_pair(
 pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let step = Step::DestroyPrivateKey;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
-    if let Some(reason) = unread(tools).await? {
+    if let Err(Refusal::Wait(reason)) = guard::journals(&tools.journal.heads().await?.unreadable) {
         return wait(case, reason);
     }
     let name = case.plan.key_name().clone();
@@ -171,15 +171,6 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     }
     append(tools, case, &[Event::PrivateKeyDestroyed]).await?;
     Ok(Done::Recorded)
-}
-
-/// Why nothing goes for good now: a journal that cannot be read may know of others who hang on the pair, or name its key.
-async fn unread(tools: &Tools) -> Result<Option<String>, EngineError> {
-    let unreadable = tools.journal.heads().await?.unreadable;
-    let of = |one: &crate::store::Unreadable| {
-        format!("journal {} cannot be read ({}): it may know who hangs on the pair", one.journal, one.problem)
-    };
-    Ok(unreadable.first().map(of))
 }
 
 fn wait(case: &mut Case, reason: String) -> Result<Done, EngineError> {
