@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Service, SharedEnv};
-use crate::model::{FleetName, Mark, RequestId};
+use crate::model::{FleetName, Mark, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
 use crate::sim::serve::{Options, Ready, Running, serve};
@@ -64,7 +64,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     };
     let listen = listener.local_addr()?.to_string();
     let file = directory.join("rekeyd.yaml");
-    let text = fill_in(CONFIG, &directory, &listen, running.ready());
+    let text = fill_in(CONFIG, &directory, &listen, running.ready(), begun);
     std::fs::write(&file, &text).with_context(|| file.display().to_string())?;
     let config = Arc::new(config::load(&text, &file, &daemon::cloud).context("the demo's config file cannot be used")?);
     scene.out.line(format!(
@@ -254,15 +254,17 @@ fn make_directory(env: &SharedEnv) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// The demo's config file with these paths and these ports. The clouds' ports in the file are their numbers.
-fn fill_in(text: &str, directory: &Path, listen: &str, ready: &Ready) -> String {
+/// The demo's config file with these paths and these ports, and with a schedule whose first tick comes after the first
+/// round. The clouds' ports in the file are their numbers.
+fn fill_in(text: &str, directory: &Path, listen: &str, ready: &Ready, now: Timestamp) -> String {
+    let first = (now.to_zoned(jiff::tz::TimeZone::UTC).minute() + 4) % 5;
     let line = |line: &str| {
         let cloud =
             ready.clouds.iter().zip(1..).find(|(_, number)| line.ends_with(&format!("http://127.0.0.1:{number}")));
         match cloud {
             Some((cloud, number)) => line.replace(&format!("http://127.0.0.1:{number}"), &cloud.endpoint),
             None if line.starts_with("listen:") => format!("listen: {listen}"),
-            None => line.replace(DIRECTORY, &directory.display().to_string()),
+            None => line.replace("*/5", &format!("{first}-59/5")).replace(DIRECTORY, &directory.display().to_string()),
         }
     };
     let mut text: Vec<String> = text.lines().map(line).collect();
@@ -378,13 +380,16 @@ mod tests {
     async fn the_demos_file_is_filled_in_and_asks_for_nothing_that_the_demo_does_not_have() {
         let running = serve(Options::default()).await.unwrap();
         let ready = running.ready();
-        let text = fill_in(CONFIG, Path::new("/tmp/x"), "127.0.0.1:1234", ready);
+        let text =
+            fill_in(CONFIG, Path::new("/tmp/x"), "127.0.0.1:1234", ready, "2026-11-22T10:58:30Z".parse().unwrap());
         let config = config::load(&text, Path::new("demo.yaml"), &daemon::cloud).unwrap();
         assert_eq!(config.store, Path::new("/tmp/x/rekeyd.db"));
         assert_eq!(config.custody.directory, Path::new("/tmp/x/keys"));
         assert_eq!(config.listen.to_string(), "127.0.0.1:1234");
         config.credentials(&*secrets(ready)).unwrap();
         assert_eq!(config.fleets.len(), ready.clouds.len());
+        let schedules = config.fleets.values().map(|fleet| fleet.schedule.as_ref().unwrap().expression.as_str());
+        assert_eq!(schedules.collect::<BTreeSet<_>>(), ["0 2-59/5 * * * *"].into());
         for fleet in config.fleets.values() {
             let account = &config.accounts[&fleet.account];
             let cloud = ready.clouds.iter().find(|cloud| cloud.provider == account.provider).unwrap();
