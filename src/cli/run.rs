@@ -1,16 +1,26 @@
 //! `rekeyd run`: the daemon. It begins rotations when they are due, goes on with open ones, serves its pages, and obeys
 //! orders from other terminals, until it is told to stop.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
 use crate::daemon::Service;
+use crate::rotation::policy::later;
+use crate::store::DriverLock;
 use crate::telemetry::Format;
 
 use super::rotate::Signals;
 use super::{Exit, Scene, output, owner};
+
+/// Who waits for another daemon's end looks so often.
+const IN_WAITING: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -45,13 +55,11 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
     for note in &config.notes {
         tracing::info!(line = note.line, "{note}");
     }
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {} (listen: in the config file): another daemon, or another program, may have it",
-            config.listen
-        )
-    })?;
     let mut signals = Signals::new()?;
+    let listener = tokio::select! {
+        listener = listen(&config) => listener?,
+        () = signals.next() => return Ok(Exit::Done),
+    };
     let (stop, asked) = watch::channel(false);
     let service = Service { config, env: scene.env.clone(), listener, observers: Vec::new() };
     let service = service.run(asked);
@@ -67,6 +75,35 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
         () = signals.next() => {
             tracing::warn!("told twice: ending at once; the next start looks up what became of calls under way");
             Ok(Exit::Failed)
+        }
+    }
+}
+
+/// The place of the pages. Where another daemon of the same file has it, that one's end is waited for.
+async fn listen(config: &Config) -> Result<TcpListener> {
+    let mut said = false;
+    loop {
+        match TcpListener::bind(config.listen).await {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && DriverLock::is_held(&config.store).unwrap_or(false) =>
+            {
+                if !said {
+                    said = true;
+                    let listen = config.listen;
+                    tracing::warn!(
+                        "another rekeyd drives this store and serves {listen}: waiting for its place, without pages"
+                    );
+                }
+                SystemClock.sleep_until(later(SystemClock.now(), IN_WAITING)).await;
+            }
+            other => {
+                return other.with_context(|| {
+                    format!(
+                        "cannot listen on {} (`listen` in the config file): another program may have it",
+                        config.listen
+                    )
+                });
+            }
         }
     }
 }

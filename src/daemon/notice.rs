@@ -1,7 +1,7 @@
 //! What the scheduler tells, passed on: to the metrics, to the health pages, to the service manager. Its watchdog hears of
 //! turns of the scheduler's own loop, and of nothing else: a loop that is stuck is restarted, a held rotation is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sd_notify::NotifyState;
@@ -25,13 +25,18 @@ pub(super) struct Ear {
 }
 
 struct State {
+    /// Fleets that have journals that cannot be read.
+    unreadable: BTreeSet<FleetName>,
     turned: Option<Timestamp>,
     not_driving: Option<&'static str>,
 }
 
 impl Ear {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, state: Mutex::new(State { turned: None, not_driving: Some("starting") }) }
+        Self {
+            metrics,
+            state: Mutex::new(State { unreadable: BTreeSet::new(), turned: None, not_driving: Some("starting") }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,12 +98,13 @@ impl Observer for Ear {
         );
     }
     fn unreadable(&self, journals: &[Unreadable]) {
-        let mut fleets: BTreeMap<&FleetName, usize> = BTreeMap::new();
+        let mut numbers: BTreeMap<FleetName, usize> =
+            std::mem::take(&mut self.state().unreadable).into_iter().map(|fleet| (fleet, 0)).collect();
         for fleet in journals.iter().filter_map(|journal| journal.fleet.as_ref()) {
-            *fleets.entry(fleet).or_default() += 1;
+            *numbers.entry(fleet.clone()).or_default() += 1;
         }
-        for (fleet, number) in fleets {
-            self.metrics.unreadable(fleet, number);
-        }
+        numbers.iter().for_each(|(fleet, number)| self.metrics.unreadable(fleet, *number));
+        self.state().unreadable =
+            numbers.into_iter().filter(|(_, number)| *number > 0).map(|(fleet, _)| fleet).collect();
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Order, Outcome};
-use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError};
+use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Schedule, Skip, Tick};
@@ -73,6 +73,8 @@ pub struct Scheduler {
     /// Starts that failed: how often, and not again before.
     failed: BTreeMap<FleetName, (u32, Timestamp)>,
     paused: BTreeSet<FleetName>,
+    /// Journals that cannot be read, as far as it is known.
+    unreadable: Vec<Unreadable>,
     touched: u64,
 }
 
@@ -91,9 +93,7 @@ impl Scheduler {
             let fleet = unreadable.fleet.as_ref().map(ToString::to_string).unwrap_or_else(|| "unknown".to_string());
             tracing::error!(fleet, journal = %unreadable.journal, problem = unreadable.problem, "unreadable journal");
         }
-        for observer in &observers {
-            observer.unreadable(&heads.unreadable);
-        }
+        observers.iter().for_each(|observer| observer.unreadable(&heads.unreadable));
         let fleets: BTreeMap<_, _> = fleets.into_iter().map(|one| (one.fleet.name.clone(), one)).collect();
         let mut due = agenda.due_times().await?;
         let is_scheduled = |name: &FleetName| fleets.get(name).is_some_and(|fleet| fleet.schedule.is_some());
@@ -112,6 +112,7 @@ impl Scheduler {
             starting: BTreeMap::new(),
             failed: BTreeMap::new(),
             paused: BTreeSet::new(),
+            unreadable: heads.unreadable,
             touched,
         };
         let names: Vec<FleetName> = scheduler.book.fleets().cloned().collect();
@@ -346,6 +347,18 @@ impl Scheduler {
     /// Whether a journal needs its cloud now, as its driver has it.
     pub fn set_idle(&mut self, id: JournalId, idle: bool) {
         self.book.set_idle(id, idle);
+        self.set_readable(id, None);
+    }
+
+    /// A journal turned out to be unreadable, or to be readable again.
+    pub fn set_readable(&mut self, id: JournalId, problem: Option<String>) {
+        let known = self.unreadable.iter().any(|one| one.journal == id);
+        if known != problem.is_some() {
+            self.unreadable.retain(|one| one.journal != id);
+            let fleet = self.book.head(id).map(|head| head.plan.fleet().clone());
+            self.unreadable.extend(problem.map(|problem| Unreadable { journal: id, fleet, problem }));
+            self.observers.iter().for_each(|observer| observer.unreadable(&self.unreadable));
+        }
     }
 
     async fn retire(&mut self, fleet: &FleetName) -> Result<(), EngineError> {

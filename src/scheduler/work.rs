@@ -192,6 +192,7 @@ impl Work {
             Done::Begun(start, result) => scheduler.begun(&start, *result).await,
             Done::Ended(id, at, outcome) => {
                 self.driven.remove(&id);
+                scheduler.set_readable(id, None);
                 scheduler.ended(id, at, outcome).await
             }
             Done::Failed(id, error) if is_fatal(&error) => {
@@ -200,6 +201,9 @@ impl Work {
             }
             Done::Failed(id, error) => {
                 tracing::error!(journal = %id, %error, "a journal cannot be driven; again in a minute");
+                if let EngineError::Illegal { .. } | EngineError::Store(StoreError::Damaged { .. }) = error {
+                    scheduler.set_readable(id, Some(error.to_string()));
+                }
                 self.park(id);
                 Ok(())
             }
