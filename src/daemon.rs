@@ -2,8 +2,8 @@
 //! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
 
 mod history;
+mod life;
 mod notice;
-mod service;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ use crate::scheduler::work::MakeTools;
 use crate::ssh::RsaKeyMaker;
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
 
-pub use service::{Service, ServiceError};
+pub use life::{Daemon, DaemonError};
 
 /// How environment variables are looked up, kept for as long as clouds may have to be opened.
 pub type SharedEnv = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;

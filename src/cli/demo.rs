@@ -4,24 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::daemon::{self, Service, SharedEnv};
+use crate::daemon::{self, Daemon, SharedEnv};
 use crate::model::{FleetName, Mark, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
 use crate::sim::serve::{Options, Ready, Running, serve};
 use crate::sim::{Promise, TAGS};
 use crate::store::{Agenda, Answer, Ask, Head, Journal, Sqlite};
+use crate::telemetry::Listening;
 
 use super::journals::{Folded, Journals};
 use super::output::{Tone, count, table};
@@ -34,7 +35,7 @@ const CONFIG: &str = include_str!("../../config/demo.yaml");
 /// The directory that stands in it.
 const DIRECTORY: &str = "/tmp/rekeyd-demo";
 /// Where its pages are, unless somebody is there.
-const LISTEN: &str = "127.0.0.1:9797";
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9797);
 /// Machines in each cloud.
 const INSTANCES: usize = 10;
 /// How long a simulated machine takes to stop or start: long enough to be seen, short enough to watch.
@@ -58,11 +59,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let mut signals = Signals::new()?;
     let directory = make_directory(&scene.env)?;
     let running = serve(Options { instances: INSTANCES, operation_time: OPERATION, ..Options::default() }).await?;
-    let listener = match TcpListener::bind(LISTEN).await {
+    let listener = match Listening::bind(LISTEN).await {
         Ok(listener) => listener,
-        Err(_) => TcpListener::bind("127.0.0.1:0").await.context("no loopback port for the demo's pages")?,
+        Err(_) => {
+            Listening::bind((Ipv4Addr::LOCALHOST, 0).into()).await.context("no loopback port for the demo's pages")?
+        }
     };
-    let listen = listener.local_addr()?.to_string();
+    let listen = listener.address().to_string();
     let file = directory.join("rekeyd.yaml");
     let text = fill_in(CONFIG, &directory, &listen, running.ready(), begun);
     std::fs::write(&file, &text).with_context(|| file.display().to_string())?;
@@ -73,13 +76,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         directory.display()
     ));
     let (stop, asked) = watch::channel(false);
-    let service = Service {
+    let daemon = Daemon {
         config: config.clone(),
         env: secrets(running.ready()),
         listener,
         observers: vec![Arc::new(Progress::new(scene.out))],
     };
-    let mut service = tokio::spawn(service.run(asked));
+    let mut life = tokio::spawn(daemon.run(asked));
     let round = async {
         let mut short = first_round(&config).await?;
         let (rows, shortfall) = look_back_at_rest(&config, &running).await?;
@@ -88,13 +91,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     };
     let (rows, short) = tokio::select! {
         round = round => round?,
-        ended = &mut service => {
+        ended = &mut life => {
             ended.context("the daemon was lost")??;
             bail!("the daemon ended before the first round was over");
         }
         () = signals.next() => {
             stop.send_replace(true);
-            service.await.context("the daemon was lost")??;
+            life.await.context("the daemon was lost")??;
             bail!("stopped as asked; the simulated clouds are gone with this process, the journals are in {}", directory.display());
         }
     };
@@ -103,11 +106,11 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     scene.out.print(&where_to_look(&scene.program, &file, &config));
     if !arguments.once {
         scene.out.line(
-            "the daemon goes on by its schedule (each fleet every five minutes) until Ctrl-C; try status, hold and \
+            "the daemon goes on by its schedule (each fleet every three minutes) until Ctrl-C; try status, hold and \
              release in a second terminal",
         );
         tokio::select! {
-            ended = &mut service => {
+            ended = &mut life => {
                 ended.context("the daemon was lost")??;
                 bail!("the daemon ended by itself");
             }
@@ -116,7 +119,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     }
     stop.send_replace(true);
     tokio::select! {
-        ended = service => ended.context("the daemon was lost")??,
+        ended = life => ended.context("the daemon was lost")??,
         () = signals.next() => {}
     }
     Ok(if short.is_empty() { Exit::Done } else { Exit::Failed })
@@ -257,14 +260,14 @@ fn make_directory(env: &SharedEnv) -> Result<PathBuf> {
 /// The demo's config file with these paths and these ports, and with a schedule whose first tick comes after the first
 /// round. The clouds' ports in the file are their numbers.
 fn fill_in(text: &str, directory: &Path, listen: &str, ready: &Ready, now: Timestamp) -> String {
-    let first = (now.to_zoned(jiff::tz::TimeZone::UTC).minute() + 4) % 5;
+    let first = now.to_zoned(jiff::tz::TimeZone::UTC).minute() % 3;
     let line = |line: &str| {
         let cloud =
             ready.clouds.iter().zip(1..).find(|(_, number)| line.ends_with(&format!("http://127.0.0.1:{number}")));
         match cloud {
             Some((cloud, number)) => line.replace(&format!("http://127.0.0.1:{number}"), &cloud.endpoint),
             None if line.starts_with("listen:") => format!("listen: {listen}"),
-            None => line.replace("*/5", &format!("{first}-59/5")).replace(DIRECTORY, &directory.display().to_string()),
+            None => line.replace("*/3", &format!("{first}-59/3")).replace(DIRECTORY, &directory.display().to_string()),
         }
     };
     let mut text: Vec<String> = text.lines().map(line).collect();
@@ -389,7 +392,7 @@ mod tests {
         config.credentials(&*secrets(ready)).unwrap();
         assert_eq!(config.fleets.len(), ready.clouds.len());
         let schedules = config.fleets.values().map(|fleet| fleet.schedule.as_ref().unwrap().expression.as_str());
-        assert_eq!(schedules.collect::<BTreeSet<_>>(), ["0 2-59/5 * * * *"].into());
+        assert_eq!(schedules.collect::<BTreeSet<_>>(), ["0 1-59/3 * * * *"].into());
         for fleet in config.fleets.values() {
             let account = &config.accounts[&fleet.account];
             let cloud = ready.clouds.iter().find(|cloud| cloud.provider == account.provider).unwrap();

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
-use crate::model::{FleetName, JournalId, Timestamp};
+use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Entry, HoldReason, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
@@ -54,6 +54,7 @@ impl<'a> Follower<'a> {
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
     pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+        self.out.line(format!("{}: another rekeyd drives this store; following it", self.fleet));
         let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
         let result = tokio::select! {
             result = self.hand_over(id) => result,
@@ -69,9 +70,15 @@ impl<'a> Follower<'a> {
         result
     }
 
-    async fn hand_over(&mut self, id: crate::model::RequestId) -> Result<Followed> {
+    /// The fleet's open rotation: whoever drives, it is followed, and no other one begins.
+    async fn open_rotation(&self) -> Result<Option<JournalId>> {
+        let heads = self.store.heads().await?;
+        let open = heads.of(self.fleet).find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
+        Ok(open.map(|head| head.id))
+    }
+
+    async fn hand_over(&mut self, id: RequestId) -> Result<Followed> {
         let fleet = self.fleet;
-        self.out.line(format!("{fleet}: another rekeyd drives this store; handed over to it"));
         let asked = SystemClock.now();
         let mut said = false;
         let rotation = loop {
@@ -81,6 +88,11 @@ impl<'a> Follower<'a> {
                 Some((_, Answer::Refused(why))) => bail!("no rotation of {fleet} was begun: {why}"),
                 Some((_, other)) => bail!("no rotation of {fleet} was begun: the request was answered {other:?}"),
                 None => {}
+            }
+            if let Some(open) = self.open_rotation().await?
+                && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await?
+            {
+                break open;
             }
             if self.nobody_drives() && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
                 return Ok(Followed::NobodyDrives);

@@ -3,6 +3,7 @@
 
 mod abandon;
 mod check;
+mod counts;
 mod demo;
 mod follow;
 mod history;

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::daemon::Service;
+use crate::daemon::Daemon;
 use crate::rotation::policy::later;
 use crate::store::DriverLock;
-use crate::telemetry::Format;
+use crate::telemetry::{Format, Listening};
 
 use super::rotate::Signals;
 use super::{Exit, Scene, output, owner};
@@ -61,17 +60,17 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
         () = signals.next() => return Ok(Exit::Done),
     };
     let (stop, asked) = watch::channel(false);
-    let service = Service { config, env: scene.env.clone(), listener, observers: Vec::new() };
-    let service = service.run(asked);
-    tokio::pin!(service);
+    let daemon = Daemon { config, env: scene.env.clone(), listener, observers: Vec::new() };
+    let life = daemon.run(asked);
+    tokio::pin!(life);
     tokio::select! {
-        result = &mut service => return Ok(result.map(|()| Exit::Done)?),
+        result = &mut life => return Ok(result.map(|()| Exit::Done)?),
         () = signals.next() => {}
     }
     tracing::info!("told to stop: no new step; calls under way get 8 s; again to end at once");
     stop.send_replace(true);
     tokio::select! {
-        result = service => Ok(result.map(|()| Exit::Done)?),
+        result = life => Ok(result.map(|()| Exit::Done)?),
         () = signals.next() => {
             tracing::warn!("told twice: ending at once; the next start looks up what became of calls under way");
             Ok(Exit::Failed)
@@ -80,10 +79,10 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
 }
 
 /// The place of the pages. Where another daemon of the same file has it, that one's end is waited for.
-async fn listen(config: &Config) -> Result<TcpListener> {
+async fn listen(config: &Config) -> Result<Listening> {
     let mut said = false;
     loop {
-        match TcpListener::bind(config.listen).await {
+        match Listening::bind(config.listen).await {
             Err(error)
                 if error.kind() == ErrorKind::AddrInUse && DriverLock::is_held(&config.store).unwrap_or(false) =>
             {

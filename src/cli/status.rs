@@ -9,11 +9,10 @@ use serde::Serialize;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
-use crate::rotation::{
-    HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step,
-};
+use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
 use crate::store::{Ask, DriverLock, Head, Heads, Request, Unreadable};
 
+use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
 use super::output::{Output, Tone, moment, some};
 use super::story::batch_name;
@@ -90,20 +89,6 @@ pub(super) struct Progress {
     owed_starts: BTreeSet<InstanceId>,
     /// Since when the oldest of them is owed.
     owed_since: Option<Timestamp>,
-}
-
-/// Instances by how far they are.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Counts {
-    pub(super) planned: usize,
-    pub(super) waiting: usize,
-    pub(super) under_way: usize,
-    pub(super) bound: usize,
-    pub(super) active: usize,
-    pub(super) stragglers: usize,
-    pub(super) excluded: usize,
-    pub(super) excluded_in_plan: usize,
-    pub(super) gone: usize,
 }
 
 /// A retire journal that has not ended.
@@ -274,48 +259,6 @@ impl Progress {
     }
 }
 
-impl Counts {
-    fn of(rotation: &Rotation, planned: &[PlannedInstance]) -> Self {
-        let mut counts = Self {
-            planned: rotation.members().count(),
-            excluded_in_plan: planned.iter().filter(|one| matches!(one.part, Part::Excluded(_))).count(),
-            ..Self::default()
-        };
-        for (_, member) in rotation.members() {
-            *counts.of_member(member) += 1;
-        }
-        counts
-    }
-
-    fn of_member(&mut self, member: &Member) -> &mut usize {
-        match member.phase() {
-            Phase::Waiting => &mut self.waiting,
-            Phase::UnderWay => &mut self.under_way,
-            Phase::Bound => &mut self.bound,
-            Phase::Active => &mut self.active,
-            Phase::Straggler => &mut self.stragglers,
-            Phase::Excluded => &mut self.excluded,
-            Phase::Gone => &mut self.gone,
-        }
-    }
-
-    pub(super) fn text(&self) -> String {
-        let all = [
-            (self.active, "active"),
-            (self.bound, "bound and not active yet"),
-            (self.under_way, "under way"),
-            (self.waiting, "waiting"),
-            (self.stragglers, "bound and switched off"),
-            (self.excluded, "excluded"),
-            (self.gone, "gone"),
-            (self.excluded_in_plan, "left out by the plan"),
-        ];
-        let some: Vec<String> =
-            all.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
-        some.join(", ")
-    }
-}
-
 fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     let next = retirement.next(now);
     let retry = next.run.iter().chain([&Step::RetireKeyPair]).find_map(|step| retirement.retry(*step));
@@ -417,7 +360,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
     use super::*;
-    use crate::rotation::{Author, Event};
+    use crate::rotation::{Author, Event, Part};
     use crate::store::{Journal, Sqlite};
     use crate::{config, daemon};
 

@@ -452,7 +452,9 @@ fn every_example_is_a_file_without_problems() {
         let path = entry.unwrap().path();
         let config = read(&path, &cloud).unwrap_or_else(|error| panic!("{error}"));
         for note in &config.notes {
-            assert!(note.path.ends_with("verify"), "an example should need no note: {note}");
+            // The demo is due more often than a real fleet, on purpose.
+            let demo = path.ends_with("demo.yaml") && note.path.ends_with("schedule");
+            assert!(note.path.ends_with("verify") || demo, "an example should need no note: {note}");
         }
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
         providers.extend(config.accounts.values().map(|account| (name.clone(), account.provider)));

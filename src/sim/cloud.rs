@@ -1,7 +1,7 @@
 //! One cloud of a world: one account in one region, its machines, key pairs and request buckets. It knows no wire
 //! format; the faces do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -58,6 +58,8 @@ pub struct Cloud {
     pub access_key_secret: String,
     /// A session token that must come with each call, if one is set.
     pub session_token: Option<String>,
+    /// Actions that the account's policy does not allow: refused to whoever signs well.
+    pub denied: BTreeSet<String>,
     /// How many key pairs the account may hold.
     pub key_pairs_max: usize,
     /// How far this cloud's clock (its `Date` header and its signature windows) is ahead of the world's.
@@ -89,6 +91,7 @@ impl Cloud {
             access_key_id: id,
             access_key_secret: rng.id(32),
             session_token: None,
+            denied: BTreeSet::new(),
             key_pairs_max,
             skew: SignedDuration::ZERO,
             nonces: HashMap::new(),

@@ -43,6 +43,8 @@ pub trait Face: Sync {
     fn answer(&self, world: &mut World, call: &Call<'_>) -> Response;
     /// The documented answer for too many requests.
     fn throttled(&self, request_id: &str) -> Response;
+    /// The documented answer for an action that the account's policy does not allow.
+    fn denied(&self, request_id: &str) -> Response;
     /// The documented answer for a fault inside the cloud.
     fn internal_error(&self, request_id: &str) -> Response;
 }
@@ -79,20 +81,24 @@ pub fn handle(world: &mut World, cloud: usize, now: Timestamp, request: &Request
     let at = world.now().checked_add(skew).unwrap_or(world.now());
     let call = Call { cloud, at, request, request_id: &request_id, action: &action };
 
+    let answer = |world: &mut World| match world.cloud(cloud).denied.contains(&action) {
+        true => face.denied(&request_id),
+        false => face.answer(world, &call),
+    };
     let mut delay = world.settings.latency;
     let mut ahead = SignedDuration::ZERO;
     let reply = match weather {
-        Weather::Fair => Some(face.answer(world, &call)),
+        Weather::Fair => Some(answer(world)),
         Weather::Throttled => Some(face.throttled(&request_id)),
         Weather::ServerError { applied, gateway } => {
             if applied {
-                face.answer(world, &call);
+                answer(world);
             }
             Some(if gateway { bad_gateway() } else { face.internal_error(&request_id) })
         }
         Weather::Lost { applied } => {
             if applied {
-                face.answer(world, &call);
+                answer(world);
             }
             None
         }
@@ -103,22 +109,22 @@ pub fn handle(world: &mut World, cloud: usize, now: Timestamp, request: &Request
         }
         Weather::Delayed(by) => {
             delay = delay.saturating_add(by);
-            Some(face.answer(world, &call))
+            Some(answer(world))
         }
         Weather::Answer { applied, status, body } => {
             if applied {
-                face.answer(world, &call);
+                answer(world);
             }
             Some(Response { status, headers: vec![("content-type".into(), "text/html".into())], body })
         }
         Weather::CutOff(length) => {
-            let mut reply = face.answer(world, &call);
+            let mut reply = answer(world);
             reply.body.truncate(length);
             Some(reply)
         }
         Weather::Skewed(by) => {
             ahead = by;
-            Some(face.answer(world, &call))
+            Some(answer(world))
         }
     };
     let reply = reply.map(|mut reply| {

@@ -6,6 +6,7 @@
 //! socket would stay open for ever. Hence the limits here, at the socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -73,7 +74,7 @@ fn turns(last: Option<Timestamp>, now: Timestamp) -> Result<(), String> {
 
 /// Serves the pages until `stop` comes; then it returns at once, and what is being answered is answered if the process
 /// lives long enough.
-pub async fn serve(listener: TcpListener, pages: Arc<Pages>, stop: impl Future<Output = ()>) {
+pub async fn serve(Listening { listener, .. }: Listening, pages: Arc<Pages>, stop: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let bounded = Bounded { listener, clock: Arc::clone(&pages.clock), slots, life: LIFE };
     tokio::select! {
@@ -112,6 +113,26 @@ fn verdict(verdict: Result<(), String>) -> (StatusCode, String) {
 async fn close(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// A port that is taken, for [`serve`].
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Takes it; port 0 lets the system choose one.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+    /// Which it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Takes so many connections at once, each for so long.

@@ -165,8 +165,8 @@ async fn idle_and_slow_sockets_do_not_keep_the_others_out() {
 #[tokio::test]
 async fn serving_ends_when_it_is_told_to() {
     let desk = Desk::open(LIFE, CONNECTIONS).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = Listening::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let pages = Arc::clone(&desk.pages);
     let server = tokio::spawn(serve(listener, pages, async move { drop(stopped.await) }));

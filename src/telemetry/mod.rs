@@ -8,6 +8,6 @@ pub mod metrics;
 mod stopwatch;
 mod table;
 
-pub use http::{Pages, serve};
+pub use http::{Listening, Pages, serve};
 pub use log::{FilterError, Format, Log};
 pub use metrics::{FleetOfConfig, History, Metrics, Tick};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rekeyd::model::{InstanceId, KeyPairId, ProviderKind};
-use rekeyd::provider::Select;
+use rekeyd::provider::{Kind, Select, actions};
 use rekeyd::sim::{InstanceSpec, Power};
 
 use crate::rig::{Rig, TAG, by_tags, sorted, tags};
@@ -106,6 +106,31 @@ pub async fn an_empty_tag_value_is_a_value(rig: Arc<Rig>) {
     let empty = machines(&rig, 2, &[("role", "")]);
     machines(&rig, 2, &[TAG]);
     assert_eq!(rig.ids(&by_tags(&[("role", "")])).await, sorted(empty));
+}
+
+pub async fn whichever_look_is_closed_to_the_account_a_selection_is_whole_or_denied(rig: Arc<Rig>) {
+    let looks = actions(rig.kind).iter().filter(|action| ["Describe", "List", "Get"].iter().any(|v| action.starts_with(v)));
+    let looks: Vec<String> = looks.map(|action| action.to_string()).collect();
+    machines(&rig, 5, &[("role", "db")]);
+    let mut ours = Vec::new();
+    // Few; then, on ECS, more than the 1,000 that a tag filter finds there (FACTS 4.1).
+    for (more, can_do_without_none_of) in [(7, 1), (1000, if rig.kind == ProviderKind::AlibabaEcs { 2 } else { 1 })] {
+        ours.extend(machines(&rig, more, &[TAG]));
+        let ours = sorted(ours.clone());
+        let mut denials = 0;
+        for look in &looks {
+            rig.with(|world| world.cloud_mut(0).denied = [look.clone()].into());
+            match rig.provider.instances(&by_tags(&[TAG])).await {
+                Ok(found) => assert_eq!(sorted(found.into_iter().map(|one| one.id)), ours, "without {look}"),
+                Err(error) => {
+                    let error = rig.not_done::<()>(Err(error));
+                    assert_eq!((error.kind, &error.action), (Kind::Denied, look), "{error:?}");
+                    denials += 1;
+                }
+            }
+        }
+        assert_eq!(denials, can_do_without_none_of, "{more} of {looks:?}");
+    }
 }
 
 pub async fn nobody_bears_a_tag_that_does_not_exist(rig: Arc<Rig>) {

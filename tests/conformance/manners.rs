@@ -69,6 +69,37 @@ pub async fn a_clock_that_is_off_by_an_hour_is_denied(rig: Arc<Rig>) {
     }
 }
 
+pub async fn a_request_that_expired_on_its_way_is_signed_anew_and_sent_once_more(rig: Arc<Rig>) {
+    rig.expects(Rule::Clock);
+    let scene = Scene::new(&rig);
+    // The first so many requests come an hour late; the cloud's clock stands well.
+    let late = |times: u32| {
+        rig.tap.calm();
+        let mut left = times;
+        rig.tap.hook(Box::new(move |_, world| {
+            let hours = if left > 0 { 1 } else { 0 };
+            left = left.saturating_sub(1);
+            world.cloud_mut(0).skew = SignedDuration::from_hours(hours);
+            None
+        }));
+    };
+    for read in Read::EACH {
+        late(1);
+        scene.read(read).await.unwrap();
+    }
+    for change in Change::EACH {
+        let scene = Scene::new(&rig);
+        late(2);
+        denied(rig.not_done(scene.change(change, rig.before()).await));
+        assert_eq!(rig.tap.changes(), 2, "{change:?}: once more, and no oftener");
+        late(1);
+        scene.change(change, rig.before()).await.unwrap();
+        assert_eq!(rig.tap.changes(), 2, "{change:?}");
+        rig.tap.calm();
+        rig.settle();
+    }
+}
+
 pub async fn the_difference_of_the_clocks_is_that_of_the_newest_answer(rig: Arc<Rig>) {
     assert_eq!(rig.provider.clock_difference(), None);
     for ahead in [0, 90, -90, 30] {

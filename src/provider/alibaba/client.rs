@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
-use super::wire::{self, Changed, Page, Unreadable};
+use super::wire::{self, Changed, Page};
 use super::{error, sign};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
+use crate::provider::http::answer::{Dialect, Unreadable, batch};
 use crate::provider::http::{Intent, Request, Response, door};
 use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
+    Accepted, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What ECS allows and does. Sources: alibabacloud_ecs20140526 7.11.8 (batches, pages), help page ImportKeyPair (names,
@@ -51,6 +52,10 @@ pub const ACTIONS: &[&str] = &[
 ];
 
 const VERSION: &str = "2014-05-26";
+/// How ECS tells that something went wrong.
+const DIALECT: Dialect = Dialect { request_id: "x-acs-request-id", verdict: error::verdict };
+/// Instances that DescribeInstances finds by tags, at most (alibabacloud_ecs20140526 7.11.8).
+const TAGGED_MAX: usize = 1000;
 /// Tags a request: more are matched on our side only.
 const TAGS_MAX: usize = 20;
 /// Key pairs a page.
@@ -74,7 +79,8 @@ fn parameter(name: &str, value: impl ToString) -> (String, String) {
 impl Ecs {
     /// A client made of these parts.
     pub(in crate::provider) fn new(parts: Parts) -> Self {
-        Self { parts }
+        let door = parts.door.once_more_on(error::EXPIRED);
+        Self { parts: Parts { door, ..parts } }
     }
 
     async fn call<T>(
@@ -87,7 +93,8 @@ impl Ecs {
         parameters.push(parameter("RegionId", &self.parts.region));
         let query = sign::canonical_query(&parameters);
         let sign = |at: Timestamp, nonce: u128| self.request(action, &query, at, nonce);
-        self.parts.door.call(action, intent, &sign, &|response: &Response| judge(action, response, read)).await
+        let judge = |response: &Response| DIALECT.judge(action, response, |response| read(&response.body));
+        self.parts.door.call(action, intent, &sign, &judge).await
     }
 
     /// The signed request. The query goes over the wire as it is signed; the body is empty.
@@ -119,20 +126,21 @@ impl Ecs {
         }
     }
 
-    /// All pages of a listing by `NextToken`, to the one that has none.
+    /// All pages of a listing by `NextToken`, to the one that has none, as one. Its total is the largest that a page told.
     async fn pages<T>(
         &self,
         action: &str,
         parameters: &Parameters,
         read: fn(&[u8]) -> std::result::Result<Page<T>, Unreadable>,
-    ) -> Result<Vec<T>> {
-        let mut items = Vec::new();
+    ) -> Result<Page<T>> {
+        let (mut items, mut total) = (Vec::new(), None);
         let mut tokens = BTreeSet::new();
         let mut asked = parameters.clone();
         loop {
             let page = self.call(action, Intent::Read, asked, read).await?;
             items.extend(page.items);
-            let Some(token) = page.next else { return Ok(items) };
+            total = total.max(page.total);
+            let Some(token) = page.next else { return Ok(Page { items, next: None, total }) };
             asked = parameters.clone();
             asked.push(parameter("NextToken", &token));
             if !tokens.insert(token) || tokens.len() >= PAGES_MAX {
@@ -141,8 +149,8 @@ impl Ecs {
         }
     }
 
-    async fn describe(&self, filter: Option<(String, String)>) -> Result<Vec<Instance>> {
-        let parameters: Parameters = [parameter("MaxResults", LIMITS.page_max)].into_iter().chain(filter).collect();
+    async fn describe(&self, filters: impl IntoIterator<Item = (String, String)>) -> Result<Page<Instance>> {
+        let parameters: Parameters = [parameter("MaxResults", LIMITS.page_max)].into_iter().chain(filters).collect();
         self.pages("DescribeInstances", &parameters, wire::instances).await
     }
 
@@ -155,8 +163,8 @@ impl Ecs {
         while let Some(chunk) = open.pop() {
             let list = wire::json_list(chunk.iter().map(InstanceId::as_str));
             match self.describe(Some(parameter("InstanceIds", list))).await {
-                Ok(instances) => {
-                    let asked = instances.into_iter().filter(|instance| chunk.contains(&instance.id));
+                Ok(page) => {
+                    let asked = page.items.into_iter().filter(|instance| chunk.contains(&instance.id));
                     found.extend(asked.map(|instance| (instance.id.clone(), instance)));
                 }
                 // Only codes that say so: any other refusal must not look like the death of an instance.
@@ -176,14 +184,29 @@ impl Ecs {
     /// by tags (alibabacloud_ecs20140526 7.11.8).
     async fn tagged(&self, tags: &BTreeMap<String, String>) -> Result<Vec<InstanceId>> {
         let mut parameters = vec![parameter("ResourceType", "instance")];
-        for (number, (key, value)) in (1..=TAGS_MAX).zip(tags) {
-            parameters.push(parameter(&format!("Tag.{number}.Key"), key));
-            // A value must have 1 to 128 characters here: without it the key alone is looked for.
-            if !value.is_empty() {
-                parameters.push(parameter(&format!("Tag.{number}.Value"), value));
-            }
+        parameters.extend(tag_parameters(tags));
+        Ok(self.pages("ListTagResources", &parameters, wire::tag_resources).await?.items)
+    }
+
+    /// The instances that bear these tags, and perhaps others. An account that may not ask ListTagResources (a policy
+    /// of least privilege), or for which it does not exist, asks DescribeInstances: as far as that sees.
+    async fn by_tags(&self, tags: &BTreeMap<String, String>) -> Result<BTreeMap<InstanceId, Instance>> {
+        let refusal = match self.tagged(tags).await {
+            Ok(ids) => return self.by_ids(ids).await,
+            Err(refusal) if may_not_ask(&refusal) => refusal,
+            Err(error) => return Err(error),
+        };
+        let page = self.describe(tag_parameters(tags)).await?;
+        // With tokens the total is not to be relied upon: as many as can be found may be all or not.
+        if page.items.len() >= TAGGED_MAX || page.total.is_some_and(|total| total > TAGGED_MAX) {
+            let message = format!(
+                "DescribeInstances finds no more than {TAGGED_MAX} instances by tags, and there may be more: allow the \
+                 action ecs:ListTagResources. It was refused: {}",
+                refusal.message
+            );
+            return Err(self.parts.door.clean(Error { message, ..refusal }));
         }
-        self.pages("ListTagResources", &parameters, wire::tag_resources).await
+        Ok(once(page.items))
     }
 
     /// All key pairs of a name or pattern. The pages are numbered: a listing whose total moves is begun again, and one of
@@ -263,48 +286,32 @@ impl Ecs {
     }
 }
 
+/// The tags as filters, of as many as a request takes.
+fn tag_parameters(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    (1..=TAGS_MAX).zip(tags).flat_map(|(number, (key, value))| {
+        let key = parameter(&format!("Tag.{number}.Key"), key);
+        // A value must have 1 to 128 characters here: without it the key alone is looked for.
+        let value = (!value.is_empty()).then(|| parameter(&format!("Tag.{number}.Value"), value));
+        [Some(key), value].into_iter().flatten()
+    })
+}
+
+/// Whether an action is closed to this account, or unknown here: others may be open.
+fn may_not_ask(error: &Error) -> bool {
+    let unknown = ["UnsupportedOperation", "InvalidAction.NotFound", "NoSuchVersion"];
+    error.kind == Kind::Denied || unknown.contains(&error.code.as_str())
+}
+
+fn once(instances: Vec<Instance>) -> BTreeMap<InstanceId, Instance> {
+    instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect()
+}
+
 /// A look that is refused because it names a key pair that does not exist has found nothing.
-fn none_if_unknown<T>(looked: Result<Vec<T>>) -> Result<Vec<T>> {
+fn none_if_unknown<T: Default>(looked: Result<T>) -> Result<T> {
     match looked {
-        Err(error) if error.code == "InvalidKeyPairName.NotFound" => Ok(Vec::new()),
+        Err(error) if error.code == "InvalidKeyPairName.NotFound" => Ok(T::default()),
         looked => looked,
     }
-}
-
-/// A batch must hold somebody, and no more than the cloud takes at once.
-fn batch(action: &str, instances: &[InstanceId], max: usize) -> Result<()> {
-    if instances.is_empty() || instances.len() > max {
-        return Err(door::refused_here(action, format!("{} instances in a batch of 1 to {max}", instances.len())));
-    }
-    Ok(())
-}
-
-/// Reads an answer: the value, or the cloud's error, or the finding that it is unreadable.
-fn judge<T>(action: &str, response: &Response, read: fn(&[u8]) -> std::result::Result<T, Unreadable>) -> Result<T> {
-    if (200..300).contains(&response.status) {
-        return read(&response.body).map_err(|problem| door::unreadable(action, problem));
-    }
-    let status = response.status;
-    let Ok(fault) = serde_json::from_slice::<wire::Fault>(&response.body) else {
-        // No word of ECS, but of something in between. A gateway's 404 must not look like a missing instance.
-        let unreadable = door::unreadable(action, format!("HTTP {status} without a readable error"));
-        return Err(match status {
-            429 => Error { kind: Kind::Throttled, effect: Effect::NotDone, ..unreadable },
-            500.. => Error { kind: Kind::Unavailable, ..unreadable },
-            _ => unreadable,
-        });
-    };
-    let (kind, effect, blame) = error::verdict(action, &fault.code, status);
-    Err(Error {
-        kind,
-        effect,
-        blame,
-        action: action.to_string(),
-        code: if fault.code.is_empty() { format!("http_{status}") } else { fault.code },
-        message: fault.message.unwrap_or_default(),
-        request_id: fault.request_id.or_else(|| response.header("x-acs-request-id").map(str::to_string)),
-        retry_after: None,
-    })
 }
 
 #[async_trait]
@@ -340,14 +347,14 @@ impl Provider for Ecs {
     }
 
     async fn instances(&self, select: &Select) -> Result<Vec<Instance>> {
-        let once = |instances: Vec<Instance>| -> BTreeMap<_, _> {
-            instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect()
-        };
         let mut found = match select {
-            Select::Tags(tags) if !tags.is_empty() => self.by_ids(self.tagged(tags).await?).await?,
-            Select::Tags(_) | Select::All => once(self.describe(None).await?),
+            Select::Tags(tags) if !tags.is_empty() => self.by_tags(tags).await?,
+            Select::Tags(_) | Select::All => once(self.describe(None).await?.items),
             Select::Ids(ids) => self.by_ids(ids.iter().cloned()).await?,
-            Select::BoundTo(pair) => once(none_if_unknown(self.describe(Some(parameter("KeyPairName", pair))).await)?),
+            Select::BoundTo(pair) => {
+                let looked = self.describe(Some(parameter("KeyPairName", pair))).await;
+                once(none_if_unknown(looked.map(|page| page.items))?)
+            }
         };
         match select {
             Select::Tags(tags) => {

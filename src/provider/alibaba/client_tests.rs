@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::provider::Credentials;
-use crate::provider::Power;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
 use crate::provider::http::transport::Origin;
 use crate::provider::http::{Door, Transport, TransportError};
+use crate::provider::{Credentials, Effect, Power};
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKRt5fUrGTvf1m8NgBbQ6BBAjSLiQbbcyYFhPzhB6YAF";
@@ -147,6 +146,63 @@ async fn tags_are_looked_up_by_resource_then_by_ids_and_matched_here() {
     assert_eq!(found(client(&script).instances(&Select::Tags(tags.into())).await), Vec::<String>::new());
     let expect = "ListTagResources ResourceType=instance&Tag.1.Key=empty&Tag.2.Key=role&Tag.2.Value=web";
     assert_eq!(asked(&script), [expect]);
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_list_tags_asks_by_tag_filter() {
+    for (status, code) in
+        [(403, "Forbidden.RAM"), (403, "New"), (404, "InvalidAction.NotFound"), (400, "UnsupportedOperation")]
+    {
+        let refused = answer(status, &[], &format!(r#"{{"Code":"{code}","Message":"no","RequestId":"R"}}"#));
+        let script = Script::of([
+            refused,
+            page(&[tagged("i-1", "web"), tagged("i-2", "db")], "t1"),
+            page(&[tagged("i-3", "web")], ""),
+        ]);
+        let tags = [("bare".to_string(), String::new()), ("role".to_string(), "web".to_string())];
+        let only_role = tags[1..].iter().cloned().collect();
+        assert_eq!(found(client(&script).instances(&Select::Tags(only_role)).await), ["i-1", "i-3"], "{code}");
+        assert_eq!(
+            asked(&script)[1..],
+            [
+                "DescribeInstances MaxResults=100&Tag.1.Key=role&Tag.1.Value=web",
+                "DescribeInstances MaxResults=100&NextToken=t1&Tag.1.Key=role&Tag.1.Value=web",
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_tag_filter_can_find_are_never_taken_for_all() {
+    let denied = || answer(403, &[], r#"{"Code":"Forbidden.RAM","Message":"not authorized","RequestId":"R"}"#);
+    let tags = || Select::Tags([("role".to_string(), "web".to_string())].into());
+    let full = |count: usize| {
+        let pages = (0..count.div_ceil(100)).map(move |number| {
+            let ids = number * 100..count.min(number * 100 + 100);
+            let next = if ids.end == count { String::new() } else { format!("t{number}") };
+            page(&ids.map(|id| tagged(&format!("i-{id:04}"), "web")).collect::<Vec<_>>(), &next)
+        });
+        pages.collect::<Vec<_>>()
+    };
+    let one = tagged("i-1", "web");
+    let told = ok(&format!(r#"{{"RequestId":"R","TotalCount":"1001","Instances":{{"Instance":[{one}]}}}}"#));
+    for answers in [full(1000), vec![told]] {
+        let script = Script::of([denied()].into_iter().chain(answers));
+        let error = client(&script).instances(&tags()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (Kind::Denied, Effect::NotDone));
+        assert_eq!((error.action.as_str(), error.code.as_str()), ("ListTagResources", "Forbidden.RAM"));
+        assert!(error.message.contains("allow the action ecs:ListTagResources"), "{error}");
+        script.is_played_out();
+    }
+    let script = Script::of([denied()].into_iter().chain(full(999)));
+    assert_eq!(found(client(&script).instances(&tags()).await).len(), 999);
+    // Where neither is allowed, the one that cannot be done without is named; an outage is no refusal.
+    let script = Script::of([denied(), denied()]);
+    let error = client(&script).instances(&tags()).await.unwrap_err();
+    assert_eq!((error.kind, error.action.as_str()), (Kind::Denied, "DescribeInstances"));
+    let quota = answer(403, &[], r#"{"Code":"QuotaExceeded","Message":"x","RequestId":"R"}"#);
+    let error = client(&Script::of([quota])).instances(&tags()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Quota);
 }
 
 #[tokio::test]
@@ -464,6 +520,31 @@ async fn a_change_is_repeated_when_throttled_or_its_nonce_was_used_with_a_new_on
 }
 
 #[tokio::test]
+async fn an_expired_request_is_signed_anew_and_sent_once_more_and_then_denied() {
+    let expired = || answer(400, &[], r#"{"Code":"InvalidTimeStamp.Expired","Message":"old","RequestId":"R"}"#);
+    let script = Script::of([expired(), ok(r#"{"RequestId":"R"}"#)]);
+    client(&script).bind(&"rkm_1".into(), &ids(&["i-1"]), before()).await.unwrap();
+    script.is_played_out();
+    let script = Script::of([expired(), expired()]);
+    let error = client(&script).bind(&"rkm_1".into(), &ids(&["i-1"]), before()).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (Kind::Denied, Effect::NotDone));
+}
+
+#[tokio::test]
+async fn an_unknown_conflict_is_an_instances_wrong_state_and_halts_nothing() {
+    let conflict = answer(409, &[], r#"{"Code":"InvalidOperation.New","Message":"not now","RequestId":"R"}"#);
+    let script = Script::of([conflict.clone(), conflict]);
+    let client = client(&script);
+    for error in [
+        client.bind(&"rkm_1".into(), &ids(&["i-1", "i-2"]), before()).await.unwrap_err(),
+        client.power(PowerChange::Reboot, &ids(&["i-1", "i-2"]), before()).await.unwrap_err(),
+    ] {
+        let blame = crate::provider::Blame::Instance;
+        assert_eq!((error.kind, error.effect, error.blame), (Kind::InvalidState, Effect::NotDone, blame));
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_unknown_outcome_goes_back_to_the_engine() {
     let fault = r#"{"Code":"InternalError","Message":"oops","RequestId":"R"}"#;
     for (reply, kind) in [
@@ -528,7 +609,8 @@ async fn the_clouds_clock_is_noted() {
 
 #[tokio::test]
 async fn every_action_that_is_called_stands_in_the_list_and_no_other() {
-    let script = Script::of((0..13).map(|_| answer(403, &[], r#"{"Code":"New","Message":"x","RequestId":"R"}"#)));
+    // One more than questions: where tags may not be listed, a filter is asked.
+    let script = Script::of((0..14).map(|_| answer(403, &[], r#"{"Code":"New","Message":"x","RequestId":"R"}"#)));
     let client = client(&script);
     let (one, pair, key) = (ids(&["i-1"]), KeyPairId::from("k-1"), PublicKey::parse(KEY).unwrap());
     let tags = [("role".to_string(), "web".to_string())].into();
@@ -548,7 +630,8 @@ async fn every_action_that_is_called_stands_in_the_list_and_no_other() {
         client.power(PowerChange::Reboot, &one, before()).await.unwrap_err(),
     ];
     assert!(called.iter().all(|error| error.kind == Kind::Denied));
-    let called: BTreeSet<&str> = called.iter().map(|error| error.action.as_str()).collect();
+    let asked = asked(&script);
+    let called: BTreeSet<&str> = asked.iter().filter_map(|asked| asked.split(' ').next()).collect();
     assert_eq!(called, ACTIONS.iter().copied().collect());
     script.is_played_out();
 }

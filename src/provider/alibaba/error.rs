@@ -3,14 +3,18 @@
 //! Source: the code lists in `tests/vectors/error-classes.json` (alibabacloud help pages of AttachKeyPair,
 //! ImportKeyPair, StopInstances and the common codes, 2024-12 to 2025-12); the classes are our judgement.
 
+use crate::provider::http::answer::{self, Verdict};
 use crate::provider::{Blame, Effect, Kind};
 
-/// The three answers about one error.
-pub type Verdict = (Kind, Effect, Blame);
+/// Refusals of a request whose signature had grown old. Each attempt is signed anew, so one that sat in a queue is worth
+/// one repetition; a clock that is wrong gets the same answer twice (`error-classes.json`: "retry once").
+pub const EXPIRED: &[&str] = &["InvalidTimeStamp.Expired"];
 
 /// What `code` means as the answer to `action` with this HTTP status.
 pub fn verdict(action: &str, code: &str, status: u16) -> Verdict {
-    by_action(action, code).or_else(|| by_code(code)).unwrap_or_else(|| by_status(status))
+    by_action(action, code)
+        .or_else(|| by_code(code))
+        .unwrap_or_else(|| answer::by_status(status, changes_instances(action)))
 }
 
 /// What `code` means where it stands beside one instance in the answer to a batch. A code that nobody has written down
@@ -130,16 +134,9 @@ fn by_code(code: &str) -> Option<Verdict> {
     Some(verdict)
 }
 
-/// What an unknown code means, by the HTTP status alone.
-fn by_status(status: u16) -> Verdict {
-    match status {
-        429 => (Kind::Throttled, Effect::NotDone, Blame::Request),
-        401 | 403 => (Kind::Denied, Effect::NotDone, Blame::Account),
-        404 => (Kind::NotFound, Effect::NotDone, Blame::Instance),
-        400..500 => (Kind::Invalid, Effect::NotDone, Blame::Request),
-        500.. => (Kind::Unavailable, Effect::Unknown, Blame::Request),
-        _ => (Kind::Protocol, Effect::Unknown, Blame::Request),
-    }
+/// Whether an action changes instances.
+fn changes_instances(action: &str) -> bool {
+    matches!(action, "AttachKeyPair" | "DetachKeyPair" | "StopInstances" | "StartInstances" | "RebootInstances")
 }
 
 #[cfg(test)]
@@ -226,15 +223,19 @@ mod tests {
             assert_eq!(verdict("AttachKeyPair", code, status), expect, "{code} {status}");
         };
         check("Throttling.Somewhere", 503, (Kind::Throttled, NotDone, Request));
-        check("New", 429, (Kind::Throttled, NotDone, Request));
-        check("New", 500, (Kind::Unavailable, Unknown, Request));
-        check("New", 599, (Kind::Unavailable, Unknown, Request));
-        check("New", 401, (Kind::Denied, NotDone, Account));
-        check("New", 403, (Kind::Denied, NotDone, Account));
-        check("New", 404, (Kind::NotFound, NotDone, Instance));
-        check("New", 400, (Kind::Invalid, NotDone, Request));
-        check("New", 409, (Kind::Invalid, NotDone, Request));
-        check("New", 302, (Kind::Protocol, Unknown, Request));
+        for status in [302, 400, 401, 403, 404, 429, 500, 599] {
+            check("New", status, answer::by_status(status, true));
+        }
+    }
+
+    #[test]
+    fn an_unknown_conflict_of_a_batch_is_somebodys_wrong_state_and_no_fault_of_the_request() {
+        for action in ATTACH.iter().chain(&POWER) {
+            assert_eq!(verdict(action, "New", 409), (Kind::InvalidState, NotDone, Instance), "{action}");
+        }
+        for action in PAIRS.iter().chain(&["DescribeInstances"]) {
+            assert_eq!(verdict(action, "New", 409), (Kind::Busy, NotDone, Request), "{action}");
+        }
     }
 
     #[test]

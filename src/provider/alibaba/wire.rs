@@ -1,15 +1,16 @@
 //! The bodies that ECS answers, and the parameters that it asks for, turned into rekeyd's words and back.
-//! Pure: it must never send anything, and takes no field on trust (a wrong type is an error, never an empty list).
+//! Pure: it must never send anything, and takes no field on trust (a wrong type is an error, never an empty list). Only
+//! what nothing hangs on (a name, a zone, a message, a count) may be anything, and the lists inside an item be missing.
 //! Source of the fields: alibabacloud_ecs20140526 7.11.8; ListTagResources: alibabacloud.com/help/en/ecs/api-listtagresources,
 //! read 2026-11-22.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::provider::http::answer::{Unreadable, count, filled, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
 /// The system tag of an instance that Auto Scaling made; such instances are replaced at its will, and their key pair is
@@ -46,65 +47,50 @@ pub struct Changed {
     pub outcomes: Vec<Outcome>,
 }
 
-/// An error body.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Fault {
-    /// `InvalidKeyPairName.NotFound`.
-    pub code: String,
-    /// For people.
-    #[serde(default)]
-    pub message: Option<String>,
-    /// The request id.
-    #[serde(default)]
-    pub request_id: Option<String>,
-}
-
-/// ECS wraps each list once more: `{"Instances": {"Instance": […]}}`.
+/// ECS wraps each list once more: `{"Instances": {"Instance": […]}}`. The list that was asked for must be there; one
+/// inside an item, or inside the answer to a change, may be null or missing.
 macro_rules! wrapped {
-    ($name:ident, $field:literal, $item:ty) => {
-        #[derive(Deserialize)]
+    ($name:ident, $item:ty, $(#[$how:meta])*) => {
+        #[derive(Default, Deserialize)]
         struct $name {
-            #[serde(rename = $field)]
+            $(#[$how])*
             list: Vec<$item>,
         }
     };
 }
-wrapped!(Instances, "Instance", RawInstance);
-wrapped!(Tags, "Tag", RawTag);
-wrapped!(Locks, "LockReason", RawLock);
-wrapped!(KeyPairs, "KeyPair", RawKeyPair);
-wrapped!(TagResources, "TagResource", RawTagResource);
-wrapped!(Results, "Result", RawOutcome);
-wrapped!(Responses, "InstanceResponse", RawOutcome);
+wrapped!(Instances, RawInstance, #[serde(rename = "Instance")]);
+wrapped!(KeyPairs, RawKeyPair, #[serde(rename = "KeyPair")]);
+wrapped!(TagResources, RawTagResource, #[serde(rename = "TagResource")]);
+wrapped!(Tags, RawTag, #[serde(rename = "Tag", default, deserialize_with = "or_default")]);
+wrapped!(Locks, Value, #[serde(rename = "LockReason", default, deserialize_with = "or_default")]);
+wrapped!(Results, RawOutcome, #[serde(rename = "Result", default, deserialize_with = "or_default")]);
+wrapped!(Responses, RawOutcome, #[serde(rename = "InstanceResponse", default, deserialize_with = "or_default")]);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawInstance {
     instance_id: String,
-    instance_name: Option<String>,
+    #[serde(default)]
+    instance_name: Value,
     status: String,
     key_pair_name: Option<String>,
     #[serde(rename = "OSType")]
     os_type: Option<String>,
     start_time: Option<String>,
-    zone_id: Option<String>,
-    tags: Option<Tags>,
-    operation_locks: Option<Locks>,
+    #[serde(default)]
+    zone_id: Value,
+    #[serde(default, deserialize_with = "or_default")]
+    tags: Tags,
+    #[serde(default, deserialize_with = "or_default")]
+    operation_locks: Locks,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawTag {
     tag_key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tag_value: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RawLock {
-    lock_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -133,17 +119,6 @@ struct RawOutcome {
     message: Value,
 }
 
-/// Why a body cannot be read: one line, without the body.
-pub type Unreadable = String;
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
 /// Reads an answer of DescribeInstances.
 pub fn instances(body: &[u8]) -> Result<Page<Instance>, Unreadable> {
     #[derive(Deserialize)]
@@ -151,21 +126,22 @@ pub fn instances(body: &[u8]) -> Result<Page<Instance>, Unreadable> {
     struct Body {
         instances: Instances,
         next_token: Option<String>,
+        #[serde(default)]
+        total_count: Value,
     }
     let body: Body = read(body)?;
     let items = body.instances.list.into_iter().map(instance).collect::<Result<_, _>>()?;
-    // With NextToken paging the page's TotalCount is not to be relied upon.
-    Ok(Page { items, next: filled(body.next_token), total: None })
+    Ok(Page { items, next: filled(body.next_token), total: count(&body.total_count) })
 }
 
 fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     if raw.instance_id.is_empty() {
         return Err("an instance without an id".to_string());
     }
-    let tags: BTreeMap<String, String> =
-        raw.tags.into_iter().flat_map(|tags| tags.list).map(|tag| (tag.tag_key, tag.tag_value)).collect();
-    let locks = raw.operation_locks.into_iter().flat_map(|locks| locks.list);
-    let locks: Vec<String> = locks.map(|lock| filled(lock.lock_reason).unwrap_or_else(|| "?".to_string())).collect();
+    let tags: BTreeMap<String, String> = raw.tags.list.into_iter().map(|tag| (tag.tag_key, tag.tag_value)).collect();
+    // Whatever stands in the list is a lock, readable or not.
+    let lock = |lock: Value| text(lock["LockReason"].clone()).unwrap_or_else(|| "?".to_string());
+    let locks: Vec<String> = raw.operation_locks.list.into_iter().map(lock).collect();
     let unfit = if raw.os_type.as_deref().is_some_and(|os| os.eq_ignore_ascii_case("windows")) {
         Some("Windows".to_string())
     } else if !locks.is_empty() {
@@ -175,11 +151,11 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     };
     Ok(Instance {
         id: InstanceId::new(raw.instance_id),
-        name: raw.instance_name.unwrap_or_default(),
-        power: match raw.status.as_str() {
-            "Running" => Power::Running,
-            "Stopped" => Power::Stopped,
-            "Pending" | "Starting" | "Stopping" => Power::Changing,
+        name: text(raw.instance_name).unwrap_or_default(),
+        power: match raw.status.to_ascii_lowercase().as_str() {
+            "running" => Power::Running,
+            "stopped" => Power::Stopped,
+            "pending" | "starting" | "stopping" => Power::Changing,
             _ => Power::Other,
         },
         state: raw.status,
@@ -188,7 +164,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         operation: None,
         unfit,
         tags,
-        zone: filled(raw.zone_id),
+        zone: text(raw.zone_id),
     })
 }
 
@@ -212,16 +188,17 @@ pub fn key_pairs(body: &[u8]) -> Result<Page<KeyPair>, Unreadable> {
     #[serde(rename_all = "PascalCase")]
     struct Body {
         key_pairs: KeyPairs,
-        total_count: usize,
+        total_count: Value,
     }
     let body: Body = read(body)?;
+    let total = count(&body.total_count).ok_or("TotalCount is no count")?;
     let items = body.key_pairs.list.into_iter().map(|raw| KeyPair {
         id: KeyPairId::new(raw.key_pair_name.as_str()),
         name: KeyPairName::new(raw.key_pair_name),
         public_key: raw.public_key.and_then(|text| PublicKey::parse(&text).ok()),
         bound: None,
     });
-    Ok(Page { items: items.collect(), next: None, total: Some(body.total_count) })
+    Ok(Page { items: items.collect(), next: None, total: Some(total) })
 }
 
 /// Reads an answer of ImportKeyPair: the name, which is the handle.
@@ -242,10 +219,11 @@ pub fn attached(body: &[u8]) -> Result<Changed, Unreadable> {
     #[serde(rename_all = "PascalCase")]
     struct Body {
         request_id: String,
-        results: Option<Results>,
+        #[serde(default, deserialize_with = "or_default")]
+        results: Results,
     }
     let body: Body = read(body)?;
-    let elements = body.results.into_iter().flat_map(|results| results.list);
+    let elements = body.results.list.into_iter();
     Ok(Changed { request_id: Some(body.request_id), outcomes: elements.map(|raw| outcome(raw, true)).collect() })
 }
 
@@ -255,10 +233,11 @@ pub fn powered(body: &[u8]) -> Result<Changed, Unreadable> {
     #[serde(rename_all = "PascalCase")]
     struct Body {
         request_id: String,
-        instance_responses: Option<Responses>,
+        #[serde(default, deserialize_with = "or_default")]
+        instance_responses: Responses,
     }
     let body: Body = read(body)?;
-    let elements = body.instance_responses.into_iter().flat_map(|responses| responses.list);
+    let elements = body.instance_responses.list.into_iter();
     Ok(Changed { request_id: Some(body.request_id), outcomes: elements.map(|raw| outcome(raw, false)).collect() })
 }
 
@@ -274,19 +253,17 @@ pub fn deleted(body: &[u8]) -> Result<(), Unreadable> {
 }
 
 fn outcome(raw: RawOutcome, wants_success: bool) -> Outcome {
-    let text = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let success = text(&raw.success);
+    let success = text(raw.success).unwrap_or_default();
     let code = match &raw.code {
         Value::String(code) if !code.is_empty() => code.clone(),
         Value::Number(code) => code.to_string(),
         _ => "no code".to_string(),
     };
     let taken = code == "200" && (!wants_success || success.eq_ignore_ascii_case("true"));
-    Outcome { instance: InstanceId::new(raw.instance_id), refusal: (!taken).then(|| (code, text(&raw.message))) }
+    Outcome {
+        instance: InstanceId::new(raw.instance_id),
+        refusal: (!taken).then(|| (code, text(raw.message).unwrap_or_default())),
+    }
 }
 
 /// The ids as ECS wants lists of ids in one parameter: the text of a JSON array.
@@ -343,6 +320,57 @@ mod tests {
         check("Starting", Power::Changing);
         check("Stopping", Power::Changing);
         check("Quantum", Power::Other);
+        check("RUNNING", Power::Running);
+        check("stopped", Power::Stopped);
+    }
+
+    #[test]
+    fn what_nothing_hangs_on_makes_no_instance_unreadable() {
+        for fields in [
+            r#""Tags":null,"OperationLocks":null"#,
+            r#""Tags":{},"OperationLocks":{}"#,
+            r#""Tags":{"Tag":null},"OperationLocks":{"LockReason":null}"#,
+            r#""Tags":{"Tag":[]},"OperationLocks":{"LockReason":[]},"ZoneId":null,"InstanceName":null"#,
+            r#""StartTime":null,"OSType":null,"KeyPairName":null,"VpcAttributes":null,"Cpu":"2","Memory":8.5"#,
+        ] {
+            let instance = one(&format!(r#""Status":"Running",{fields}"#));
+            assert_eq!((instance.tags.len(), instance.unfit, instance.zone), (0, None, None), "{fields}");
+        }
+        let odd = one(
+            r#""Status":"Running","InstanceName":7,"ZoneId":["a"],"Tags":{"Tag":[{"TagKey":"bare","TagValue":null}]}"#,
+        );
+        assert_eq!((odd.name.as_str(), odd.tags["bare"].as_str()), ("7", ""));
+    }
+
+    #[test]
+    fn what_is_decided_by_is_never_guessed() {
+        for fields in [
+            r#""Status":7"#,
+            r#""Status":null"#,
+            r#""Status":"Running","KeyPairName":7"#,
+            r#""Status":"Running","StartTime":{}"#,
+            r#""Status":"Running","OSType":true"#,
+            r#""Status":"Running","Tags":[{"TagKey":"a","TagValue":"b"}]"#,
+            r#""Status":"Running","Tags":{"Tag":[{"TagKey":"a","TagValue":7}]}"#,
+            r#""Status":"Running","Tags":{"Tag":[{"TagValue":"b"}]}"#,
+            r#""Status":"Running","OperationLocks":{"LockReason":"security"}"#,
+        ] {
+            let body = format!(r#"{{"Instances":{{"Instance":[{{"InstanceId":"i-1",{fields}}}]}}}}"#);
+            assert!(instances(body.as_bytes()).is_err(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_total_may_be_written_as_text_and_an_unreadable_one_of_instances_is_none() {
+        let total =
+            |total: &str| instances(format!(r#"{{"Instances":{{"Instance":[]}},"TotalCount":{total}}}"#).as_bytes());
+        assert_eq!(total("1200").unwrap().total, Some(1200));
+        assert_eq!(total(r#""1200""#).unwrap().total, Some(1200));
+        assert_eq!(total("null").unwrap().total, None);
+        let total =
+            |total: &str| key_pairs(format!(r#"{{"KeyPairs":{{"KeyPair":[]}},"TotalCount":{total}}}"#).as_bytes());
+        assert_eq!(total(r#""3""#).unwrap().total, Some(3));
+        assert!(total("null").is_err() && total(r#""many""#).is_err());
     }
 
     #[test]
@@ -355,6 +383,7 @@ mod tests {
         check(r#""OSType":"Windows""#, Some("Windows"));
         check(r#""OperationLocks":{"LockReason":[{"LockReason":"security"}]}"#, Some("locked: security"));
         check(r#""OperationLocks":{"LockReason":[{"LockReason":"financial"},{}]}"#, Some("locked: financial, ?"));
+        check(r#""OperationLocks":{"LockReason":[null,{"LockReason":""},7]}"#, Some("locked: ?, ?, ?"));
         check(
             r#""Tags":{"Tag":[{"TagKey":"acs:autoscaling:scalingGroupId","TagValue":"asg-1"}]}"#,
             Some("in the scaling group asg-1"),
@@ -397,6 +426,7 @@ mod tests {
         assert!(key_pairs(br#"{"KeyPairs":{"KeyPair":[]}}"#).is_err());
         assert!(tag_resources(br#"{"TagResources":[]}"#).is_err());
         assert!(attached(br#"{"RequestId":"R","Results":"none"}"#).is_err());
+        assert!(attached(br#"{"RequestId":"R","Results":{"Result":{}}}"#).is_err());
         assert!(attached(b"{}").is_err() && powered(b"{}").is_err(), "every answer of ECS has a request id");
         assert!(attached(br#"{"RequestId":"R","Results":{"Result":[{"Success":true}]}}"#).is_err());
     }
@@ -434,7 +464,17 @@ mod tests {
         };
         assert_eq!(powered(body), Ok(expect));
         let expect = Changed { request_id: Some("R".to_string()), outcomes: Vec::new() };
-        assert_eq!(powered(br#"{"RequestId":"R"}"#), Ok(expect));
+        for rest in [
+            "",
+            r#","InstanceResponses":null"#,
+            r#","InstanceResponses":{}"#,
+            r#","InstanceResponses":{"InstanceResponse":null}"#,
+        ] {
+            assert_eq!(powered(format!(r#"{{"RequestId":"R"{rest}}}"#).as_bytes()), Ok(expect.clone()), "{rest}");
+        }
+        for rest in ["", r#","Results":null"#, r#","Results":{}"#, r#","Results":{"Result":null},"FailCount":"0""#] {
+            assert_eq!(attached(format!(r#"{{"RequestId":"R"{rest}}}"#).as_bytes()), Ok(expect.clone()), "{rest}");
+        }
     }
 
     #[test]

@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
-use super::wire::{self, Changed, Page, Unreadable};
+use super::wire::{self, Changed, Page};
 use super::{error, sign};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
+use crate::provider::http::answer::{Dialect, Unreadable, batch};
 use crate::provider::http::{Intent, Request, Response, door};
 use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Disruption, Effect, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
+    Accepted, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What BCC allows and does. Sources: cloud.baidu.com/doc/BCC (batches of power 100; 500 pairs a user and region, names
@@ -42,6 +43,7 @@ pub const ACTIONS: &[&str] = &[
     "ListInstances",
     "ListInstanceByInstanceIds",
     "ListKeypairs",
+    "GetKeypairDetail",
     "ImportKeypair",
     "DeleteKeypair",
     "AttachKeypair",
@@ -51,6 +53,8 @@ pub const ACTIONS: &[&str] = &[
     "BatchRebootInstance",
 ];
 
+/// How BCC tells that something went wrong.
+const DIALECT: Dialect = Dialect { request_id: "x-bce-request-id", verdict: error::verdict };
 /// Entries a page of a listing.
 const KEYS_MAX: &str = "1000";
 /// A listing that goes on for more pages than this goes in circles.
@@ -79,7 +83,8 @@ fn header(name: &str, value: impl ToString) -> (String, String) {
 impl Bcc {
     /// A client made of these parts.
     pub(in crate::provider) fn new(parts: Parts) -> Self {
-        Self { parts }
+        let door = parts.door.once_more_on(error::EXPIRED);
+        Self { parts: Parts { door, ..parts } }
     }
 
     async fn call<T>(
@@ -98,10 +103,8 @@ impl Bcc {
         read: &(dyn Fn(&Response) -> std::result::Result<T, Unreadable> + Send + Sync),
     ) -> Result<T> {
         let sign = |at: Timestamp, _nonce: u128| self.request(call, at);
-        self.parts
-            .door
-            .call(call.action, intent, &sign, &|response: &Response| judge(call.action, response, read))
-            .await
+        let judge = |response: &Response| DIALECT.judge(call.action, response, read);
+        self.parts.door.call(call.action, intent, &sign, &judge).await
     }
 
     /// The signed request.
@@ -166,10 +169,18 @@ impl Bcc {
         }
     }
 
+    /// The instances that a filter lets through, or all. A filter only narrows what is decided on the answer: where the
+    /// cloud refuses it (`keypairId` is known to the Go SDK alone), everybody is asked for.
     async fn list(&self, filter: Option<(&str, &str)>) -> Result<BTreeMap<InstanceId, Instance>> {
-        let query = filter.into_iter().collect();
-        let call = Call { action: "ListInstances", method: "GET", path: "/v2/instance", query, body: Vec::new() };
-        let instances = none_if_unknown(self.pages(call, wire::instances).await)?;
+        let ask = |query| {
+            let call = Call { action: "ListInstances", method: "GET", path: "/v2/instance", query, body: Vec::new() };
+            self.pages(call, wire::instances)
+        };
+        let narrowed = none_if_unknown(ask(filter.into_iter().collect()).await);
+        let instances = match narrowed {
+            Err(error) if filter.is_some() && error.kind == Kind::Invalid => ask(Vec::new()).await?,
+            narrowed => narrowed?,
+        };
         Ok(instances.into_iter().map(|instance| (instance.id.clone(), instance)).collect())
     }
 
@@ -212,12 +223,27 @@ impl Bcc {
         Ok(pairs.into_values().collect())
     }
 
+    /// A listed key pair with all that the cloud shows of it; `None` if it is gone meanwhile.
+    async fn key_pair(&self, listed: KeyPair) -> Result<Option<KeyPair>> {
+        let action = "GetKeypairDetail";
+        let path = key_pair_path(action, &listed.id)?;
+        let call = Call { action, method: "GET", path: &path, query: Vec::new(), body: Vec::new() };
+        match self.call(&call, Intent::Read, wire::one_key_pair).await {
+            Ok(pair) if (&pair.id, &pair.name) == (&listed.id, &listed.name) => {
+                Ok(Some(KeyPair { bound: pair.bound.or(listed.bound), ..pair }))
+            }
+            Ok(pair) => Err(door::unreadable(action, format!("asked for {}, it answers {}", listed.id, pair.id))),
+            Err(error) if error.code == "Keypair.KeypairNotExist" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A change of a batch. Instances that the answer lists as failed are refused without a reason; an answer without
     /// a body (the documented one, until 2025-12) leaves everybody to the next look.
     async fn change(&self, call: Call<'_>, instances: &[InstanceId], before: Timestamp) -> Result<Accepted> {
         let read = |response: &Response| -> std::result::Result<Changed, Unreadable> {
             let changed = wire::changed(&response.body)?;
-            let request_id = changed.request_id.or_else(|| request_id(response));
+            let request_id = changed.request_id.or_else(|| DIALECT.request_id_of(response));
             Ok(Changed { request_id, ..changed })
         };
         let changed = self.answer(&call, Intent::Change { before }, &read).await?;
@@ -268,54 +294,10 @@ fn none_if_unknown<T>(looked: Result<Vec<T>>) -> Result<Vec<T>> {
     }
 }
 
-/// A batch must hold somebody, and no more than the cloud takes at once.
-fn batch(action: &str, instances: &[InstanceId], max: usize) -> Result<()> {
-    if instances.is_empty() || instances.len() > max {
-        return Err(door::refused_here(action, format!("{} instances in a batch of 1 to {max}", instances.len())));
-    }
-    Ok(())
-}
-
 /// Whether the cloud itself says that an instance of the question does not exist. The code for this question is not
 /// documented; no other refusal must look like the death of an instance.
 fn says_no_such_instance(error: &Error) -> bool {
     error.kind == Kind::NotFound && (error.code.contains("Instance") || error.code == "NoSuchObject")
-}
-
-fn request_id(response: &Response) -> Option<String> {
-    response.header("x-bce-request-id").map(str::to_string)
-}
-
-/// Reads an answer: the value, or the cloud's error, or the finding that it is unreadable.
-fn judge<T>(
-    action: &str,
-    response: &Response,
-    read: &(dyn Fn(&Response) -> std::result::Result<T, Unreadable> + Send + Sync),
-) -> Result<T> {
-    if (200..300).contains(&response.status) {
-        return read(response).map_err(|problem| door::unreadable(action, problem));
-    }
-    let status = response.status;
-    let Ok(fault) = serde_json::from_slice::<wire::Fault>(&response.body) else {
-        // No word of BCC, but of something in between. A gateway's 404 must not look like a missing instance.
-        let unreadable = door::unreadable(action, format!("HTTP {status} without a readable error"));
-        return Err(match status {
-            429 => Error { kind: Kind::Throttled, effect: Effect::NotDone, ..unreadable },
-            500.. => Error { kind: Kind::Unavailable, ..unreadable },
-            _ => unreadable,
-        });
-    };
-    let (kind, effect, blame) = error::verdict(action, &fault.code, status);
-    Err(Error {
-        kind,
-        effect,
-        blame,
-        action: action.to_string(),
-        code: if fault.code.is_empty() { format!("http_{status}") } else { fault.code },
-        message: fault.message.unwrap_or_default(),
-        request_id: fault.request_id.or_else(|| request_id(response)),
-        retry_after: None,
-    })
 }
 
 #[async_trait]
@@ -326,7 +308,12 @@ impl Provider for Bcc {
 
     async fn find_key_pair(&self, name: &KeyPairName) -> Result<Option<KeyPair>> {
         // The name filter is exact by the SDK's page; an API that does not know it answers all.
-        Ok(self.list_key_pairs(Some(name.as_str())).await?.into_iter().find(|pair| pair.name == *name))
+        let listed = self.list_key_pairs(Some(name.as_str())).await?.into_iter().find(|pair| pair.name == *name);
+        match listed {
+            // The listing is of the same model as the single pair, but no page promises that it shows the keys.
+            Some(pair) if pair.public_key.is_none() => self.key_pair(pair).await,
+            listed => Ok(listed),
+        }
     }
 
     async fn key_pairs(&self, prefix: &str) -> Result<Vec<KeyPair>> {
@@ -340,7 +327,7 @@ impl Provider for Bcc {
         let body = wire::import_body(name, key);
         // PUT by both SDKs and the page's structure; the page's example has POST.
         let call = Call { action, method: "PUT", path: "/v2/keypair", query: vec![("import", "")], body };
-        let pair = self.call(&call, Intent::Change { before }, wire::imported).await?;
+        let pair = self.call(&call, Intent::Change { before }, wire::one_key_pair).await?;
         if pair.name != *name {
             return Err(door::unreadable(action, format!("asked to import {name}, it answers {}", pair.name)));
         }

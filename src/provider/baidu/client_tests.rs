@@ -7,7 +7,7 @@ use crate::provider::Credentials;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
 use crate::provider::http::transport::Origin;
 use crate::provider::http::{Door, Transport, TransportError};
-use crate::provider::{Blame, Power};
+use crate::provider::{Blame, Effect, Power};
 
 const NOW: &str = "2026-11-22T00:00:00Z";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKRt5fUrGTvf1m8NgBbQ6BBAjSLiQbbcyYFhPzhB6YAF";
@@ -224,6 +224,42 @@ async fn who_is_bound_is_asked_for_and_checked_here() {
 }
 
 #[tokio::test]
+async fn a_filter_that_the_cloud_refuses_is_left_out_and_the_match_made_here() {
+    let bound = |id: &str, pair: &str| instance(id, &format!(r#","keypairId":"{pair}""#));
+    let refused = || answer(400, &[], r#"{"code":"InvalidHTTPRequest","message":"no such filter","requestId":"R"}"#);
+    let script = Script::of([
+        refused(),
+        page(&[bound("i-1", "k-1"), bound("i-2", "k-2")], Some("i-3")),
+        page(&[bound("i-3", "k-1")], None),
+        refused(),
+        page(&[tagged("i-1", "web"), tagged("i-2", "db")], None),
+    ]);
+    let client = client(&script);
+    assert_eq!(found(client.instances(&Select::BoundTo("k-1".into())).await), ["i-1", "i-3"]);
+    let tags = [("role".to_string(), "web".to_string())].into();
+    assert_eq!(found(client.instances(&Select::Tags(tags)).await), ["i-1"]);
+    assert_eq!(
+        asked(&script),
+        [
+            "GET /v2/instance?keypairId=k-1&maxKeys=1000",
+            "GET /v2/instance?maxKeys=1000",
+            "GET /v2/instance?maxKeys=1000&marker=i-3",
+            "GET /v2/instance?tags=role%3Aweb&maxKeys=1000",
+            "GET /v2/instance?maxKeys=1000",
+        ]
+    );
+    // What is refused without a filter, or for another reason, is refused.
+    let denied = r#"{"code":"AccessDenied","message":"no","requestId":"R"}"#;
+    for (select, reply, kind) in [
+        (Select::All, refused(), Kind::Invalid),
+        (Select::BoundTo("k-1".into()), answer(403, &[], denied), Kind::Denied),
+    ] {
+        let script = Script::of([reply]);
+        assert_eq!(super::tests::client(&script).instances(&select).await.unwrap_err().kind, kind);
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_bound_to_a_pair_that_the_cloud_does_not_know_and_it_is_not_found() {
     let unknown = || answer(404, &[], r#"{"code":"Keypair.KeypairNotExist","message":"no","requestId":"R"}"#);
     let script = Script::of([unknown(), unknown()]);
@@ -262,6 +298,33 @@ async fn a_key_pair_is_found_by_its_exact_name_though_the_filter_be_ignored() {
             "GET /v2/keypair?name=rkm_2&maxKeys=1000",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_pair_that_is_listed_without_its_key_is_asked_for_alone() {
+    let listed = r#"{"keypairs":[{"keypairId":"k-1","name":"rkm_1","instanceCount":2}],"isTruncated":false}"#;
+    let shown = format!(r#"{{"keypair":{{"keypairId":"k-1","name":"rkm_1","publicKey":"{KEY} bj"}}}}"#);
+    let script = Script::of([ok(listed), ok(&shown)]);
+    let pair = client(&script).find_key_pair(&"rkm_1".into()).await.unwrap().unwrap();
+    assert_eq!((pair.public_key, pair.bound), (Some(PublicKey::parse(KEY).unwrap()), Some(2)));
+    assert_eq!(asked(&script), ["GET /v2/keypair?name=rkm_1&maxKeys=1000", "GET /v2/keypair/k-1"]);
+
+    let gone = r#"{"code":"Keypair.KeypairNotExist","message":"no","requestId":"R"}"#;
+    let check = async |reply: Answer, expect: std::result::Result<Option<bool>, Kind>| {
+        let times = if expect == Err(Kind::Protocol) { 3 } else { 1 };
+        let script = Script::of([ok(listed)].into_iter().chain((0..times).map(|_| reply.clone())));
+        let found = client(&script).find_key_pair(&"rkm_1".into()).await;
+        let found = found.map(|pair| pair.map(|pair| pair.public_key.is_some())).map_err(|error| error.kind);
+        assert_eq!(found, expect);
+    };
+    check(answer(404, &[], gone), Ok(None)).await;
+    check(ok(r#"{"keypair":{"keypairId":"k-1","name":"rkm_1"}}"#), Ok(Some(false))).await;
+    check(ok("{}"), Err(Kind::Protocol)).await;
+    check(answer(403, &[], r#"{"code":"AccessDenied","message":"no"}"#), Err(Kind::Denied)).await;
+    // Another pair is not the answer, nor is it rubbish that may be gone the next time.
+    let script = Script::of([ok(listed), ok(&shown.replace("k-1", "k-2"))]);
+    let error = client(&script).find_key_pair(&"rkm_1".into()).await.unwrap_err();
+    assert_eq!((error.kind, error.action.as_str()), (Kind::Protocol, "GetKeypairDetail"));
 }
 
 #[tokio::test]
@@ -409,6 +472,32 @@ async fn a_change_of_unknown_outcome_goes_back_to_the_engine() {
 }
 
 #[tokio::test]
+async fn an_expired_request_is_signed_anew_and_sent_once_more_and_then_denied() {
+    for code in ["RequestExpired", "RequestTimeTooSkewed"] {
+        let expired = || answer(400, &[], &format!(r#"{{"code":"{code}","message":"too old","requestId":"R"}}"#));
+        let script = Script::of([expired(), ok("")]);
+        client(&script).bind(&"k-1".into(), &ids(&["i-1"]), before()).await.unwrap();
+        script.is_played_out();
+        let script = Script::of([expired(), expired()]);
+        let error = client(&script).bind(&"k-1".into(), &ids(&["i-1"]), before()).await.unwrap_err();
+        assert_eq!((error.kind, error.effect, error.blame), (Kind::Denied, Effect::NotDone, Blame::Account));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_conflict_is_an_instances_wrong_state_and_halts_nothing() {
+    let conflict = answer(409, &[], r#"{"code":"Instance.SomethingNew","message":"not now","requestId":"R"}"#);
+    let script = Script::of([conflict.clone(), conflict]);
+    let client = client(&script);
+    for error in [
+        client.bind(&"k-1".into(), &ids(&["i-1", "i-2"]), before()).await.unwrap_err(),
+        client.power(PowerChange::Start, &ids(&["i-1", "i-2"]), before()).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind, error.effect, error.blame), (Kind::InvalidState, Effect::NotDone, Blame::Instance));
+    }
+}
+
+#[tokio::test]
 async fn a_throttled_change_is_signed_anew_and_repeated_and_a_read_goes_through_an_outage() {
     let script = Script::of([answer(429, &[("retry-after", "2")], ""), ok("")]);
     client(&script).bind(&"k-1".into(), &ids(&["i-1"]), before()).await.unwrap();
@@ -448,7 +537,9 @@ async fn the_clouds_clock_is_noted() {
 
 #[tokio::test]
 async fn every_action_that_is_called_stands_in_the_list_and_no_other() {
-    let script = Script::of((0..13).map(|_| answer(403, &[], r#"{"code":"New","message":"x","requestId":"R"}"#)));
+    let denied = || answer(403, &[], r#"{"code":"New","message":"x","requestId":"R"}"#);
+    let keyless = ok(r#"{"keypairs":[{"keypairId":"k-1","name":"rkm_1"}]}"#);
+    let script = Script::of((0..13).map(|_| denied()).chain([keyless, denied()]));
     let client = client(&script);
     let (one, pair, key) = (ids(&["i-1"]), KeyPairId::from("k-1"), PublicKey::parse(KEY).unwrap());
     let tags = [("role".to_string(), "web".to_string())].into();
@@ -466,6 +557,7 @@ async fn every_action_that_is_called_stands_in_the_list_and_no_other() {
         client.power(PowerChange::Stop { force: false }, &one, before()).await.unwrap_err(),
         client.power(PowerChange::Start, &one, before()).await.unwrap_err(),
         client.power(PowerChange::Reboot, &one, before()).await.unwrap_err(),
+        client.find_key_pair(&"rkm_1".into()).await.unwrap_err(),
     ];
     assert!(called.iter().all(|error| error.kind == Kind::Denied));
     let called: BTreeSet<&str> = called.iter().map(|error| error.action.as_str()).collect();

@@ -1,15 +1,16 @@
 //! The bodies that BCC answers and takes, turned into rekeyd's words and back.
-//! Pure: it must never send anything, and takes no field on trust (a wrong type is an error, never an empty list).
+//! Pure: it must never send anything, and takes no field on trust (a wrong type is an error, never an empty list). Only
+//! what nothing hangs on (a name, a zone, a count) may be anything.
 //! Source of the fields: bce-sdk-go 6916310 (`services/bcc/api/model.go`: InstanceModel, ListInstancesResult,
 //! KeypairModel, ListKeypairResult; ListInstanceByInstanceIds answers a ListInstancesResult), read 2026-11-22.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::provider::http::answer::{Unreadable, count, filled, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
 /// A page of a listing.
@@ -32,30 +33,18 @@ pub struct Changed {
     pub failed: Vec<InstanceId>,
 }
 
-/// An error body.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Fault {
-    /// `Keypair.KeypairNotExist`.
-    pub code: String,
-    /// For people.
-    #[serde(default)]
-    pub message: Option<String>,
-    /// The request id.
-    #[serde(default)]
-    pub request_id: Option<String>,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawInstance {
     id: String,
-    name: Option<String>,
+    #[serde(default)]
+    name: Value,
     status: String,
     keypair_id: Option<String>,
     os_name: Option<String>,
     image_name: Option<String>,
-    zone_name: Option<String>,
+    #[serde(default)]
+    zone_name: Value,
     tags: Option<Vec<RawTag>>,
 }
 
@@ -63,7 +52,7 @@ struct RawInstance {
 #[serde(rename_all = "camelCase")]
 struct RawTag {
     tag_key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tag_value: String,
 }
 
@@ -73,18 +62,8 @@ struct RawKeyPair {
     keypair_id: String,
     name: String,
     public_key: Option<String>,
-    instance_count: Option<usize>,
-}
-
-/// Why a body cannot be read: one line, without the body.
-pub type Unreadable = String;
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
+    #[serde(default)]
+    instance_count: Value,
 }
 
 /// Reads a page of instances: of the listing, and of the look by ids.
@@ -119,7 +98,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     let unfit = (says_windows(&raw.os_name) || says_windows(&raw.image_name)).then(|| "Windows".to_string());
     Ok(Instance {
         id: InstanceId::new(raw.id),
-        name: raw.name.unwrap_or_default(),
+        name: text(raw.name).unwrap_or_default(),
         power: power(&raw.status),
         state: raw.status,
         keys: filled(raw.keypair_id).into_iter().map(KeyPairId::new).collect(),
@@ -127,7 +106,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         operation: None,
         unfit,
         tags: raw.tags.into_iter().flatten().map(|tag| (tag.tag_key, tag.tag_value)).collect::<BTreeMap<_, _>>(),
-        zone: filled(raw.zone_name),
+        zone: text(raw.zone_name),
     })
 }
 
@@ -136,11 +115,11 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
 /// [`Power::Changing`]: on this cloud a change of power is the only trace of a boot. A `Recycled` instance can be
 /// taken back out of the bin, so it is not gone.
 fn power(status: &str) -> Power {
-    match status {
-        "Running" => Power::Running,
-        "Stopped" => Power::Stopped,
-        "Starting" | "Stopping" | "Rebooting" => Power::Changing,
-        "Deleted" => Power::Gone,
+    match status.to_ascii_lowercase().as_str() {
+        "running" => Power::Running,
+        "stopped" => Power::Stopped,
+        "starting" | "stopping" | "rebooting" => Power::Changing,
+        "deleted" => Power::Gone,
         _ => Power::Other,
     }
 }
@@ -167,12 +146,12 @@ fn key_pair(raw: RawKeyPair) -> Result<KeyPair, Unreadable> {
         id: KeyPairId::new(raw.keypair_id),
         name: KeyPairName::new(raw.name),
         public_key: raw.public_key.and_then(|text| PublicKey::parse(&text).ok()),
-        bound: raw.instance_count,
+        bound: count(&raw.instance_count),
     })
 }
 
-/// Reads the answer to an import.
-pub fn imported(body: &[u8]) -> Result<KeyPair, Unreadable> {
+/// Reads one key pair: the answer to an import, and to the question for a single one.
+pub fn one_key_pair(body: &[u8]) -> Result<KeyPair, Unreadable> {
     #[derive(Deserialize)]
     struct Body {
         keypair: RawKeyPair,
@@ -286,6 +265,25 @@ mod tests {
             check(status, Power::Other);
         }
         check("Quantum", Power::Other);
+        check("RUNNING", Power::Running);
+    }
+
+    #[test]
+    fn what_nothing_hangs_on_makes_no_page_unreadable() {
+        for fields in [
+            r#""tags":null,"name":null,"zoneName":null,"keypairId":null,"osName":null,"imageName":null"#,
+            r#""tags":[],"cardCount":"0","publicIp":null,"zoneName":"""#,
+            r#""createTime":7,"volumes":null"#,
+        ] {
+            let instance = one(&format!(r#""status":"Running",{fields}"#));
+            assert_eq!((instance.tags.len(), instance.unfit, instance.zone), (0, None, None), "{fields}");
+        }
+        let bare = one(r#""status":"Running","name":7,"tags":[{"tagKey":"bare","tagValue":null}]"#);
+        assert_eq!((bare.name.as_str(), bare.tags["bare"].as_str()), ("7", ""));
+        for (count, expect) in [("3", Some(3)), (r#""3""#, Some(3)), ("null", None), (r#""many""#, None)] {
+            let pair = format!(r#"{{"keypairs":[{{"keypairId":"k-1","name":"a","instanceCount":{count}}}]}}"#);
+            assert_eq!(key_pairs(pair.as_bytes()).unwrap().items[0].bound, expect, "{count}");
+        }
     }
 
     #[test]
@@ -345,7 +343,7 @@ mod tests {
         let all: [(&str, Refuses); 4] = [
             ("instances", |body| instances(body).is_err()),
             ("key pairs", |body| key_pairs(body).is_err()),
-            ("imported", |body| imported(body).is_err()),
+            ("one key pair", |body| one_key_pair(body).is_err()),
             ("changed", |body| changed(body).is_err()),
         ];
         for (name, is_error) in all {
@@ -367,7 +365,7 @@ mod tests {
         }
         assert!(key_pairs(br#"{"keypairs":{}}"#).is_err());
         assert!(key_pairs(br#"{"keypairs":[{"keypairId":"","name":"a"}],"isTruncated":false}"#).is_err());
-        assert!(imported(br#"{"keypair":{"name":"a"}}"#).is_err());
+        assert!(one_key_pair(br#"{"keypair":{"name":"a"}}"#).is_err());
         assert!(changed(br#"{"failedInstanceIdList":"i-1"}"#).is_err());
     }
 

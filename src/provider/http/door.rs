@@ -26,6 +26,7 @@ pub struct Door {
     chance: Mutex<StdRng>,
     difference: Mutex<Option<SignedDuration>>,
     witness: Option<(ProviderKind, Arc<dyn Witness>)>,
+    expired: &'static [&'static str],
 }
 
 /// Makes a signed request from the time of this attempt and a nonce that no other attempt has.
@@ -51,7 +52,14 @@ impl Door {
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             difference: Mutex::new(None),
             witness: None,
+            expired: &[],
         }
+    }
+
+    /// The same, repeating once a call that is refused with one of these codes: its signature had grown old on the way.
+    /// Such a refusal must be known not done.
+    pub fn once_more_on(self, expired: &'static [&'static str]) -> Self {
+        Self { expired, ..self }
     }
 
     /// The same, telling this witness of each attempt, as one at this cloud.
@@ -60,13 +68,15 @@ impl Door {
     }
 
     /// Calls the cloud: reads are repeated while that may help, changes only when known not done, for 30 s at most
-    /// ([`retry::REPEAT_MAX`]) and never at or after `before`. Every attempt is signed anew.
+    /// ([`retry::REPEAT_MAX`]) and never at or after `before`. Every attempt is signed anew, so a signature that
+    /// [had expired](Self::once_more_on) is worth one repetition more.
     ///
     /// A change whose time is up before it could be sent is [`Kind::Throttled`], [`Effect::NotDone`]. The check is
     /// made right before the request is handed to the transport, which may still need to connect (5 s at most).
     pub async fn call<T>(&self, action: &str, intent: Intent, sign: Sign<'_>, parse: Parse<'_, T>) -> Result<T, Error> {
         let deadline = intent.deadline(self.clock.now());
         let mut last: Option<Error> = None;
+        let mut expired = false;
         for attempt in 0u32.. {
             if let Err(turn) = self.throttle.turn(action, deadline).await {
                 self.tell(action, Err(Kind::Throttled), None);
@@ -98,9 +108,12 @@ impl Door {
                 Ok(value) => return Ok(value),
                 Err(error) => self.clean(error),
             };
+            let expires = error.effect == Effect::NotDone && self.expired.contains(&error.code.as_str());
+            let repeats =
+                if expires { !std::mem::replace(&mut expired, true) } else { intent.may_repeat(&error, attempt) };
             let again = self.clock.now().saturating_add(retry::pause(attempt, chance, error.retry_after));
             match again {
-                Ok(again) if intent.may_repeat(&error, attempt) && again < deadline => {
+                Ok(again) if repeats && again < deadline => {
                     last = Some(error);
                     self.clock.sleep_until(again).await;
                 }

@@ -266,3 +266,41 @@ async fn the_witness_hears_each_attempt_and_what_was_not_sent() {
     ];
     assert_eq!(heard, expect);
 }
+
+#[tokio::test]
+async fn an_expired_signature_is_worth_one_repetition_with_a_fresh_one() {
+    /// 403 says that the signature is too old, 401 that the credentials are no good.
+    fn parse(response: &Response) -> Result<u16, Error> {
+        let denied = |code: &str| Error { kind: Kind::Denied, code: code.to_string(), ..too_late("Act") };
+        match response.status {
+            200 => Ok(200),
+            403 => Err(denied("Old")),
+            401 => Err(denied("NoGood")),
+            _ => Err(Error { effect: Effect::Unknown, ..denied("Old") }),
+        }
+    }
+    let check = async |statuses: &[u16], expect: Result<u16, &str>| {
+        let clock = ManualClock::at(START);
+        let script = Script::of(statuses.iter().map(|status| answer(*status, &[], "")));
+        let door = door(&script, &clock).once_more_on(&["Old"]);
+        let result = door.call("Act", change(&clock, 20), &sign, &parse).await;
+        assert_eq!(result.map_err(|error| error.code), expect.map_err(str::to_string), "{statuses:?}");
+        script.is_played_out();
+        let asked = script.asked.lock().unwrap();
+        let signed: std::collections::BTreeSet<&str> = asked.iter().map(|sent| sent.headers[0].1.as_str()).collect();
+        assert_eq!(signed.len(), statuses.len(), "each its own signature");
+    };
+    check(&[403, 200], Ok(200)).await;
+    check(&[403, 403], Err("Old")).await;
+    check(&[403, 401], Err("NoGood")).await;
+    check(&[401], Err("NoGood")).await;
+    // Of unknown outcome: whatever its code, never sent twice.
+    check(&[500], Err("Old")).await;
+    // No leave for a second attempt.
+    let clock = ManualClock::at(START);
+    let script = Script::of([answer(403, &[], "")]);
+    let before = clock.now().saturating_add(Duration::from_millis(100)).unwrap();
+    let door = door(&script, &clock).once_more_on(&["Old"]);
+    let error = door.call("Act", Intent::Change { before }, &sign, &parse).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (Kind::Denied, Effect::NotDone));
+}

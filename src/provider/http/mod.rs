@@ -1,6 +1,7 @@
 //! What all clouds share of HTTP: the door to the network, repetition, request rates, digests, redaction.
 //! Nothing in here knows a cloud.
 
+pub mod answer;
 pub mod digest;
 pub mod door;
 pub mod redact;

@@ -204,7 +204,10 @@ impl Client {
             Err(error) => return Err(error),
         };
         let pairs = page.items.into_iter().filter(|pair| pair.key_id == key_pair.as_str());
-        Ok(pairs.flat_map(|pair| pair.associated_instance_ids.unwrap_or_default()).map(InstanceId::new).collect())
+        let ids = |pair: RawKeyPair| -> Vec<InstanceId> {
+            pair.associated().into_iter().flatten().map(InstanceId::from).collect()
+        };
+        Ok(pairs.flat_map(ids).collect())
     }
 }
 

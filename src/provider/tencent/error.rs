@@ -23,6 +23,10 @@ const ALREADY: Verdict = (Kind::Already, Effect::NotDone, Blame::Request);
 /// One instance is where the call would bring it, and the call was refused for that.
 const ONE_ALREADY: Verdict = (Kind::Already, Effect::NotDone, Blame::Instance);
 
+/// Refusals of a request whose signature had grown old. Each attempt is signed anew, so one that sat in a queue is worth
+/// one repetition; a clock that is wrong gets the same answer twice (`error-classes.json`: "retry ONCE").
+pub const EXPIRED: &[&str] = &["AuthFailure.SignatureExpire"];
+
 /// What this code means as the answer to this action.
 pub fn judge(action: &str, code: &str) -> Verdict {
     by_action(action, code).or_else(|| listed(code)).unwrap_or_else(|| by_shape(action, code))

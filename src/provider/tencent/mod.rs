@@ -59,6 +59,8 @@ pub(super) struct Tencent {
 
 impl Tencent {
     pub(super) fn new(face: &'static Face, parts: Parts) -> Self {
+        let door = parts.door.once_more_on(error::EXPIRED);
+        let parts = Parts { door, ..parts };
         Self { client: Client { parts, service: face.service, version: face.version }, face }
     }
 

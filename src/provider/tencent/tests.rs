@@ -468,6 +468,16 @@ async fn what_is_known_not_done_is_sent_again() {
 }
 
 #[tokio::test]
+async fn an_expired_request_is_signed_anew_and_sent_once_more_and_then_denied() {
+    let expired = || refused("AuthFailure.SignatureExpire");
+    let (face, script) = cvm(vec![expired(), well(json!({}))]);
+    face.bind(&"skey-1".into(), &ids(&["ins-1"]), before()).await.unwrap();
+    script.is_played_out();
+    let error = bind(vec![expired(), expired()]).await;
+    assert_eq!((error.kind, error.effect, error.blame), (Kind::Denied, Effect::NotDone, Blame::Account));
+}
+
+#[tokio::test]
 async fn a_refusal_carries_the_clouds_words_and_no_secret() {
     let message = "SecretId AKIDFAKE0000000000000000000000000001 may not do this";
     let body =

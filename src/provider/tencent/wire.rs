@@ -1,7 +1,7 @@
 //! Tencent's answers as they come over the wire, and their reading as rekeyd's words. Pure. Lenient where the vendor
 //! is (`null` for an empty list, a field that one of the two APIs lacks), strict elsewhere: a wrong type is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -57,16 +57,32 @@ pub(super) struct RawKeyPair {
     pub key_id: String,
     key_name: String,
     public_key: Option<String>,
-    pub associated_instance_ids: Option<Vec<String>>,
+    associated_instance_ids: Option<Vec<String>>,
+    /// Lighthouse, Chinese site, since 2026-05-26: the same with the user of each.
+    associated_instance_set: Option<Vec<RawAssociated>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawAssociated {
+    instance_id: String,
 }
 
 impl RawKeyPair {
+    /// Who hangs on it, by either of the two lists; `None` if it has none of them.
+    pub(super) fn associated(&self) -> Option<BTreeSet<&str>> {
+        let ids = self.associated_instance_ids.iter().flatten().map(String::as_str);
+        let set = self.associated_instance_set.iter().flatten().map(|one| one.instance_id.as_str());
+        let told = self.associated_instance_ids.is_some() || self.associated_instance_set.is_some();
+        told.then(|| ids.chain(set).collect())
+    }
+
     pub(super) fn read(self) -> KeyPair {
         KeyPair {
+            bound: self.associated().map(|ids| ids.len()),
             id: KeyPairId::new(self.key_id),
             name: KeyPairName::new(self.key_name),
             public_key: self.public_key.and_then(|text| PublicKey::parse(&text).ok()),
-            bound: self.associated_instance_ids.map(|ids| ids.len()),
         }
     }
 }
@@ -146,7 +162,7 @@ impl RawInstance {
     /// Why no key pair can be bound to it, or should not be by this way.
     fn unfit(&self, power: Power) -> Option<String> {
         let windows = match &self.platform_type {
-            Some(platform) => platform == "WINDOWS",
+            Some(platform) => platform.eq_ignore_ascii_case("windows"),
             // CVM tells the system by its name only ("Windows Server 2022 …", "Xserver windows…").
             None => self.os_name.as_ref().is_some_and(|name| name.to_lowercase().contains("windows")),
         };
@@ -289,5 +305,10 @@ mod tests {
         assert_eq!((seen.public_key, seen.bound), (None, None), "a cut-off key is none");
         let seen = read(json!({"KeyId": "skey-1", "KeyName": "rk_a", "AssociatedInstanceIds": ["ins-1", "ins-2"]}));
         assert_eq!((seen.id.as_str(), seen.name.as_str(), seen.bound), ("skey-1", "rk_a", Some(2)));
+        let set = json!([{"InstanceId": "ins-2", "Username": "root"}, {"InstanceId": "ins-3", "Username": "ops"}]);
+        let both = json!({"KeyId": "k", "KeyName": "a", "AssociatedInstanceIds": ["ins-1", "ins-2"], "AssociatedInstanceSet": set});
+        assert_eq!(read(both).bound, Some(3));
+        let set = json!({"KeyId": "k", "KeyName": "a", "AssociatedInstanceIds": null, "AssociatedInstanceSet": set});
+        assert_eq!(read(set).bound, Some(2));
     }
 }

@@ -82,6 +82,11 @@ impl Face for Ecs {
         response
     }
 
+    fn denied(&self, request_id: &str) -> Response {
+        let refused = refused("Forbidden.RAM", "User not authorized to operate on the specified resource.");
+        respond(refused.status, &refused.body(request_id, "ecs"), request_id)
+    }
+
     fn internal_error(&self, request_id: &str) -> Response {
         let refused = refused("InternalError", "The request processing has failed due to some unknown error.");
         respond(refused.status, &refused.body(request_id, "ecs"), request_id)

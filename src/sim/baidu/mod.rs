@@ -53,6 +53,11 @@ impl Face for Bcc {
         respond(429, &refused.body(request_id), request_id)
     }
 
+    fn denied(&self, request_id: &str) -> Response {
+        let refused = refused("AccessDenied", "Access denied.");
+        respond(refused.status, &refused.body(request_id), request_id)
+    }
+
     fn internal_error(&self, request_id: &str) -> Response {
         let refused = refused("InternalError", "We encountered an internal error. Please try again.");
         respond(refused.status, &refused.body(request_id), request_id)

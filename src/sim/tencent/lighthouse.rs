@@ -28,6 +28,9 @@ impl Face for Lighthouse {
     fn throttled(&self, request_id: &str) -> Response {
         super::throttled(request_id)
     }
+    fn denied(&self, request_id: &str) -> Response {
+        super::denied(request_id)
+    }
     fn internal_error(&self, request_id: &str) -> Response {
         super::internal_error(request_id)
     }

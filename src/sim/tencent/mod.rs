@@ -103,6 +103,10 @@ fn throttled(request_id: &str) -> Response {
     error("RequestLimitExceeded", "Your current request times equals to the limit.", request_id)
 }
 
+fn denied(request_id: &str) -> Response {
+    error("UnauthorizedOperation", "You are not authorized to perform this operation.", request_id)
+}
+
 fn internal_error(request_id: &str) -> Response {
     error("InternalError", "An internal error has occurred. Retry your request.", request_id)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -17,7 +16,7 @@ use crate::scheduler::due::Schedule;
 use crate::scheduler::heartbeat::{Heartbeat, HeartbeatError};
 use crate::scheduler::work::{self, Fatal};
 use crate::scheduler::{Scheduled, Scheduler};
-use crate::telemetry::{FleetOfConfig, Log, Metrics, Pages, serve};
+use crate::telemetry::{FleetOfConfig, Listening, Log, Metrics, Pages, serve};
 
 use super::history::remember;
 use super::notice::{Ear, tell};
@@ -32,7 +31,7 @@ const IN_WAITING: Duration = Duration::from_secs(1);
 
 /// Why the daemon does not run, or ran no longer.
 #[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
+pub enum DaemonError {
     /// It did not come so far.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -51,22 +50,22 @@ pub enum ServiceError {
 }
 
 /// What a daemon is made of.
-pub struct Service {
+pub struct Daemon {
     /// The checked file.
     pub config: Arc<Config>,
     /// Where its secrets come from.
     pub env: SharedEnv,
     /// Where its pages are served.
-    pub listener: TcpListener,
+    pub listener: Listening,
     /// Who hears each entry besides the log and the metrics.
     pub observers: Vec<Arc<dyn engine::Observer>>,
 }
 
-impl Service {
+impl Daemon {
     /// Runs until `stop` says so, or until it cannot go on.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new().map_err(|error| ServiceError::Metrics(error.to_string()))?);
+        let metrics = Arc::new(Metrics::new().map_err(|error| DaemonError::Metrics(error.to_string()))?);
         let provider = |fleet: &config::Fleet| Some(self.config.accounts.get(&fleet.account)?.provider);
         let known = self.config.fleets.iter();
         let known =
@@ -98,7 +97,7 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self, env: SharedEnv, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+    async fn run(self, env: SharedEnv, mut stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
         let driver = tokio::select! {
             biased;
             Ok(_) = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -136,7 +135,7 @@ impl Work {
         }
     }
 
-    async fn drive(&self, driver: &Driver, stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+    async fn drive(&self, driver: &Driver, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
         remember(&self.metrics, driver.journal()).await;
         let mut observers: Vec<Arc<dyn engine::Observer>> = vec![Arc::new(Log), self.metrics.clone()];
         observers.extend(self.observers.iter().cloned());
