@@ -94,3 +94,77 @@ impl Book {
 fn is_rotation(head: &Head) -> bool {
     matches!(head.plan, Plan::Rotate(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Disruption, Duration, ProviderKind, Select};
+    use crate::rotation::{Policy, RetirePlan, RotatePlan};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::new(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn place(account: &str) -> Place {
+        let region = Region::new("bj");
+        Place { account: account.into(), provider: ProviderKind::BaiduBcc, endpoint: None, region }
+    }
+
+    /// `rotate FLEET ACCOUNT` or `retire FLEET ACCOUNT`, begun at this second.
+    fn head(number: u8, words: &str) -> Head {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let (fleet, place) = (FleetName::new(words[1]), place(words[2]));
+        let id = JournalId::derive(at(0), [number; 10]);
+        let plan = match words[0] {
+            "rotate" => Plan::Rotate(RotatePlan {
+                fleet,
+                place,
+                select: Select::All,
+                key_name: "rk1_x".into(),
+                key_bits: 2048,
+                disruption: Disruption::RebootsInstance,
+                policy: Policy {
+                    unavailable_max: 1,
+                    failures_max: 0,
+                    soak: Duration::ZERO,
+                    force_stop: false,
+                    grace: Duration::ZERO,
+                },
+            }),
+            _ => Plan::Retire(RetirePlan {
+                fleet,
+                place,
+                key_name: "rk1_x".into(),
+                rotation: id,
+                soak: Duration::ZERO,
+                grace: Duration::ZERO,
+            }),
+        };
+        Head { id, plan, begun: at(number.into()), ended: None, seq: 1 }
+    }
+
+    #[test]
+    fn who_is_open_who_is_newest_and_who_needs_its_cloud() {
+        let mut book = Book::default();
+        for (number, words) in ["rotate a main", "retire a main", "rotate b main", "rotate c other"].iter().enumerate()
+        {
+            book.put(head(number as u8, words));
+        }
+        let (web, main) = (FleetName::new("a"), gate(&place("main")));
+        let id = |number: u8| JournalId::derive(at(0), [number; 10]);
+        assert_eq!(book.open_rotation(&web).map(|head| head.id), Some(id(0)));
+        assert_eq!(book.newest_begun(&web), Some(at(0)));
+        assert_eq!((book.busy(&main), book.busy(&gate(&place("other")))), (2, 1), "a retire journal does not count");
+        book.set_idle(id(2), true);
+        assert_eq!(book.busy(&main), 1, "nor does one that waits for time or a person");
+        book.set_idle(id(2), false);
+        book.end(id(0), at(9), Outcome::Completed);
+        assert_eq!(book.busy(&main), 1);
+        assert_eq!(book.open_rotation(&web), None);
+        assert_eq!(book.newest_begun(&web), Some(at(0)));
+        assert_eq!(book.open().map(|head| head.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
+        // Read again after an operator opened it: the same journal, not a second one.
+        book.put(head(0, "rotate a main"));
+        assert_eq!((book.of_fleet(&web).len(), book.open().count()), (2, 4));
+    }
+}

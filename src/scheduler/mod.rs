@@ -5,13 +5,15 @@
 pub mod book;
 pub mod due;
 pub mod heartbeat;
+pub mod start;
 pub mod tick;
 pub mod work;
 
 use crate::model::{FleetName, Timestamp};
 use crate::store::Unreadable;
 
-pub use tick::{Cause, Scheduled, Scheduler, Start};
+pub use start::{Cause, Scheduled, Start};
+pub use tick::Scheduler;
 
 /// What became of a tick of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use crate::engine::drive::begin_retirements;
 use crate::engine::operate::{OrderError, operate};
-use crate::engine::planner::{self, Fleet, PlanError};
+use crate::engine::planner::{Fleet, PlanError};
 use crate::engine::{EngineError, Tools};
-use crate::model::{Duration, FleetName, JournalId, RequestId, Timestamp};
+use crate::model::{Duration, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Order, Outcome};
 use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
-use super::due::{Judgement, Schedule, Skip, Tick};
+use super::due::{Judgement, Skip, Tick};
+use super::start::{Cause, Scheduled, Start, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
@@ -22,38 +23,6 @@ use super::{Observer, Ticked};
 pub const BUSY_MAX: usize = 8;
 /// A `rotate` that nobody took for so long is refused: nobody expects it any more.
 pub const ASKED_MAX: Duration = Duration::from_secs(600);
-
-/// A fleet of the config file.
-#[derive(Clone, Debug)]
-pub struct Scheduled {
-    /// As the planner takes it.
-    pub fleet: Fleet,
-    /// When it is due; `None`: by hand only.
-    pub schedule: Option<Schedule>,
-}
-
-/// A rotation that is to begin now.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Its fleet.
-    pub fleet: Fleet,
-    /// Why.
-    pub cause: Cause,
-}
-
-/// Why a rotation begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is due by its schedule.
-    Due {
-        /// Since when.
-        due: Timestamp,
-        /// How late it was seen to be so.
-        late: Duration,
-    },
-    /// A person asked.
-    Asked(RequestId),
-}
 
 /// A start that is later than this was missed, and is caught up.
 const LATE: Duration = Duration::from_secs(10);
@@ -380,23 +349,3 @@ impl Scheduler {
 const RETRY_MIN: Duration = Duration::from_secs(10);
 /// … and this at the latest.
 const RETRY_MAX: Duration = Duration::from_secs(300);
-
-/// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
-pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Head, PlanError> {
-    let proposal = planner::propose(tools, &start.fleet, others).await?;
-    planner::begin(tools, &proposal).await
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}

@@ -19,7 +19,8 @@ use crate::store::{Head, StoreError};
 
 use super::book::{Gate, gate};
 use super::heartbeat::Heartbeat;
-use super::tick::{Scheduler, Start, begin};
+use super::start::{Start, begin};
+use super::tick::Scheduler;
 
 /// So many turns at one account and region at once: a look that waits long for its rate is old when it is answered, and
 /// a hold must not wait behind a queue of calls.

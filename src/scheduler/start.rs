@@ -1,0 +1,60 @@
+//! A rotation that is to begin: of which fleet, why, and how it is begun. It must never begin one that was not handed out.
+
+use crate::engine::Tools;
+use crate::engine::planner::{self, Fleet, PlanError};
+use crate::model::{Duration, RequestId, Timestamp};
+use crate::store::Head;
+
+use super::due::Schedule;
+
+/// A fleet of the config file.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// As the planner takes it.
+    pub fleet: Fleet,
+    /// When it is due; `None`: by hand only.
+    pub schedule: Option<Schedule>,
+}
+
+/// A rotation that is to begin now.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its fleet.
+    pub fleet: Fleet,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a rotation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is due by its schedule.
+    Due {
+        /// Since when.
+        due: Timestamp,
+        /// How late it was seen to be so.
+        late: Duration,
+    },
+    /// A person asked.
+    Asked(RequestId),
+}
+
+/// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
+pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Head, PlanError> {
+    let proposal = planner::propose(tools, &start.fleet, others).await?;
+    planner::begin(tools, &proposal).await
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
