@@ -4,11 +4,13 @@
 mod amount;
 mod cloud;
 pub mod error;
+mod host;
 mod ids;
 mod key;
 
 pub use amount::{Amount, parse_duration, show_duration};
 pub use cloud::{Disruption, Instance, KeyPair, Limits, Operation, Power, Select};
+pub use host::{HostKey, Login, Seen};
 pub use ids::{
     AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region, RequestId,
 };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Power;
 use crate::model::error::Error;
-use crate::model::{Fingerprint, InstanceId, KeyPairId, PublicKey, Timestamp};
+use crate::model::{Fingerprint, HostKey, InstanceId, KeyPairId, PublicKey, Timestamp};
 
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
@@ -59,6 +59,8 @@ pub enum Step {
     Prepare(u32),
     /// Bind the key pair.
     Bind(u32),
+    /// Prove by a login that the batch accepts the new key.
+    Verify(u32),
     /// Delete a superseded key pair.
     RetireKeyPair,
     /// Destroy a superseded private half.
@@ -69,7 +71,11 @@ impl Step {
     /// The batch, of the steps that have one.
     pub fn batch(self) -> Option<u32> {
         match self {
-            Self::Settle(batch) | Self::Activate(batch) | Self::Prepare(batch) | Self::Bind(batch) => Some(batch),
+            Self::Settle(batch)
+            | Self::Activate(batch)
+            | Self::Prepare(batch)
+            | Self::Bind(batch)
+            | Self::Verify(batch) => Some(batch),
             Self::StoreKey | Self::ImportKey | Self::RetireKeyPair | Self::DestroyPrivateKey => None,
         }
     }
@@ -82,6 +88,7 @@ impl Step {
             Self::Activate(_) => "activate",
             Self::Prepare(_) => "prepare",
             Self::Bind(_) => "bind",
+            Self::Verify(_) => "verify",
             Self::RetireKeyPair => "retire_key_pair",
             Self::DestroyPrivateKey => "destroy_private_key",
         }
@@ -170,6 +177,43 @@ pub struct ExcludedInstance {
     pub reason: Exclusion,
 }
 
+/// The host key that an instance showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedHost {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its key; `None`: it could not be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
+}
+
+/// A login that succeeded. When it did is its entry's time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Where.
+    pub instance: InstanceId,
+    /// With this key.
+    pub key: Fingerprint,
+    /// The host key that was shown, and proven.
+    pub host_key: HostKey,
+    /// The server's greeting.
+    pub server: String,
+    /// Whether it still takes what it had before.
+    pub old_key: OldKeyFound,
+}
+
+/// Whether a machine still takes the key that it had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldKeyFound {
+    /// It had none whose public half the journals know.
+    NotKnown,
+    /// It was offered, and refused.
+    Refused,
+    /// It would be taken still.
+    Taken,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -243,6 +287,28 @@ pub enum Event {
         /// Which.
         instances: Vec<InstanceId>,
     },
+    /// The host keys that these showed before they were disturbed; none: they could not be reached then.
+    Pinned {
+        /// Which and what.
+        hosts: Vec<PinnedHost>,
+    },
+    /// A login with the new key proved that these accept it.
+    Verified {
+        /// Which, and how.
+        proofs: Vec<Proof>,
+    },
+    /// Active by the cloud's word, never reached for a login in time: not proven, and no failure.
+    Unproven {
+        /// Which.
+        instances: Vec<InstanceId>,
+        /// What the last try came to.
+        why: String,
+    },
+    /// An operator trusts the host key that this one shows next.
+    Trusted {
+        /// Which.
+        instance: InstanceId,
+    },
     /// Seen running as they are: their start is no longer owed.
     Running {
         /// Which.
@@ -292,7 +358,7 @@ pub enum Event {
 impl Event {
     /// Whether an operator, and not the engine, writes such an entry.
     pub fn is_operators(&self) -> bool {
-        matches!(self, Self::Released { .. } | Self::AbandonRequested { .. })
+        matches!(self, Self::Released { .. } | Self::AbandonRequested { .. } | Self::Trusted { .. })
             || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
     }
     /// Its name, as logs and tables have it.
@@ -307,6 +373,10 @@ impl Event {
             Self::Down { .. } => "down",
             Self::Bound { .. } => "bound",
             Self::Activated { .. } => "activated",
+            Self::Pinned { .. } => "pinned",
+            Self::Verified { .. } => "verified",
+            Self::Unproven { .. } => "unproven",
+            Self::Trusted { .. } => "trusted",
             Self::Running { .. } => "running",
             Self::Excluded { .. } => "excluded",
             Self::Gone { .. } => "gone",

@@ -3,9 +3,10 @@
 
 use crate::model::Power;
 use crate::model::error::{Blame, Effect, Error};
-use crate::model::{KeyPairId, Timestamp};
+use crate::model::{HostKey, KeyPairId, Timestamp};
 
-use super::event::{BoundInstance, Call, Found};
+use super::event::{BoundInstance, Call, Found, Proof};
+use super::plan::PlannedInstance;
 use super::policy::{LATE_CALL, Retry, SETTLE_DEADLINE, later};
 use super::reason::Exclusion;
 
@@ -28,8 +29,20 @@ pub struct Member {
     pub bound: Option<(Timestamp, BoundInstance)>,
     /// Seen not running since it was bound.
     pub down_since_bound: bool,
-    /// It runs and accepts the key.
+    /// It runs and accepts the key, as far as the cloud keeps its word.
     pub active: bool,
+    /// Since when.
+    pub active_at: Option<Timestamp>,
+    /// Whether the plan wants a login as proof.
+    pub must_prove: bool,
+    /// The host key that it is known by.
+    pub pin: Option<HostKey>,
+    /// Whether its host key was asked for in this journal before it was disturbed.
+    pub pin_asked: bool,
+    /// A login proved that it accepts the key.
+    pub proof: Option<Proof>,
+    /// It was not reached for a login in time, and never had been.
+    pub late: bool,
     /// We stopped it, or bound it while it ran: a start is owed since then.
     pub owed: Option<Timestamp>,
     /// It goes no further, since when and why.
@@ -80,7 +93,9 @@ pub enum Phase {
     Bound,
     /// It runs and accepts the key.
     Active,
-    /// Bound and switched off, as it was found.
+    /// A login proved that it accepts the key.
+    Proven,
+    /// Bound and switched off as it was found, or active and not reached for a login.
     Straggler,
     /// It goes no further.
     Excluded,
@@ -90,8 +105,16 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in their order.
-    pub const ALL: [Self; 7] =
-        [Self::Waiting, Self::UnderWay, Self::Bound, Self::Active, Self::Straggler, Self::Excluded, Self::Gone];
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::UnderWay,
+        Self::Bound,
+        Self::Active,
+        Self::Proven,
+        Self::Straggler,
+        Self::Excluded,
+        Self::Gone,
+    ];
 
     /// Its name, as metrics have it.
     pub fn name(self) -> &'static str {
@@ -100,6 +123,7 @@ impl Phase {
             Self::UnderWay => "under_way",
             Self::Bound => "bound",
             Self::Active => "active",
+            Self::Proven => "proven",
             Self::Straggler => "straggler",
             Self::Excluded => "excluded",
             Self::Gone => "gone",
@@ -108,10 +132,16 @@ impl Phase {
 }
 
 impl Member {
-    pub(super) fn new(batch: u32, planned: Power) -> Self {
+    pub(super) fn new(batch: u32, planned: &PlannedInstance, must_prove: bool) -> Self {
         Self {
             batch,
-            planned,
+            planned: planned.power,
+            active_at: None,
+            must_prove,
+            pin: planned.pin.clone(),
+            pin_asked: false,
+            proof: None,
+            late: false,
             found: None,
             pending: None,
             unsure: None,
@@ -133,9 +163,11 @@ impl Member {
             Phase::Gone
         } else if self.excluded.is_some() {
             Phase::Excluded
-        } else if self.active {
+        } else if self.proof.is_some() {
+            Phase::Proven
+        } else if self.active && !self.late {
             Phase::Active
-        } else if self.is_straggler() {
+        } else if self.late || self.is_straggler() {
             Phase::Straggler
         } else if self.bound.is_some() {
             Phase::Bound
@@ -159,9 +191,17 @@ impl Member {
     pub fn awaits_activation(&self) -> bool {
         self.bound.is_some() && !self.active && !self.gone && self.excluded.is_none() && !self.rests()
     }
+    /// Active, and proven by a login where the plan wants one.
+    pub fn is_proven(&self) -> bool {
+        self.active && (self.proof.is_some() || !self.must_prove)
+    }
+    /// A login is still to prove it.
+    pub fn awaits_proof(&self) -> bool {
+        self.active && !self.is_proven() && !self.late && !self.gone && self.excluded.is_none()
+    }
     /// Nothing more is expected of it in its batch.
     pub fn is_done(&self) -> bool {
-        self.active || self.gone || self.excluded.is_some() || self.is_straggler()
+        (self.active && !self.awaits_proof()) || self.gone || self.excluded.is_some() || self.is_straggler()
     }
     /// Until when a call whose effect we have not seen is watched for.
     pub fn watch_until(&self) -> Option<Timestamp> {
@@ -182,9 +222,13 @@ impl Member {
         let under_way = self.pending.as_ref().is_some_and(|pending| pending.accepted) && !self.is_done();
         !self.gone && (self.owed.is_some() || under_way || watched)
     }
-    /// Whether anything is under way with it that must be looked at.
-    pub fn is_open(&self, now: Timestamp) -> bool {
+    /// Whether anything is under way with it that the cloud shows.
+    pub fn is_looked_at(&self, now: Timestamp) -> bool {
         self.is_in_flight(now) || self.awaits_activation()
+    }
+    /// Whether anything is under way with it at all.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.is_looked_at(now) || self.awaits_proof()
     }
 }
 
@@ -268,6 +312,7 @@ impl Member {
     }
     pub(super) fn activate(&mut self, at: Timestamp) {
         self.active = true;
+        self.active_at.get_or_insert(at);
         self.effect_seen();
         // A call that may still land may still take it down: the debt stays until that is over.
         match self.unsure_until() {

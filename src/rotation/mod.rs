@@ -9,6 +9,7 @@ pub mod next;
 pub mod order;
 pub mod plan;
 pub mod policy;
+pub mod proof;
 pub mod reason;
 pub mod retire;
 pub mod state;
@@ -16,13 +17,18 @@ pub mod state;
 mod tests;
 
 pub use draft::{Draft, draft};
-pub use event::{Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, Step};
+pub use event::{
+    Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, OldKeyFound, PinnedHost, Proof, Step,
+};
 pub use judge::{Finding, Sight, Want};
 pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
-pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
+pub use plan::{
+    AddressFrom, OldKey, Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan, SshLogin, Verify,
+};
 pub use policy::Rollout;
+pub use proof::ProofFinding;
 pub use reason::{Allow, Exclusion, HoldReason, Outcome};
 pub use retire::{Retirement, Stage};
 pub use state::{IllegalEvent, Rotation};

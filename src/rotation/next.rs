@@ -3,7 +3,7 @@
 use crate::model::{Disruption, Power};
 use crate::model::{InstanceId, Timestamp};
 
-use super::event::{Event, Step};
+use super::event::{Event, OldKeyFound, Step};
 use super::member::Member;
 use super::policy::{BACK_OFF_MAX, LATE_CALL, SETTLE_DEADLINE, TRIES_MAX, later};
 use super::reason::{HoldReason, Outcome};
@@ -54,8 +54,13 @@ impl Rotation {
         // What is under way is looked at, and what is owed is paid, however the journal stands.
         let open = self.open_batches(now);
         for batch in &open {
-            self.offer(&mut next, Step::Settle(*batch), now);
-            self.offer(&mut next, Step::Activate(*batch), now);
+            if self.any(*batch, |member| member.is_looked_at(now)) {
+                self.offer(&mut next, Step::Settle(*batch), now);
+                self.offer(&mut next, Step::Activate(*batch), now);
+            }
+            if self.any(*batch, Member::awaits_proof) {
+                self.offer(&mut next, Step::Verify(*batch), now);
+            }
         }
         if self.is_halted() {
             // An import that still lands would leave a pair that no retire journal saw.
@@ -114,8 +119,12 @@ impl Rotation {
 
     /// Batches in which something is under way.
     fn open_batches(&self, now: Timestamp) -> Vec<u32> {
-        let is_open = |batch: &u32| self.batch(*batch).iter().any(|id| self.counts(&self.members[id], now));
+        let is_open = |batch: &u32| self.any(*batch, |member| self.counts(member, now));
         self.busy.iter().copied().filter(is_open).collect()
+    }
+
+    fn any(&self, batch: u32, is: impl Fn(&Member) -> bool) -> bool {
+        self.batch(batch).iter().any(|id| is(&self.members[id]))
     }
 
     fn reason_to_hold(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
@@ -126,6 +135,12 @@ impl Rotation {
         }
         if self.canary_failed() {
             return Some(HoldReason::Canary);
+        }
+        if self.old_keys_taken > 0 {
+            let taken = self.members().filter(|(_, member)| {
+                member.proof.as_ref().is_some_and(|proof| proof.old_key == OldKeyFound::Taken)
+            });
+            return Some(HoldReason::OldKeyTaken { instances: taken.map(|(id, _)| id.clone()).collect() });
         }
         let hopeless = self.retries.iter().find(|(_, retry)| retry.is_hopeless());
         if let Some((step, retry)) = hopeless {
@@ -145,7 +160,7 @@ impl Rotation {
         self.current > 0
             && !self.canary_released
             && (self.current < self.batches.len() || canary.iter().any(ran))
-            && !canary.iter().any(|id| self.members[id].active)
+            && !canary.iter().any(|id| self.members[id].is_proven())
     }
 
     /// Starts that the cloud refuses again and again, or that do not come true, when nothing else can be done.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccountName, Duration, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
+    AccountName, Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
 };
 use crate::model::{Disruption, Power, Select};
 
@@ -63,6 +63,57 @@ pub struct Policy {
     pub force_stop: bool,
     /// From a superseded pair's deletion to the destruction of its private half.
     pub grace: Duration,
+    /// How a new key is proven.
+    #[serde(default)]
+    pub verify: Verify,
+}
+
+/// How a new key is proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Not at all: the cloud's word is taken.
+    #[default]
+    None,
+    /// By a login.
+    Ssh(SshLogin),
+}
+
+/// How machines are logged in to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshLogin {
+    /// As whom.
+    pub user: String,
+    /// Where sshd listens.
+    pub port: u16,
+    /// Which of a machine's addresses is used.
+    pub address: AddressFrom,
+    /// What becomes of a machine that still takes the key that it had before.
+    pub old_key: OldKey,
+    /// For a connection, and for each part of a login.
+    pub connect_timeout: Duration,
+}
+
+/// Which of a machine's addresses is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressFrom {
+    /// Its first private one.
+    Private,
+    /// Its first public one.
+    Public,
+    /// The value of this tag: an address or a name.
+    Tag(String),
+}
+
+/// What becomes of a machine that still takes the key that it had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldKey {
+    /// The rotation is held: a key that is not refused is not replaced.
+    Refuse,
+    /// It is written down.
+    Warn,
 }
 
 /// Retire a superseded key pair of ours: delete the pair, wait out grace, destroy the private half.
@@ -80,6 +131,9 @@ pub struct RetirePlan {
     pub soak: Duration,
     /// From the deletion to the destruction of the private half.
     pub grace: Duration,
+    /// Whether the pair's successor was proven by logins: then its private half may be destroyed.
+    #[serde(default)]
+    pub proven: bool,
 }
 
 impl Plan {
@@ -119,6 +173,9 @@ pub struct PlannedInstance {
     pub keys: Vec<KeyPairId>,
     /// Its batch, or why it is in none.
     pub part: Part,
+    /// The host key that it was known by when the plan was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<HostKey>,
 }
 
 /// An instance's part in a plan.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::error::Error;
-use crate::model::{InstanceId, KeyPairId};
+use crate::model::{HostKey, InstanceId, KeyPairId};
 
 use super::event::Step;
 
@@ -32,6 +32,11 @@ pub enum Exclusion {
     },
     /// A person chose to leave it switched off.
     LeftOff,
+    /// It is active by the cloud's word, and no login proved it in time.
+    Unproven {
+        /// What the last try came to.
+        why: String,
+    },
 }
 
 impl fmt::Display for Exclusion {
@@ -45,6 +50,7 @@ impl fmt::Display for Exclusion {
             Self::StopMissed => f.write_str("not seen stopped in time"),
             Self::SettleMissed => f.write_str("not seen bound and active in time"),
             Self::NotReady { state } => write!(f, "stayed in state {state}, in which it cannot be bound"),
+            Self::Unproven { why } => write!(f, "not proven by a login in time: {why}"),
             Self::LeftOff => f.write_str("left switched off by an operator's decision"),
         }
     }
@@ -97,6 +103,20 @@ pub enum HoldReason {
         /// Ours less the cloud's, in seconds.
         difference: i64,
     },
+    /// A machine shows another host key than the one that it is known by.
+    WrongHost {
+        /// Which.
+        instance: InstanceId,
+        /// The key that it is known by.
+        pinned: HostKey,
+        /// The key that it shows.
+        seen: HostKey,
+    },
+    /// Machines still take the key that was to be replaced.
+    OldKeyTaken {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
     /// The account in the config file is no longer the one of the plan.
     Account {
         /// What differs.
@@ -117,6 +137,8 @@ impl HoldReason {
             Self::Custody { .. } => "custody",
             Self::StartRefused { .. } => "start_refused",
             Self::Clock { .. } => "clock",
+            Self::WrongHost { .. } => "wrong_host",
+            Self::OldKeyTaken { .. } => "old_key_taken",
             Self::Account { .. } => "account",
         }
     }
@@ -145,6 +167,15 @@ impl fmt::Display for HoldReason {
             }
             Self::Clock { difference } => {
                 write!(f, "our clock differs from the cloud's by {difference} s, 60 s is the most")
+            }
+            Self::WrongHost { instance, pinned, seen } => write!(
+                f,
+                "{instance} is known by the host key {pinned}, and shows {seen}: re-installed, or another machine at its \
+                 address; `rekeyd trust {instance}` takes it"
+            ),
+            Self::OldKeyTaken { instances } => {
+                let ids: Vec<&str> = instances.iter().take(20).map(InstanceId::as_str).collect();
+                write!(f, "the old key is still taken by {} (verify.ssh.old_key: refuse)", ids.join(", "))
             }
             Self::Account { problem } => f.write_str(problem),
         }

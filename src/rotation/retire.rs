@@ -186,7 +186,7 @@ impl Retirement {
             next.record.push(Event::Ended { outcome: Outcome::Retired });
         } else if now < over {
             next.wake_at(over);
-        } else if self.destroy_allowed {
+        } else if self.destroy_allowed || self.plan.proven {
             self.offer(&mut next, Step::DestroyPrivateKey, over, now);
         } else {
             next.record.push(Event::Ended { outcome: Outcome::Kept });

@@ -7,9 +7,9 @@ use crate::model::Disruption;
 use crate::model::error::{Blame, Effect};
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
 
-use super::event::{Call, Entry, Event, Step};
+use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
 use super::member::Member;
-use super::plan::{Part, PlannedInstance, RotatePlan};
+use super::plan::{OldKey, Part, PlannedInstance, RotatePlan, Verify};
 use super::policy::{Retry, later};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
@@ -60,6 +60,8 @@ pub struct Rotation {
     pub(super) failed: u32,
     pub(super) failed_at_release: u32,
     pub(super) canary_released: bool,
+    /// Machines found to take their old key still, since the last release, where the plan refuses that.
+    pub(super) old_keys_taken: u32,
     /// Held for failures, or for the canary, since the last release: a release raises what tripped, and nothing else.
     failures_tripped: bool,
     canary_tripped: bool,
@@ -83,7 +85,8 @@ impl Rotation {
                     batches.resize_with(index + 1, Vec::new);
                 }
                 batches[index].push(instance.id.clone());
-                members.insert(instance.id.clone(), Member::new(batch, instance.power));
+                let must_prove = matches!(plan.policy.verify, Verify::Ssh(_));
+                members.insert(instance.id.clone(), Member::new(batch, instance, must_prove));
             }
         }
         let mut rotation = Self {
@@ -107,6 +110,7 @@ impl Rotation {
             failed: 0,
             failed_at_release: 0,
             canary_released: false,
+            old_keys_taken: 0,
             failures_tripped: false,
             canary_tripped: false,
             owed: 0,
@@ -245,6 +249,33 @@ impl Rotation {
                     self.change(id, |member| member.activate(at));
                 }
             }
+            Event::Pinned { hosts } => {
+                for host in hosts {
+                    self.change(&host.instance, |member| {
+                        member.pin_asked = true;
+                        member.pin = host.host_key.clone().or(member.pin.take());
+                    });
+                }
+            }
+            Event::Verified { proofs } => {
+                for proof in proofs {
+                    self.old_keys_taken += u32::from(self.takes_old_key(proof));
+                    self.change(&proof.instance, |member| {
+                        member.pin = Some(proof.host_key.clone());
+                        member.proof = Some(proof.clone());
+                    });
+                }
+            }
+            Event::Unproven { instances, .. } => {
+                for id in instances {
+                    self.change(id, |member| member.late = true);
+                }
+            }
+            Event::Trusted { instance } => self.change(instance, |member| {
+                member.pin = None;
+                // It gets its time again.
+                member.active_at = member.active_at.map(|_| at);
+            }),
             Event::Running { instances } => {
                 for id in instances {
                     self.change(id, Member::see_running);
@@ -283,6 +314,12 @@ impl Rotation {
         }
     }
 
+    /// Whether a machine was found to take its old key still, where the plan refuses that.
+    fn takes_old_key(&self, proof: &Proof) -> bool {
+        let refuses = matches!(&self.plan.policy.verify, Verify::Ssh(login) if login.old_key == OldKey::Refuse);
+        refuses && proof.old_key == OldKeyFound::Taken
+    }
+
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
         self.held = None;
         self.retries.clear();
@@ -290,6 +327,7 @@ impl Rotation {
             self.failed_at_release = self.failed;
         }
         self.canary_released |= std::mem::take(&mut self.canary_tripped);
+        self.old_keys_taken = 0;
         if let Some(since) = &mut self.current_since {
             *since = (*since).max(at);
         }
@@ -342,10 +380,14 @@ impl Rotation {
 fn named(event: &Event) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
     match event {
         Event::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
+        Event::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
+        Event::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
+        Event::Trusted { instance } => Box::new(std::iter::once(instance)),
         Event::Accepted { instances, .. }
         | Event::Failed { instances, .. }
         | Event::Activated { instances }
         | Event::Running { instances }
+        | Event::Unproven { instances, .. }
         | Event::Gone { instances } => Box::new(instances.iter()),
         Event::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
         Event::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
