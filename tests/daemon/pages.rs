@@ -83,7 +83,8 @@ fn every_series_is_there_from_the_start_counts_right_and_goes_with_its_fleet() {
         assert!(of_fleet(name, "") >= began, "{name}: {}", of_fleet(name, ""));
     }
     let provider = format!("provider=\"{LH}\"");
-    let of_cloud = |name: &str, label: &str| value(&page, name, &[&provider, label]).unwrap_or_else(|| panic!("{name}"));
+    let of_cloud =
+        |name: &str, label: &str| value(&page, name, &[&provider, label]).unwrap_or_else(|| panic!("{name}"));
     assert!(of_cloud("rekeyd_batch_size_sum", "") >= 2.0 * planned as f64);
     let calls = clouds.state(LH)["calls"].as_object().unwrap().clone();
     // `plan` in a process of its own looked too: what only rotations call is counted exactly.
@@ -151,7 +152,8 @@ fn secrets(house: &House<'_>) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn each_entry_is_one_line_with_its_fields_in_text_and_json_and_nothing_tells_a_secret() {
-    let clouds = Clouds::open(&["--instances", "8", "--latency", "5ms", "--operation-time", "300ms", "--faults", "poison=1"]);
+    let clouds =
+        Clouds::open(&["--instances", "8", "--latency", "5ms", "--operation-time", "300ms", "--faults", "poison=1"]);
     let house = House::of(&clouds, &[LH]);
     let mut daemon = house.daemon();
     let mut said = house.run(&["rotate", LH]).out;
@@ -185,7 +187,8 @@ fn each_entry_is_one_line_with_its_fields_in_text_and_json_and_nothing_tells_a_s
     for journal in &journals {
         let id = journal["journal"].as_str().unwrap();
         let story: Value = serde_json::from_str(&house.done(&["show", id, "--json"])).unwrap();
-        let names: Vec<&str> = story["entries"].as_array().unwrap().iter().map(|e| e["event"]["event"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            story["entries"].as_array().unwrap().iter().map(|e| e["event"]["event"].as_str().unwrap()).collect();
         let short = &id[..];
         match entries.get(short) {
             Some(logged) => assert_eq!(*logged, names, "{as_json}"),
@@ -215,7 +218,9 @@ fn each_entry_is_one_line_with_its_fields_in_text_and_json_and_nothing_tells_a_s
         ("rotate".into(), said.into_bytes()),
     ];
     let id = journals[0]["journal"].as_str().unwrap();
-    for verb in [&["status"][..], &["status", "--json"], &["history", LH], &["show", id], &["show", id, "--json"], &["check"]] {
+    for verb in
+        [&["status"][..], &["status", "--json"], &["history", LH], &["show", id], &["show", id, "--json"], &["check"]]
+    {
         told.push((verb.join(" "), house.run(verb).out.into_bytes()));
     }
     for file in std::fs::read_dir(house.path("lib")).unwrap().map(Result::unwrap) {
