@@ -116,7 +116,7 @@ fn an_abandoned_rotation_ends_and_the_next_one_takes_over() {
         assert_eq!(house.down(provider, &before), Vec::<String>::new(), "{}", house.log());
         house.refused(&["abandon", provider], &["no open rotation"]);
         house.done(&["rotate", provider]);
-        house.settled(provider, 40);
+        house.settled(provider, 90);
         house.assert_rotated(provider, &planned, &before);
         let outcomes: Vec<_> = house.rotations(provider).iter().map(|one| one["outcome"].clone()).collect();
         assert_eq!(outcomes, ["completed", "abandoned"]);

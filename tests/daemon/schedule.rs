@@ -21,7 +21,8 @@ fn assert_three_rotations(house: &mut House<'_>, work: impl FnOnce(&House<'_>)) 
     house.schedule(None);
     let mut daemon = house.daemon();
     for fleet in FAST {
-        house.settled(fleet, 60);
+        // A retire journal that found somebody on its pair looks again after a minute.
+        house.settled(fleet, 100);
         let (planned, before) = &before[fleet];
         house.assert_rotated(fleet, planned, before);
         let rotations = house.rotations(fleet);
