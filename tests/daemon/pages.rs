@@ -189,7 +189,7 @@ fn each_entry_is_one_line_with_its_fields_in_text_and_json_and_nothing_tells_a_s
         let story: Value = serde_json::from_str(&house.done(&["show", id, "--json"])).unwrap();
         let names: Vec<&str> =
             story["entries"].as_array().unwrap().iter().map(|e| e["event"]["event"].as_str().unwrap()).collect();
-        let short = &id[..];
+        let short = id;
         match entries.get(short) {
             Some(logged) => assert_eq!(*logged, names, "{as_json}"),
             None => {
