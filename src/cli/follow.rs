@@ -1,6 +1,7 @@
 //! `rekeyd rotate` beside a driver: the request is handed over, and the journal that comes of it is told as it grows, to
 //! the same exit codes. It reads; the only things that it writes are its request and, when it goes away, its withdrawal.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -13,7 +14,7 @@ use crate::rotation::{Entry, HoldReason, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
-use super::output::Output;
+use super::output::{Output, some};
 use super::progress::Progress;
 use super::rotate::{PATIENCE, Signals, say_ended, say_held, say_retired};
 use crate::config::Config;
@@ -26,6 +27,22 @@ const LOOK: Duration = Duration::from_millis(300);
 const SILENCE: Duration = Duration::from_secs(10);
 /// A driver that is gone for so long is gone.
 const GONE: Duration = Duration::from_secs(2);
+
+/// Whoever has just become the driver makes the database within this, or brings it up to date.
+const MADE: Duration = Duration::from_secs(5);
+
+/// The store, to write beside who drives.
+async fn opened(path: &Path) -> Result<Sqlite> {
+    let begun = SystemClock.now();
+    loop {
+        match Sqlite::open_to_write(path).await {
+            Err(_) if SystemClock.now() < later(begun, MADE) && DriverLock::is_held(path).unwrap_or(false) => {
+                SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
 
 /// What came of handing over.
 pub(super) enum Followed {
@@ -48,7 +65,11 @@ pub(super) struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName) -> Result<Self> {
-        let store = Sqlite::open_to_write(&config.store).await?;
+        let store = opened(&config.store).await?;
+        // Whoever drives could only refuse it, and might not know the file's other fleets.
+        if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
+            bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
+        }
         Ok(Self { config, store, out, progress: Progress::new(out), fleet, begun: SystemClock.now(), driverless: None })
     }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../stage/mod.rs"]
 mod stage;
 
 use std::time::{Duration, Instant};
