@@ -1,7 +1,6 @@
 //! `rekeyd rotate` beside a driver: the request is handed over, and the journal that comes of it is told as it grows, to
 //! the same exit codes. It reads; the only things that it writes are its request and, when it goes away, its withdrawal.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,13 +9,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
 use super::output::{Output, some};
 use super::progress::Progress;
 use super::rotate::{PATIENCE, Signals, say_ended, say_held, say_retired};
+use super::target::store_beside;
 use crate::config::Config;
 use crate::engine::drive::Retiring;
 use crate::rotation::Author;
@@ -27,22 +27,6 @@ const LOOK: Duration = Duration::from_millis(300);
 const SILENCE: Duration = Duration::from_secs(10);
 /// A driver that is gone for so long is gone.
 const GONE: Duration = Duration::from_secs(2);
-
-/// Whoever has just become the driver makes the database within this, or brings it up to date.
-const MADE: Duration = Duration::from_secs(5);
-
-/// The store, to write beside who drives.
-async fn opened(path: &Path) -> Result<Sqlite> {
-    let begun = SystemClock.now();
-    loop {
-        match Sqlite::open_to_write(path).await {
-            Err(_) if SystemClock.now() < later(begun, MADE) && DriverLock::is_held(path).unwrap_or(false) => {
-                SystemClock.sleep_until(later(SystemClock.now(), LOOK)).await;
-            }
-            other => return Ok(other?),
-        }
-    }
-}
 
 /// What came of handing over.
 pub(super) enum Followed {
@@ -65,7 +49,7 @@ pub(super) struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName) -> Result<Self> {
-        let store = opened(&config.store).await?;
+        let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
             bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
@@ -140,7 +124,10 @@ impl<'a> Follower<'a> {
             }
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.directory, &rotation, outcome));
-                self.follow_retirements().await?;
+                // After an abandon the pair waits for the next rotation to take over.
+                if outcome == Outcome::Completed {
+                    self.follow_retirements().await?;
+                }
                 return Ok(Followed::To(Exit::Done));
             }
             let nothing_left = rotation.in_flight(SystemClock.now()).is_empty();

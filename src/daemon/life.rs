@@ -143,6 +143,7 @@ impl Work {
         let scheduled = scheduled(&self.config, driver);
         let scheduler = Scheduler::open(tools(), driver.agenda(), scheduled, vec![self.ear.clone()]).await?;
         let mut heartbeat = Heartbeat::start(self.clock.clone()).await?;
+        self.ear.alive(self.clock.now());
         self.ear.driving();
         let store = self.config.store.display();
         tracing::info!(fleets = self.config.fleets.len(), listen = %self.config.listen, %store, "driving");
