@@ -59,7 +59,7 @@ impl<'a> Follower<'a> {
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
     pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
-        self.out.line(format!("{}: another rekeyd drives this store; following it", self.fleet));
+        self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
         let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
         let result = tokio::select! {
             result = self.hand_over(id) => result,
