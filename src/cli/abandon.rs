@@ -27,7 +27,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             let open = desk.open_of(&fleet).into_iter().find(|head| matches!(head.plan, Plan::Rotate(_))).cloned();
             match open {
                 Some(head) => head,
-                None => bail!("{fleet} has no open rotation to give up; `rekeyd hold {fleet}` keeps the next one from beginning"),
+                None => bail!(
+                    "{fleet} has no open rotation to give up; `rekeyd hold {fleet}` keeps the next one from beginning"
+                ),
             }
         }
     };

@@ -87,7 +87,8 @@ impl<'a> Follower<'a> {
             }
             if !said && SystemClock.now() > later(asked, SILENCE) {
                 said = true;
-                self.progress.say(fleet, "waiting for it to be taken: others go first, or what drives is a `rotate` of its own");
+                self.progress
+                    .say(fleet, "waiting for it to be taken: others go first, or what drives is a `rotate` of its own");
             }
             self.look().await;
         };
@@ -158,8 +159,14 @@ impl<'a> Follower<'a> {
             let waits = next.run.contains(&Step::RetireKeyPair) && now > later(since, PATIENCE);
             if ended.is_some() || retirement.held.is_some() || far || waits || self.nobody_drives() {
                 let waiting = waits.then(|| "somebody may still hang on it".to_string());
-                let retiring =
-                    Retiring { id: head.id, plan: plan.clone(), ended, held: retirement.held, waiting, until: next.wake };
+                let retiring = Retiring {
+                    id: head.id,
+                    plan: plan.clone(),
+                    ended,
+                    held: retirement.held,
+                    waiting,
+                    until: next.wake,
+                };
                 self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
                 return Ok(());
             }

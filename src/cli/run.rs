@@ -46,7 +46,10 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
         tracing::info!(line = note.line, "{note}");
     }
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {} (listen: in the config file): another daemon, or another program, may have it", config.listen)
+        format!(
+            "cannot listen on {} (listen: in the config file): another daemon, or another program, may have it",
+            config.listen
+        )
     })?;
     let mut signals = Signals::new()?;
     let (stop, asked) = watch::channel(false);

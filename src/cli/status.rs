@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
-use crate::rotation::{HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
+use crate::rotation::{
+    HoldReason, Member, Outcome, Part, Phase, Plan, PlannedInstance, Retirement, Rotation, Stage, Step,
+};
 use crate::store::{Head, Heads, Unreadable};
 
 use super::journals::{Folded, Journals};
@@ -246,7 +248,9 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
         (_, Some(reason), _) => format!("held: {reason}"),
         (Some(Stage::Soak), ..) => "soak before the pair is deleted".to_string(),
         (Some(Stage::Grace), ..) => "the pair is deleted; grace before its private key's end".to_string(),
-        (_, _, Some(retry)) if retirement.deleted.is_none() => format!("the pair could not be deleted: {}", retry.error),
+        (_, _, Some(retry)) if retirement.deleted.is_none() => {
+            format!("the pair could not be deleted: {}", retry.error)
+        }
         (_, _, Some(retry)) => format!("its private key could not be destroyed: {}", retry.error),
         (_, _, None) if retirement.deleted.is_none() => "the pair is deleted once nobody hangs on it".to_string(),
         (_, _, None) => "grace is over".to_string(),

@@ -41,7 +41,10 @@ impl Desk {
         let config = scene.config()?;
         owner::check(&config.custody.directory, verb)?;
         if !config.store.try_exists().with_context(|| config.store.display().to_string())? {
-            bail!("there is no database at {} yet: nothing runs that could be told to stop or go on", config.store.display());
+            bail!(
+                "there is no database at {} yet: nothing runs that could be told to stop or go on",
+                config.store.display()
+            );
         }
         let store = Sqlite::open_to_write(&config.store).await.context("the store cannot be written to")?;
         let heads = store.heads().await?.readable;

@@ -17,9 +17,8 @@ pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal) {
             return;
         }
     };
-    let completed = |head: &&Head| {
-        matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)))
-    };
+    let completed =
+        |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
     let newest: BTreeMap<&FleetName, &Head> =
         heads.iter().filter(completed).map(|head| (head.plan.fleet(), head)).collect();
     for (fleet, head) in newest {

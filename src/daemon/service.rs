@@ -69,7 +69,8 @@ impl Service {
         let metrics = Arc::new(Metrics::new().map_err(|error| ServiceError::Metrics(error.to_string()))?);
         let provider = |fleet: &config::Fleet| Some(self.config.accounts.get(&fleet.account)?.provider);
         let known = self.config.fleets.iter();
-        let known = known.filter_map(|(name, fleet)| Some(FleetOfConfig { name: name.clone(), provider: provider(fleet)? }));
+        let known =
+            known.filter_map(|(name, fleet)| Some(FleetOfConfig { name: name.clone(), provider: provider(fleet)? }));
         metrics.set_fleets(&known.collect::<Vec<_>>());
         let ear = Arc::new(Ear::new(metrics.clone()));
         let (turned, not_driving) = (ear.clone(), ear.clone());

@@ -168,8 +168,8 @@ pub fn open_heard(
     let documented = cloud.limits.requests_per_second.iter().map(|(action, rate)| (action.to_string(), *rate));
     let mut rates: BTreeMap<String, u32> = documented.collect();
     rates.extend(settings.rates.clone());
-    let door = Door::new(transport, clock, &rates, settings.credentials.redactor(), seed)
-        .heard_by(settings.provider, witness);
+    let door =
+        Door::new(transport, clock, &rates, settings.credentials.redactor(), seed).heard_by(settings.provider, witness);
     let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
     Ok((cloud.open)(Parts { origin, region, credentials, door }))
 }

@@ -89,15 +89,8 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in their order.
-    pub const ALL: [Self; 7] = [
-        Self::Waiting,
-        Self::UnderWay,
-        Self::Bound,
-        Self::Active,
-        Self::Straggler,
-        Self::Excluded,
-        Self::Gone,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Waiting, Self::UnderWay, Self::Bound, Self::Active, Self::Straggler, Self::Excluded, Self::Gone];
 
     /// Its name, as metrics have it.
     pub fn name(self) -> &'static str {

@@ -127,7 +127,9 @@ impl Scheduler {
         self.paused = self.agenda.paused().await?.into_keys().collect();
         match self.take_requests(now).await {
             // Written by a newer release, perhaps: who asked waits in vain, all else goes on.
-            Err(EngineError::Store(StoreError::Unusable(problem))) => tracing::error!(problem, "a request cannot be read"),
+            Err(EngineError::Store(StoreError::Unusable(problem))) => {
+                tracing::error!(problem, "a request cannot be read")
+            }
             taken => taken?,
         }
         self.take_due(now).await?;
@@ -195,7 +197,8 @@ impl Scheduler {
             return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));
         }
         let Some(fleet) = self.fleets.get(name) else {
-            let why = format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
+            let why =
+                format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
             return Some(Answer::Refused(why));
         };
         // A person goes before what is merely due.
@@ -238,7 +241,8 @@ impl Scheduler {
             match tick {
                 Tick::None => {}
                 Tick::Start { due, late } => {
-                    let not_yet = self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
+                    let not_yet =
+                        self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
                     if !not_yet && !self.paused.contains(name) {
                         let cause = Cause::Due { due, late };
                         self.queue.push_back(Start { fleet: fleet.fleet.clone(), cause });
@@ -311,7 +315,9 @@ impl Scheduler {
                 Answer::Rotation(journal)
             }
             // What is broken here, and not in the fleet, is the daemon's to answer for.
-            Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => return Err(error.into()),
+            Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 let why = chain(&error);
                 if let Cause::Due { .. } = start.cause {

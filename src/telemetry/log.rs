@@ -6,9 +6,9 @@ use std::fmt::{self, Write as _};
 use tracing::field::Field;
 use tracing::{Dispatch, Level};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::field::MakeExt;
 
 use crate::engine::Observer;
 use crate::model::{InstanceId, JournalId};
@@ -49,9 +49,9 @@ where
     Ok(match format {
         Format::Text => Dispatch::new(subscriber.fmt_fields(debug_fn(text_field).delimited(" ")).finish()),
         // JSON escapes by itself.
-        Format::Json => Dispatch::new(
-            subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
-        ),
+        Format::Json => {
+            Dispatch::new(subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
+        }
     })
 }
 
@@ -165,9 +165,9 @@ impl<'a> About<'a> {
             Event::Bound { instances } => {
                 Self { instances: instances.iter().map(|bound| &bound.instance).collect(), ..Self::default() }
             }
-            Event::Activated { instances: all } | Event::Running { instances: all } | Event::Gone { instances: all } => {
-                Self { instances: instances(all), ..Self::default() }
-            }
+            Event::Activated { instances: all }
+            | Event::Running { instances: all }
+            | Event::Gone { instances: all } => Self { instances: instances(all), ..Self::default() },
             Event::Excluded { instances } => {
                 let error = instances.iter().find_map(|excluded| match &excluded.reason {
                     Exclusion::Refused(error) => Some(error),
@@ -189,9 +189,7 @@ impl<'a> About<'a> {
             Event::Held { reason: HoldReason::StartRefused { instances: all } } => {
                 Self { instances: instances(all), ..Self::default() }
             }
-            Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => {
-                Self { instances: vec![id], ..Self::default() }
-            }
+            Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => Self { instances: vec![id], ..Self::default() },
             _ => Self::default(),
         }
     }

@@ -35,10 +35,8 @@ const ACTION: Label = Label("action", Values::Actions);
 const ACCOUNT: Label = Label("account", Values::Open);
 const CLOUD_REGION: Label = Label("cloud_region", Values::Open);
 const VERSION: Label = Label("version", Values::Closed(&[env!("CARGO_PKG_VERSION")]));
-const PHASE: Label = Label(
-    "phase",
-    Values::Closed(&["waiting", "under_way", "bound", "active", "straggler", "excluded", "gone"]),
-);
+const PHASE: Label =
+    Label("phase", Values::Closed(&["waiting", "under_way", "bound", "active", "straggler", "excluded", "gone"]));
 const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "grace", "held"]));
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod daemon;
 mod fuse;
 mod operator;
 mod rig;
 mod seeds;
+mod ticks;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
