@@ -24,7 +24,7 @@ use crate::rig::{Rig, Scenario, mark};
 /// A tick is caught up within this.
 pub const SLACK: Duration = Duration::from_secs(300);
 /// Every ten minutes, and a little later: not all fleets at once.
-const EXPRESSION: &str = "0 */10 * * * *";
+const EXPRESSION: &str = "0 5-59/10 * * * *";
 const JITTER: Duration = Duration::from_secs(40);
 /// A killed process is back after this.
 const BACK: Duration = Duration::from_secs(7);

@@ -8,6 +8,7 @@ mod fuse;
 mod operator;
 mod rig;
 mod seeds;
+mod strangers;
 mod ticks;
 
 use std::collections::BTreeSet;
