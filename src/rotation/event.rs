@@ -248,6 +248,11 @@ pub enum Event {
         /// Which.
         instances: Vec<InstanceId>,
     },
+    /// Nobody drove it for a while, and something was under way: what was not seen meanwhile is not too late for that.
+    Resumed {
+        /// Since when nobody did.
+        away_since: Timestamp,
+    },
     /// These go no further.
     Excluded {
         /// Which and why.
@@ -308,6 +313,7 @@ impl Event {
             Self::Bound { .. } => "bound",
             Self::Activated { .. } => "activated",
             Self::Running { .. } => "running",
+            Self::Resumed { .. } => "resumed",
             Self::Excluded { .. } => "excluded",
             Self::Gone { .. } => "gone",
             Self::Held { .. } => "held",
