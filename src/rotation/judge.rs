@@ -161,7 +161,9 @@ impl Rotation {
             return None;
         }
         if let Some(pending) = member.pending.as_ref().filter(|pending| pending.call == Call::Stop) {
-            let over = now >= later(pending.since.max(self.resumed()), STOP_DEADLINE);
+            // A release, or taking it up again, begins a new deadline.
+            let since = pending.since.max(self.current_since.unwrap_or(Timestamp::MIN)).max(self.resumed());
+            let over = now >= later(since, STOP_DEADLINE);
             return over.then_some(Finding::Excluded(Exclusion::StopMissed));
         }
         // Starts and reboots are repeated: that does not put the deadline off.

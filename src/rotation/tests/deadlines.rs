@@ -45,6 +45,9 @@ fn no_deadline_counts_the_time_in_which_nobody_drove() {
     let away = format!("{stopping}\n4000 resumed");
     begun("cvm", "r", &away, "4001 settle: r old => -\n4001 settle: s old => stopped\n4179 settle: r old => -");
     begun("cvm", "r", &away, "4181 settle: r old => out stop missed");
+    // A stop that was never answered, a hold of four minutes, a release: it is asked for again.
+    let released = "5 >stop a=r\n6 held\n246 release";
+    begun("cvm", "r", released, "246 settle: r old => -\n246 prepare: r old => stop");
     let bound = "5 >stop a=r\n6 ok stop a\n9 down a\n10 >bind a=s\n11 ok bind a\n12 bound a=s";
     begun("cvm", "r", bound, "2000 settle: s new => out settle missed");
     let away = format!("{bound}\n4000 resumed");
