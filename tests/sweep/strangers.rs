@@ -17,13 +17,14 @@ async fn half_done(provider: ProviderKind) {
         rig.world.lock().unwrap().settings.visibility_lag = Duration::ZERO;
         let report = rig.run().await;
         let mut problems = report.problems;
-        let world = rig.world.lock().unwrap();
-        for (_, machine) in world.machines().filter(|(_, machine)| !rig.refused.contains(&machine.id)) {
-            if machine.stops + machine.reboots > 1 {
-                problems.push(format!("{} went down {} times", machine.id, machine.stops + machine.reboots));
+        {
+            let world = rig.world.lock().unwrap();
+            for (_, machine) in world.machines().filter(|(_, machine)| !rig.refused.contains(&machine.id)) {
+                if machine.stops + machine.reboots > 1 {
+                    problems.push(format!("{} went down {} times", machine.id, machine.stops + machine.reboots));
+                }
             }
         }
-        drop(world);
         if rig.story().await.contains(r#""kind":"busy""#) {
             problems.push("asked again of one who is seen to be busy with it".to_string());
         }

@@ -21,9 +21,9 @@ fn disturbs(call: &str) -> bool {
     names.contains(&call) || words.iter().any(|word| call.contains(word))
 }
 
-/// The calls that write something down.
+/// The calls whose outcome is the scheduler's to find again.
 fn writes(call: &str) -> bool {
-    ["journal", "custody", "agenda set_due", "agenda answer"].iter().any(|word| call.starts_with(word))
+    ["journal begin", "journal ended", "agenda set_due", "agenda answer"].contains(&call)
 }
 
 async fn asserted(daemon: &Daemon, unkept: Vec<String>, what: &str) {
@@ -61,7 +61,7 @@ async fn sweep_schedule(provider: ProviderKind) {
     let calls = by_schedule(provider, None).await;
     for (number, call) in calls.iter().enumerate() {
         by_schedule(provider, Some((number, Side::Before))).await;
-        // After a question it is as it was before the next call.
+        // Else it is after a call as it was before the next one.
         if writes(call) {
             by_schedule(provider, Some((number, Side::After))).await;
         }
@@ -93,7 +93,7 @@ async fn by_request(provider: ProviderKind, blows: Option<(usize, Side)>) -> Vec
     daemon.rig.fuse.calls()
 }
 
-/// Every call near a request, a beginning or an end; every fourth of the others, which the other sweeps have.
+/// Every call near a request, a beginning or an end; every sixth of the others, which the other sweeps have.
 async fn sweep_requests(provider: ProviderKind, first: usize) {
     let calls = by_request(provider, None).await;
     let near = |number: usize| {
@@ -101,19 +101,17 @@ async fn sweep_requests(provider: ProviderKind, first: usize) {
         calls.iter().any(|call| ["answer", "begin", "ended"].iter().any(|word| call.contains(word)))
     };
     let mut killed = 0;
-    for number in (0..calls.len()).filter(|number| number % 4 == first || near(*number)) {
+    for number in (0..calls.len()).filter(|number| number % 6 == first || near(*number)) {
         for side in [Side::Before, Side::After] {
             by_request(provider, Some((number, side))).await;
         }
         killed += 1;
     }
-    assert!(calls.iter().filter(|call| call.contains("answer")).count() == 2 && killed > 50, "{killed} of {calls:?}");
+    assert!(calls.iter().filter(|call| call.contains("answer")).count() == 2 && killed > 30, "{killed} of {calls:?}");
 }
 
 /// A hold at this call, for four minutes; then a release, in the midst of a turn.
-async fn hold(provider: ProviderKind, call: usize) {
-    let (deed, is_killed) =
-        [(Deed::Hold, false), (Deed::Hold, true), (Deed::Pause, false), (Deed::Pause, true)][call % 4];
+async fn hold(provider: ProviderKind, call: usize, deed: Deed, is_killed: bool) {
     let mut daemon = Daemon::new(Scenario::of(provider), true, is_killed.then_some((call, Side::Before)));
     let web = daemon.rig.fleet().name;
     let fuse = daemon.rig.fuse.clone();
@@ -185,22 +183,26 @@ async fn meddle(provider: ProviderKind, deed: Deed, call: usize) -> bool {
 }
 
 async fn operator(provider: ProviderKind, first: usize) {
-    let calls = by_schedule(provider, None).await.len();
+    const WAYS: [(Deed, bool); 4] =
+        [(Deed::Hold, false), (Deed::Hold, true), (Deed::Pause, false), (Deed::Pause, true)];
+    let calls = by_schedule(provider, None).await;
     let mut held = 0;
-    for call in 0..calls {
-        // By the call or the one after it, every variant comes to each place on some cloud.
-        if (call + first) % 2 == 0 {
-            hold(provider, call).await;
-            held += 1;
+    for (call, name) in calls.iter().enumerate() {
+        for (way, (deed, is_killed)) in WAYS.into_iter().enumerate() {
+            // The clouds begin at different calls: each place is come to on one of them. Where it matters most, in all ways.
+            if disturbs(name) || ((call + first).is_multiple_of(4) && way == call / 4 % 4) {
+                hold(provider, call, deed, is_killed).await;
+                held += 1;
+            }
         }
     }
     let (mut given_up, mut asked) = (0, 0);
-    for call in (first..calls).step_by(3) {
+    for call in (first..calls.len()).step_by(5) {
         given_up += usize::from(meddle(provider, Deed::Abandon, call).await);
-        meddle(provider, Deed::Rotate, (call + 1) % calls).await;
+        meddle(provider, Deed::Rotate, (call + 1) % calls.len()).await;
         asked += 1;
     }
-    assert!(held > 75 && given_up > 10 && asked > 50, "{held} holds, {given_up} given up, {asked} requests");
+    assert!(held > 50 && given_up > 6 && asked > 30, "{held} holds, {given_up} given up, {asked} requests");
 }
 
 /// Killed at a call, and away for five minutes, an hour or a day. Tells all that went wrong at once.
