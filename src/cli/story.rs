@@ -77,6 +77,9 @@ impl Teller {
                 let batch = self.batch(instances.iter().map(|excluded| &excluded.instance));
                 format!("{batch}excluded {}", some(each, NAMED))
             }
+            Event::Resumed { away_since } => {
+                format!("taken up again; nobody had looked since {}", moment(*away_since))
+            }
             Event::Gone { instances } => format!("{}gone from the cloud: {}", self.batch(instances), these(instances)),
             Event::Held { reason } => format!("HELD: {reason}"),
             Event::Released { note, allow } => {

@@ -95,6 +95,8 @@ pub(super) struct Case {
     pub(super) missing: BTreeMap<InstanceId, Timestamp>,
     /// Who hangs on the pair of a retire journal.
     pub(super) waiting: Option<String>,
+    /// When a turn was taken last.
+    pub(super) turned: Option<Timestamp>,
     looks: BTreeMap<Step, Timestamp>,
 }
 
@@ -110,8 +112,16 @@ impl Case {
             seen: Snapshot::default(),
             missing: BTreeMap::new(),
             waiting: None,
+            turned: None,
             looks: BTreeMap::new(),
         })
+    }
+
+    /// Since when nobody looked at what is under way, if that is long ago: this process was not there, or stood still.
+    pub(super) fn away_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let Course::Rotate(rotation) = &self.course else { return None };
+        let since = self.turned.unwrap_or(rotation.last_at).max(rotation.last_at);
+        rotation.was_away(since, now).then_some(since)
     }
 
     /// Its state as a rotation's.

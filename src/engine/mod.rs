@@ -22,7 +22,7 @@ use crate::custody::Custodian;
 use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Entry, IllegalEvent, Outcome, Place, Plan, Retirement, Rotation, Standing};
+use crate::rotation::{Author, Entry, Event, IllegalEvent, Outcome, Place, Plan, Retirement, Rotation, Standing};
 use crate::ssh::KeyMaker;
 use crate::store::{Heads, Journal, StoreError};
 
@@ -168,9 +168,15 @@ impl Engine {
     }
 
     async fn turn_case(&self, case: &mut Case) -> Result<Turn, EngineError> {
+        record::catch_up(&self.tools, case).await?;
+        let now = self.tools.clock.now();
+        if let Some(away_since) = case.away_since(now) {
+            record::append(&self.tools, case, &[Event::Resumed { away_since }]).await?;
+        }
         loop {
             record::catch_up(&self.tools, case).await?;
             let now = self.tools.clock.now();
+            case.turned = Some(now);
             let next = case.course.next(now);
             if !next.record.is_empty() {
                 record::append(&self.tools, case, &next.record).await?;

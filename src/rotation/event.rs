@@ -314,6 +314,11 @@ pub enum Event {
         /// Which.
         instances: Vec<InstanceId>,
     },
+    /// Nobody drove it for a while, and something was under way: what was not seen meanwhile is not too late for that.
+    Resumed {
+        /// Since when nobody did.
+        away_since: Timestamp,
+    },
     /// These go no further.
     Excluded {
         /// Which and why.
@@ -378,6 +383,7 @@ impl Event {
             Self::Unproven { .. } => "unproven",
             Self::Trusted { .. } => "trusted",
             Self::Running { .. } => "running",
+            Self::Resumed { .. } => "resumed",
             Self::Excluded { .. } => "excluded",
             Self::Gone { .. } => "gone",
             Self::Held { .. } => "held",

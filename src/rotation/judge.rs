@@ -161,7 +161,9 @@ impl Rotation {
             return None;
         }
         if let Some(pending) = member.pending.as_ref().filter(|pending| pending.call == Call::Stop) {
-            let over = now >= later(pending.since, STOP_DEADLINE);
+            // A release, or taking it up again, begins a new deadline.
+            let since = pending.since.max(self.current_since.unwrap_or(Timestamp::MIN)).max(self.resumed());
+            let over = now >= later(since, STOP_DEADLINE);
             return over.then_some(Finding::Excluded(Exclusion::StopMissed));
         }
         // Starts and reboots are repeated: that does not put the deadline off.
@@ -172,7 +174,8 @@ impl Rotation {
             .max(first.map(|pending| pending.since))
             .or(member.pending.as_ref().map(|pending| pending.since))
             .or(member.owed.filter(|_| self.is_halted()))?
-            .max(self.current_since.unwrap_or(Timestamp::MIN));
+            .max(self.current_since.unwrap_or(Timestamp::MIN))
+            .max(self.resumed());
         let over = now >= later(from, SETTLE_DEADLINE);
         over.then_some(Finding::Excluded(Exclusion::SettleMissed))
     }
@@ -264,7 +267,7 @@ impl Rotation {
     fn not_ready(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
         let touched = member.pending.as_ref().map(|pending| pending.since);
         let touched = touched.max(member.retry.as_ref().map(|retry| retry.since)).max(member.last_accepted);
-        let from = self.current_from().max(touched).unwrap_or(Timestamp::MAX);
+        let from = self.current_from().max(touched).unwrap_or(Timestamp::MAX).max(self.resumed());
         if now >= later(from, SETTLE_DEADLINE) {
             return Want::Record(Finding::Excluded(Exclusion::NotReady { state: seen.state.clone() }));
         }
@@ -310,6 +313,10 @@ impl Rotation {
             Disruption::RebootsInstance => Want::Call(Call::Stop),
             Disruption::StopsInstance | Disruption::NeedsStopped => Want::Nothing,
         }
+    }
+
+    fn resumed(&self) -> Timestamp {
+        self.resumed.unwrap_or(Timestamp::MIN)
     }
 
     fn shows_ours(&self, seen: &Instance) -> bool {

@@ -196,7 +196,7 @@ impl Rotation {
             Some((since, _)) => Some(*since),
             None => member.owed.filter(|_| member.active).max(member.watch_until()),
         };
-        let since = done.max(self.current_since);
+        let since = done.max(self.current_since).max(self.resumed);
         let late = since.is_some_and(|since| now >= later(since, SETTLE_DEADLINE));
         member.owed.is_some() && (member.is_done() || given_up) && (refused || late)
     }

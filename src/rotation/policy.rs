@@ -22,6 +22,9 @@ pub const REPEAT_AFTER: Duration = Duration::from_secs(180);
 pub const OWN_REBOOT: Duration = Duration::from_secs(20);
 /// The request id of an accepted bind is waited for in the latest operation for so long; then the shown state decides.
 pub const REQUEST_ID_SHOWS: Duration = Duration::from_secs(60);
+/// Something under way that nobody looked at for so long was not driven: no deadline counts that time. Longer than the
+/// longest pause between two turns.
+pub const AWAY: Duration = Duration::from_secs(180);
 /// No failure is waited out longer than this.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// Bounded means so many tries.

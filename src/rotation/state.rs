@@ -10,7 +10,7 @@ use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Tim
 use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
 use super::member::Member;
 use super::plan::{OldKey, Part, PlannedInstance, RotatePlan, Verify};
-use super::policy::{Retry, later};
+use super::policy::{AWAY, Retry, later};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
 /// An entry that cannot follow what stands before it: the journal cannot be believed.
@@ -54,6 +54,8 @@ pub struct Rotation {
     pub(super) current: usize,
     /// When the batch before the current one was done, or the key imported.
     pub(super) current_since: Option<Timestamp>,
+    /// When it was taken up again after nobody had driven it: no deadline counts the time before.
+    pub(super) resumed: Option<Timestamp>,
     /// Batches in which something is under way.
     pub(super) busy: BTreeSet<u32>,
     pub(super) retries: BTreeMap<Step, Retry>,
@@ -105,6 +107,7 @@ impl Rotation {
             batches,
             current: 0,
             current_since: None,
+            resumed: None,
             busy: BTreeSet::new(),
             retries: BTreeMap::new(),
             failed: 0,
@@ -152,6 +155,11 @@ impl Rotation {
     /// Failures in a row of a step as a whole.
     pub fn retry(&self, step: Step) -> Option<&Retry> {
         self.retries.get(&step)
+    }
+    /// Whether it is to be said that nobody drove it for a while: something is under way, and was not looked at for longer
+    /// than a busy engine ever takes between two looks.
+    pub fn was_away(&self, since: Timestamp, now: Timestamp) -> bool {
+        self.ended.is_none() && !self.busy.is_empty() && now > later(since.max(self.last_at), AWAY)
     }
     /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the
     /// canary, the soak.
@@ -292,6 +300,7 @@ impl Rotation {
                     });
                 }
             }
+            Event::Resumed { .. } => self.resumed = Some(at),
             Event::Gone { instances } => {
                 for id in instances {
                     self.change(id, |member| {

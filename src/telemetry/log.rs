@@ -231,6 +231,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
         Event::Activated { instances: all } | Event::Running { instances: all } | Event::Gone { instances: all } => {
             format!("{name}: {}", instances(all.len()))
         }
+        Event::Resumed { away_since } => format!("{name}: nobody drove it since {away_since:.0}"),
         Event::Excluded { instances } => {
             let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();
             format!("{name}: {}", some(&each, EXPLAINED).unwrap_or_default())

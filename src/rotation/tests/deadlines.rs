@@ -39,6 +39,40 @@ fn holds_stop_stops_binds_and_reboots_and_start_machines_as_they_are() {
 }
 
 #[test]
+fn no_deadline_counts_the_time_in_which_nobody_drove() {
+    let stopping = "5 >stop a=r\n6 ok stop a";
+    begun("cvm", "r", stopping, "184 settle: r old => -\n186 settle: r old => out stop missed");
+    let away = format!("{stopping}\n4000 resumed");
+    begun("cvm", "r", &away, "4001 settle: r old => -\n4001 settle: s old => stopped\n4179 settle: r old => -");
+    begun("cvm", "r", &away, "4181 settle: r old => out stop missed");
+    // A stop that was never answered, a hold of four minutes, a release: it is asked for again.
+    let released = "5 >stop a=r\n6 held\n246 release";
+    begun("cvm", "r", released, "246 settle: r old => -\n246 prepare: r old => stop");
+    let bound = "5 >stop a=r\n6 ok stop a\n9 down a\n10 >bind a=s\n11 ok bind a\n12 bound a=s";
+    begun("cvm", "r", bound, "2000 settle: s new => out settle missed");
+    let away = format!("{bound}\n4000 resumed");
+    begun("cvm", "r", &away, "4001 settle: s new => -\n4001 activate: s new => start");
+    begun("cvm", "r", &away, "4901 settle: s new => out settle missed");
+    let waiting = "";
+    begun("lighthouse", "r", waiting, "4000 bind: c old => record out not ready");
+    begun("lighthouse", "r", "3000 resumed", "3899 bind: c old => wait");
+}
+
+#[test]
+fn who_was_away_is_asked_of_what_is_under_way_only() {
+    let check = |journal: &str, turned: u64, now: u64, expect: bool| {
+        let rotation = super::Story::begun("cvm", "r").tell(journal).rotation();
+        assert_eq!(rotation.was_away(super::at(turned), super::at(now)), expect, "{journal}");
+    };
+    check("5 >stop a=r", 5, 100, false);
+    check("5 >stop a=r", 5, 186, true);
+    check("5 >stop a=r", 100, 186, false);
+    check("5 >stop a=r\n100 ok stop a", 5, 186, false);
+    check("", 5, 5000, false);
+    check("5 >stop a=r\n6 gone a\n7 end", 5, 5000, false);
+}
+
+#[test]
 fn what_was_started_as_it_is_during_a_hold_is_prepared_again_after_the_release() {
     let stopped = "5 >stop a=r\n6 ok stop a\n9 down a\n10 held\n11 >start a=s\n12 ok start a";
     begun("cvm", "r", &format!("{stopped}\n20 running a\n30 release"), "31 prepare: r old => stop");

@@ -6,7 +6,7 @@ use super::*;
 /// found as `a=r/old@boot` (keys `old` and no boot marker where nothing is said):
 ///
 /// `plan` `stored` `imported` · `>CALL a=r b=s` started · `ok CALL a b #request` accepted · `ERROR CALL a b +WAIT` failed
-/// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `held` `held:canary` … ·
+/// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `resumed` · `held` `held:canary` … ·
 /// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`.
 #[derive(Clone)]
 pub(super) struct Story {
@@ -140,6 +140,7 @@ impl Story {
             "active" => Event::Activated { instances: ids(0) },
             "running" => Event::Running { instances: ids(0) },
             "gone" => Event::Gone { instances: ids(0) },
+            "resumed" => Event::Resumed { away_since: at(0) },
             "out" => Event::Excluded {
                 instances: ids(0)
                     .into_iter()
