@@ -76,6 +76,7 @@ suite! {
         each_power_of_a_machine_is_shown_as_what_it_means,
         a_machine_isolated_for_money_is_one_to_keep_off,
         keys_name_tags_and_zone_are_shown,
+        addresses_are_shown_and_a_machine_without_them_is_still_read,
         a_windows_machine_is_unfit_and_says_why,
         a_machine_of_a_scaling_group_is_unfit_and_says_why,
         a_boot_is_seen_by_its_marker_where_the_cloud_shows_one,
