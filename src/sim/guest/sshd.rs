@@ -27,7 +27,8 @@ pub(super) fn find() -> Option<&'static Path> {
     PLACES.iter().map(Path::new).find(|path| path.is_file())
 }
 
-/// A directory that is removed with everything in it when this is dropped.
+/// A directory that is removed with everything in it when this is dropped. A simulator that is killed leaves it behind: the
+/// guests' host keys, which open nothing, and public keys.
 #[derive(Debug)]
 pub(in crate::sim) struct Room(PathBuf);
 
