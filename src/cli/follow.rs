@@ -9,13 +9,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
-use super::output::Output;
+use super::output::{Output, some};
 use super::progress::Progress;
 use super::rotate::{PATIENCE, Signals, say_ended, say_held, say_retired};
+use super::target::store_beside;
 use crate::config::Config;
 use crate::engine::drive::Retiring;
 use crate::rotation::Author;
@@ -48,13 +49,17 @@ pub(super) struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName) -> Result<Self> {
-        let store = Sqlite::open_to_write(&config.store).await?;
+        let store = store_beside(&config.store).await?;
+        // Whoever drives could only refuse it, and might not know the file's other fleets.
+        if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
+            bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
+        }
         Ok(Self { config, store, out, progress: Progress::new(out), fleet, begun: SystemClock.now(), driverless: None })
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
     pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
-        self.out.line(format!("{}: another rekeyd drives this store; following it", self.fleet));
+        self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
         let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
         let result = tokio::select! {
             result = self.hand_over(id) => result,
@@ -119,7 +124,10 @@ impl<'a> Follower<'a> {
             }
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.directory, &rotation, outcome));
-                self.follow_retirements().await?;
+                // After an abandon the pair waits for the next rotation to take over.
+                if outcome == Outcome::Completed {
+                    self.follow_retirements().await?;
+                }
                 return Ok(Followed::To(Exit::Done));
             }
             let nothing_left = rotation.in_flight(SystemClock.now()).is_empty();

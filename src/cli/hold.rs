@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let target = arguments.target.as_deref().unwrap_or("--all");
-    let desk = Desk::open(scene, &format!("hold {target}")).await?;
+    let mut desk = Desk::open(scene, &format!("hold {target}")).await?;
     let order = Order::Hold { note: arguments.note.clone() };
     match &arguments.target {
         None => {
@@ -35,6 +35,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             for fleet in &fleets {
                 pause(&desk, fleet, &arguments.note).await?;
             }
+            desk.look_again().await?;
             let mut failed = Vec::new();
             for fleet in &fleets {
                 hold_open(&desk, fleet, &order, &mut failed).await?;
@@ -44,6 +45,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         Some(target) => match desk.find(target)? {
             Target::Fleet(fleet) => {
                 pause(&desk, &fleet, &arguments.note).await?;
+                desk.look_again().await?;
                 let mut failed = Vec::new();
                 hold_open(&desk, &fleet, &order, &mut failed).await?;
                 finish(failed)?;

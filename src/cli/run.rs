@@ -18,6 +18,8 @@ use crate::telemetry::{Format, Listening};
 use super::rotate::Signals;
 use super::{Exit, Scene, output, owner};
 
+/// What is logged unless RUST_LOG says otherwise. The heartbeat's crate tells each of its steps.
+const USUAL: &str = "info,tokio_cron_scheduler=warn";
 /// Who waits for another daemon's end looks so often.
 const IN_WAITING: Duration = Duration::from_secs(1);
 
@@ -44,7 +46,7 @@ impl Arguments {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
-        Ok(crate::telemetry::log::init(format, &output::log_filter(&*scene.env, "info"), output::ansi(&*scene.env))?)
+        Ok(crate::telemetry::log::init(format, &output::log_filter(&*scene.env, USUAL), output::ansi(&*scene.env))?)
     }
 }
 

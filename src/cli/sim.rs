@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// Tagged machines in each cloud; strangers' machines come on top
     #[arg(long, default_value_t = 10)]
     instances: usize,
+    /// So many fleets share them by turns: each machine bears the tag `fleet` besides, fleet-0, fleet-1 and so on
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    fleets: usize,
     /// Write what a client needs to know there once the clouds answer
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -77,6 +80,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let mut signals = Signals::new()?;
     let running = serve(Options {
         instances: arguments.instances,
+        fleets: arguments.fleets,
         ready_file: arguments.ready_file.clone(),
         seed: arguments.seed,
         latency: arguments.latency,

@@ -2,21 +2,42 @@
 //! It must never migrate the database under a running driver, nor write under another account than custody's owner's.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::engine::operate::{OrderError, operate};
 use crate::model::FleetName;
+use crate::rotation::policy::later;
 use crate::rotation::{Author, Entry, HoldReason, Order, Plan, Retirement, Rotation};
-use crate::store::{Head, Journal, Sqlite};
+use crate::store::{DriverLock, Head, Journal, Sqlite};
 
 use super::output::{Output, some};
 use super::plan::owed;
 use super::show::find;
 use super::{Scene, owner};
+
+/// Between two looks at a store that is being made.
+const MAKING: Duration = Duration::from_millis(300);
+/// Whoever has just become the driver makes the database within this, or brings it up to date.
+const MADE: Duration = Duration::from_secs(5);
+
+/// The store, to write beside who drives.
+pub(super) async fn store_beside(path: &Path) -> Result<Sqlite> {
+    let begun = SystemClock.now();
+    loop {
+        match Sqlite::open_to_write(path).await {
+            Err(_) if SystemClock.now() < later(begun, MADE) && DriverLock::is_held(path).unwrap_or(false) => {
+                SystemClock.sleep_until(later(SystemClock.now(), MAKING)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
 
 /// What an order is about.
 pub(super) enum Target {
@@ -46,10 +67,16 @@ impl Desk {
                 config.store.display()
             );
         }
-        let store = Sqlite::open_to_write(&config.store).await.context("the store cannot be written to")?;
+        let store = store_beside(&config.store).await.context("the store cannot be written to")?;
         let heads = store.heads().await?.readable;
         let by = Author::Operator(owner::person(&*scene.env));
         Ok(Self { config, store, by, out: scene.out, heads })
+    }
+
+    /// Reads again which journals there are: one may have begun before an order counted.
+    pub(super) async fn look_again(&mut self) -> Result<()> {
+        self.heads = self.store.heads().await?.readable;
+        Ok(())
     }
 
     /// The fleets that the file or an open journal has.

@@ -143,7 +143,7 @@ impl Work {
         let scheduled = scheduled(&self.config, driver);
         let scheduler = Scheduler::open(tools(), driver.agenda(), scheduled, vec![self.ear.clone()]).await?;
         let mut heartbeat = Heartbeat::start(self.clock.clone()).await?;
-        self.ear.driving();
+        self.ear.driving(self.clock.now());
         let store = self.config.store.display();
         tracing::info!(fleets = self.config.fleets.len(), listen = %self.config.listen, %store, "driving");
         let result = work::run(scheduler, tools, self.clock.clone(), &mut heartbeat, stop, LAST_CALL).await;

@@ -43,9 +43,11 @@ impl Ear {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This process drives from now on.
-    pub(super) fn driving(&self) {
-        self.state().not_driving = None;
+    /// This process drives from now on. The loop's first turn comes at once.
+    pub(super) fn driving(&self, at: Timestamp) {
+        let mut state = self.state();
+        (state.not_driving, state.turned) = (None, Some(at));
+        drop(state);
         self.metrics.driving(true);
         tell(&[NotifyState::Ready, NotifyState::Status("driving")]);
     }

@@ -4,11 +4,12 @@
 use crate::model::{Disruption, Instance, Power};
 use crate::model::{Duration, InstanceId, KeyPairId, Timestamp};
 
-use super::event::{BoundInstance, Call, Exclusion, Step};
+use super::event::{BoundInstance, Call, Step};
 use super::member::{Member, Pending};
 use super::policy::{
     FRESH, OWN_REBOOT, REPEAT_AFTER, REQUEST_ID_SHOWS, SETTLE_DEADLINE, STOP_DEADLINE, TRIES_MAX, later,
 };
+use super::reason::Exclusion;
 use super::state::Rotation;
 
 /// What a look showed of an instance.

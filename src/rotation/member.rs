@@ -5,8 +5,9 @@ use crate::model::Power;
 use crate::model::error::{Blame, Effect, Error};
 use crate::model::{KeyPairId, Timestamp};
 
-use super::event::{BoundInstance, Call, Exclusion, Found};
+use super::event::{BoundInstance, Call, Found};
 use super::policy::{LATE_CALL, Retry, SETTLE_DEADLINE, later};
+use super::reason::Exclusion;
 
 /// One instance on its way through the rotation.
 #[derive(Clone, Debug)]

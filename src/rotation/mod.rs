@@ -9,20 +9,20 @@ pub mod next;
 pub mod order;
 pub mod plan;
 pub mod policy;
+pub mod reason;
 pub mod retire;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
 pub use draft::{Draft, draft};
-pub use event::{
-    Allow, Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Exclusion, Found, HoldReason, Outcome, Step,
-};
+pub use event::{Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, Step};
 pub use judge::{Finding, Sight, Want};
 pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
 pub use plan::{Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan};
 pub use policy::Rollout;
+pub use reason::{Allow, Exclusion, HoldReason, Outcome};
 pub use retire::{Retirement, Stage};
 pub use state::{IllegalEvent, Rotation};

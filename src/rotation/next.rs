@@ -3,9 +3,10 @@
 use crate::model::{Disruption, Power};
 use crate::model::{InstanceId, Timestamp};
 
-use super::event::{Event, HoldReason, Outcome, Step};
+use super::event::{Event, Step};
 use super::member::Member;
 use super::policy::{BACK_OFF_MAX, LATE_CALL, SETTLE_DEADLINE, TRIES_MAX, later};
+use super::reason::{HoldReason, Outcome};
 use super::state::Rotation;
 
 /// What may happen now.

@@ -3,7 +3,8 @@
 
 use crate::model::InstanceId;
 
-use super::event::{Allow, Event, HoldReason, Outcome};
+use super::event::Event;
+use super::reason::{Allow, HoldReason, Outcome};
 use super::retire::Retirement;
 use super::state::Rotation;
 

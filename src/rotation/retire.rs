@@ -7,10 +7,11 @@ use crate::model::error::Kind;
 use crate::model::{Disruption, Instance, Power};
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
 
-use super::event::{Allow, BoundInstance, Call, Entry, Event, HoldReason, Outcome, Step};
+use super::event::{BoundInstance, Call, Entry, Event, Step};
 use super::next::{Next, Standing};
 use super::plan::{PlannedInstance, RetirePlan};
 use super::policy::{Retry, later};
+use super::reason::{Allow, HoldReason, Outcome};
 use super::state::{IllegalEvent, Rotation};
 
 /// A retire journal's state.

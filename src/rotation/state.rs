@@ -7,10 +7,11 @@ use crate::model::Disruption;
 use crate::model::error::{Blame, Effect};
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
 
-use super::event::{Allow, Call, Entry, Event, Exclusion, HoldReason, Outcome, Step};
+use super::event::{Call, Entry, Event, Step};
 use super::member::Member;
 use super::plan::{Part, PlannedInstance, RotatePlan};
 use super::policy::{Retry, later};
+use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
 /// An entry that cannot follow what stands before it: the journal cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

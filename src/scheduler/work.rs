@@ -201,7 +201,8 @@ impl Work {
                 Err(error)
             }
             Done::Failed(id, error) => {
-                tracing::error!(journal = %id, %error, "a journal cannot be driven; again in a minute");
+                let fleet = scheduler.book().head(id).map(|head| head.plan.fleet().as_str());
+                tracing::error!(fleet, journal = %id, %error, "a journal cannot be driven; again in a minute");
                 if let EngineError::Illegal { .. } | EngineError::Store(StoreError::Damaged { .. }) = error {
                     scheduler.set_readable(id, Some(error.to_string()));
                 }

@@ -10,6 +10,14 @@ use crate::model::ProviderKind;
 /// The tags that every machine of the fleet bears, and no other machine.
 pub const TAGS: [(&str, &str); 2] = [("env", "sim"), ("role", "web")];
 
+/// The tag that tells one fleet of several from another.
+pub const FLEET_TAG: &str = "fleet";
+
+/// The value of [`FLEET_TAG`] of so many fleets, in their order.
+pub fn fleet_names(fleets: usize) -> impl Iterator<Item = String> {
+    (0..fleets).map(|number| format!("fleet-{number}"))
+}
+
 /// A system tag of a machine that a scaling group owns. Lighthouse and BCC have no such groups in the fact sheet.
 fn scaling_tag(kind: ProviderKind) -> Option<(&'static str, &'static str)> {
     match kind {
@@ -23,6 +31,12 @@ fn scaling_tag(kind: ProviderKind) -> Option<(&'static str, &'static str)> {
 /// seventh is stopped, one in five only a password opens; from five on one is Windows, and from six on one belongs to
 /// a scaling group, where the cloud has those. The poisoned ones are those that [`super::Faults`] asks for.
 pub fn furnish(world: &mut World, cloud: usize, instances: usize) {
+    furnish_fleets(world, cloud, instances, 0);
+}
+
+/// The same, and `fleets` share the tagged ones by turns: the first bears `fleet: fleet-0` besides, the next `fleet-1`,
+/// and round again. With 0 nobody bears such a tag.
+pub fn furnish_fleets(world: &mut World, cloud: usize, instances: usize, fleets: usize) {
     let kind = world.cloud(cloud).kind;
     let pairs = [world.add_strangers_pair(cloud, "ops_2019"), world.add_strangers_pair(cloud, "alice")];
     let tencent = matches!(kind, ProviderKind::TencentLighthouse | ProviderKind::TencentCvm);
@@ -43,6 +57,9 @@ pub fn furnish(world: &mut World, cloud: usize, instances: usize) {
         };
         let mut tags = own(&TAGS);
         tags.extend(scaling_tag(kind).filter(|_| number == 5).map(|(key, value)| (key.to_string(), value.to_string())));
+        if let Some(turn) = number.checked_rem(fleets) {
+            tags.extend(fleet_names(fleets).nth(turn).map(|name| (FLEET_TAG.to_string(), name)));
+        }
         let power = if number % 7 == turn && !windows && number > 0 { Power::Stopped } else { Power::Running };
         let os = if windows { Os::Windows } else { Os::Linux };
         let name = format!("web-{number}");
@@ -94,5 +111,19 @@ mod tests {
             assert_eq!(count(&|m| m.accepts.len() == 2) > 0, kind.as_str().starts_with("tencent"), "{kind}");
             assert!(world.cloud(cloud).skew.as_secs() == 3);
         }
+    }
+
+    #[test]
+    fn fleets_share_the_tagged_machines_by_turns() {
+        let fleets = |instances, fleets| -> Vec<String> {
+            let mut world = World::new(11, "2026-11-22T00:00:00Z".parse().unwrap());
+            let cloud = world.open_cloud(ProviderKind::BaiduBcc);
+            furnish_fleets(&mut world, cloud, instances, fleets);
+            let tags = world.cloud(cloud).machines().iter().flat_map(|machine| machine.tags.clone());
+            tags.filter(|(key, _)| key == FLEET_TAG).map(|(_, name)| name).collect()
+        };
+        assert_eq!(fleets(5, 3), ["fleet-0", "fleet-1", "fleet-2", "fleet-0", "fleet-1"]);
+        assert_eq!(fleets(1, 3), ["fleet-0"]);
+        assert_eq!(fleets(5, 0), Vec::<String>::new());
     }
 }

@@ -35,7 +35,7 @@ pub use cloud::{Cloud, Rule, Violation};
 pub use direct::Direct;
 pub use door::{Outcome, handle};
 pub use faults::{BadFaults, Faults, Scripted, Weather};
-pub use fleet::{TAGS, furnish};
+pub use fleet::{FLEET_TAG, TAGS, furnish};
 pub use keys::KeyPair;
 pub use machine::{Guest, Habit, Machine, Operation, Os, Power, Progress, Refusal, View};
 pub use rng::Rng;

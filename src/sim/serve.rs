@@ -38,6 +38,8 @@ const RECEIVED_MAX: usize = 11 * 1024 * 1024;
 pub struct Options {
     /// Tagged machines in each cloud; a tenth of that in strangers' machines comes on top.
     pub instances: usize,
+    /// So many fleets share them by turns, told apart by the tag `fleet`; 0: one fleet, without such a tag.
+    pub fleets: usize,
     /// Where the ready file goes, if one is wanted.
     pub ready_file: Option<PathBuf>,
     /// The seed of ids, credentials, fleets and faults.
@@ -57,6 +59,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             instances: 10,
+            fleets: 0,
             ready_file: None,
             seed: 1,
             latency: Duration::from_millis(20),
@@ -93,6 +96,9 @@ pub struct ReadyCloud {
     pub tags: BTreeMap<String, String>,
     /// How many machines bear them.
     pub instances: usize,
+    /// The values of the tag `fleet` that machines bear besides, if several fleets share them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fleets: Vec<String>,
     /// How to log in to its machines, where they have guests. Their addresses the cloud shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh: Option<ReadySsh>,
@@ -167,7 +173,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
     let mut listeners = Vec::new();
     for kind in ProviderKind::ALL {
         let cloud = world.open_cloud(kind);
-        fleet::furnish(&mut world, cloud, options.instances);
+        fleet::furnish_fleets(&mut world, cloud, options.instances, options.fleets);
         let (listener, endpoint) = listen().await?;
         listeners.push((cloud, listener, endpoint.clone()));
         let here = world.cloud(cloud);
@@ -179,6 +185,7 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
             access_key_secret: here.access_key_secret.clone(),
             tags: fleet::TAGS.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             instances: options.instances,
+            fleets: fleet::fleet_names(options.fleets).collect(),
             ssh: None,
         });
     }

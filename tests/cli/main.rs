@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../stage/mod.rs"]
 mod stage;
 
 use std::time::{Duration, Instant};
@@ -108,7 +109,7 @@ fn one_drives_at_a_time_and_an_interrupted_one_says_how_it_goes_on() {
 
     // A second one follows the first, and would take over from it.
     let mut second = stage.start(&["rotate", "web"]);
-    wait_for(&stage, "another rekeyd drives this store; following it");
+    wait_for(&stage, "another rekeyd drives this store; handed over, following it");
 
     // Reading goes on beside it, without secrets.
     let status = stage.read(&["status", "web"]);

@@ -1,16 +1,18 @@
-//! A fuse in every call that leaves the engine: to a cloud, to custody, to the journal. It counts them, asks the promise
-//! after each, and blows before or after those it is told: the engine that made that call never runs again.
+//! A fuse in every call that leaves the engine and the scheduler: to a cloud, to custody, to the journal, to the agenda. It
+//! counts them, asks the promise after each, and blows before or after those it is told: whoever made that call never runs
+//! again. Somebody else's hand may act just before a call.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rekeyd::custody::{Custodian, CustodyError};
-use rekeyd::model::{JournalId, KeyPairName, Mark, PrivateKey, Timestamp};
+use rekeyd::model::{FleetName, JournalId, KeyPairName, Mark, PrivateKey, RequestId, Timestamp};
 use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
-use rekeyd::store::{Head, Heads, Journal, StoreError};
+use rekeyd::store::{Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, Request as Wish, StoreError};
 use tokio::sync::Notify;
 
 /// On which side of a call the fuse blows.
@@ -21,10 +23,13 @@ pub enum Side {
 }
 
 pub type Ask = dyn Fn() -> Vec<String> + Send + Sync;
+/// What somebody else does meanwhile.
+pub type Hand = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub struct Fuse {
     calls: Mutex<Vec<String>>,
     blows: Mutex<BTreeMap<usize, Side>>,
+    hands: Mutex<BTreeMap<usize, Hand>>,
     blown: AtomicUsize,
     notify: Notify,
     ask: Mutex<Option<Arc<Ask>>>,
@@ -37,6 +42,7 @@ impl Fuse {
         Arc::new(Self {
             calls: Mutex::default(),
             blows: Mutex::new(blows.into_iter().collect()),
+            hands: Mutex::default(),
             blown: AtomicUsize::new(0),
             notify: Notify::new(),
             ask: Mutex::default(),
@@ -45,6 +51,14 @@ impl Fuse {
     }
     pub fn asks(&self, ask: Arc<Ask>) {
         *self.ask.lock().unwrap() = Some(ask);
+    }
+    /// This is done just before that call, and before the fuse blows there.
+    pub fn lend(&self, number: usize, hand: Hand) {
+        self.hands.lock().unwrap().insert(number, hand);
+    }
+    /// How many hands have not acted yet.
+    pub fn hands_left(&self) -> usize {
+        self.hands.lock().unwrap().len()
     }
     /// Returns when the fuse blows.
     pub async fn blown(&self) {
@@ -68,6 +82,10 @@ impl Fuse {
             calls.push(name.clone());
             calls.len() - 1
         };
+        let hand = self.hands.lock().unwrap().remove(&number);
+        if let Some(hand) = hand {
+            hand.await;
+        }
         self.blow(number, Side::Before).await;
         let out = call.await;
         let ask = self.ask.lock().unwrap().clone();
@@ -165,5 +183,37 @@ impl Journal for Fused<dyn Journal> {
     ) -> Result<Vec<Entry>, StoreError> {
         let names: Vec<&str> = events.iter().map(Event::name).collect();
         self.fuse.around(format!("journal {}", names.join(" ")), self.inner.append(id, after, events, by, at)).await
+    }
+}
+
+#[async_trait]
+impl Agenda for Fused<dyn Agenda> {
+    async fn ask(&self, fleet: &FleetName, ask: &Asked, by: &Author, at: Timestamp) -> Result<RequestId, StoreError> {
+        self.fuse.around("agenda ask".into(), self.inner.ask(fleet, ask, by, at)).await
+    }
+    async fn asked(&self) -> Result<Vec<Wish>, StoreError> {
+        self.fuse.around("agenda asked".into(), self.inner.asked()).await
+    }
+    async fn request(&self, id: RequestId) -> Result<Wish, StoreError> {
+        self.fuse.around("agenda request".into(), self.inner.request(id)).await
+    }
+    async fn answer(&self, id: RequestId, answer: &Answer, at: Timestamp) -> Result<bool, StoreError> {
+        let fresh = self.fuse.around("agenda answer".into(), self.inner.answer(id, answer, at)).await?;
+        if !fresh {
+            self.fuse.broken.lock().unwrap().push(format!("request {id} was answered before, and now with {answer:?}"));
+        }
+        Ok(fresh)
+    }
+    async fn paused(&self) -> Result<BTreeMap<FleetName, Wish>, StoreError> {
+        self.fuse.around("agenda paused".into(), self.inner.paused()).await
+    }
+    async fn due_times(&self) -> Result<BTreeMap<FleetName, DueTime>, StoreError> {
+        self.fuse.around("agenda due_times".into(), self.inner.due_times()).await
+    }
+    async fn set_due(&self, fleet: &FleetName, due: Option<&DueTime>) -> Result<(), StoreError> {
+        self.fuse.around("agenda set_due".into(), self.inner.set_due(fleet, due)).await
+    }
+    async fn touched(&self, after: u64) -> Result<(u64, Vec<JournalId>), StoreError> {
+        self.fuse.around("agenda touched".into(), self.inner.touched(after)).await
     }
 }

@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod daemon;
 mod fuse;
 mod operator;
 mod rig;
 mod seeds;
+mod strangers;
+mod ticks;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

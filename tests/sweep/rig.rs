@@ -1,8 +1,8 @@
-//! One simulated fleet and everything around it. The world, custody, journal and time outlive the engine, which may be
+//! One simulated fleet, or two in two clouds, and everything around them. The world, custody, journal and time outlive the engine, which may be
 //! dropped at any call and made anew: there is no other recovery.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use rand::SeedableRng;
 use rekeyd::clock::Clock;
@@ -22,12 +22,17 @@ use rekeyd::store::Journal;
 use crate::fuse::{Fuse, Fused, Side};
 
 pub const TAG: (&str, &str) = ("role", "web");
+/// Weather in which a batch that is refused for one instance is done to those before it, and nothing else goes wrong.
+pub const HALF_DONE: &str = "halfdone=1";
 
 /// What a fleet looks like and how it is rolled out.
 #[derive(Clone)]
 pub struct Scenario {
     pub provider: ProviderKind,
+    /// A second fleet of the same looks, in a cloud of its own.
+    pub second: Option<ProviderKind>,
     pub running: usize,
+    pub stopped: usize,
     pub canary: u32,
     pub batch_max: u32,
     pub unavailable_max: u32,
@@ -44,7 +49,9 @@ impl Scenario {
     pub fn of(provider: ProviderKind) -> Self {
         Self {
             provider,
+            second: None,
             running: 4,
+            stopped: 1,
             canary: 1,
             batch_max: 3,
             unavailable_max: 2,
@@ -66,7 +73,7 @@ pub struct Rig {
     pub fuse: Arc<Fuse>,
     pub refused: BTreeSet<String>,
     keys: Arc<PooledKeyMaker>,
-    promise: Arc<Promise>,
+    promises: Vec<Arc<Promise>>,
     engines: u64,
 }
 
@@ -84,39 +91,22 @@ impl Rig {
     pub fn new(scenario: Scenario, pool: &Arc<KeyPool>, blows: impl IntoIterator<Item = (usize, Side)>) -> Self {
         let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
         let mut world = World::new(scenario.seed, start);
-        let cloud = world.open_cloud(scenario.provider);
         if !scenario.faults.is_empty() {
             world.faults = scenario.faults.parse().unwrap();
         }
-        let tags = vec![(TAG.0.to_string(), TAG.1.to_string())];
-        let strangers = world.add_strangers_pair(cloud, "old_key");
-        for number in 0..scenario.running {
-            // Every other one hangs on a stranger's pair, the rest on a password.
-            let keys = if number % 2 == 0 { vec![strangers.clone()] } else { Vec::new() };
-            world.add_instance(cloud, InstanceSpec { tags: tags.clone(), keys, ..Default::default() });
-        }
-        world.add_instance(cloud, InstanceSpec { tags: tags.clone(), power: Power::Stopped, ..Default::default() });
-        world.add_instance(cloud, InstanceSpec { tags: tags.clone(), os: Os::Windows, ..Default::default() });
-        world.add_instance(cloud, InstanceSpec { keys: vec![strangers.clone()], ..Default::default() });
         let mut refused = BTreeSet::new();
-        if scenario.refused {
-            let spec = InstanceSpec { tags, keys: vec![strangers], poisoned: true, ..Default::default() };
-            refused.insert(world.add_instance(cloud, spec));
+        let mut promises = Vec::new();
+        for provider in [Some(scenario.provider), scenario.second].into_iter().flatten() {
+            promises.push(Arc::new(furnish(&mut world, provider, &scenario, &mut refused)));
         }
-        let promise = Promise {
-            cloud,
-            tag: (TAG.0.to_string(), TAG.1.to_string()),
-            unavailable_max: scenario.unavailable_max as usize,
-            canary: scenario.canary as usize,
-            prefix: mark().prefix(),
-            ..Default::default()
-        };
-        let promise = Arc::new(promise);
         let world = Arc::new(Mutex::new(world));
         let custody = Arc::new(rekeyd::custody::Memory::new());
         let fuse = Fuse::new(blows);
-        let (asked_world, asked_custody, asked_promise) = (world.clone(), custody.clone(), promise.clone());
-        fuse.asks(Arc::new(move || asked_promise.broken(&asked_world.lock().unwrap(), &publics(&asked_custody))));
+        let (asked_world, asked_custody, asked_promises) = (world.clone(), custody.clone(), promises.clone());
+        fuse.asks(Arc::new(move || {
+            let (world, custody) = (asked_world.lock().unwrap(), publics(&asked_custody));
+            asked_promises.iter().flat_map(|promise| promise.broken(&world, &custody)).collect()
+        }));
         Self {
             scenario,
             world,
@@ -126,20 +116,31 @@ impl Rig {
             fuse,
             refused,
             keys: Arc::new(PooledKeyMaker::new(pool.clone())),
-            promise,
+            promises,
             engines: 0,
         }
     }
 
+    /// The first fleet.
     pub fn fleet(&self) -> Fleet {
+        self.fleet_of(0)
+    }
+
+    /// All fleets.
+    pub fn fleets(&self) -> Vec<Fleet> {
+        (0..self.promises.len()).map(|cloud| self.fleet_of(cloud)).collect()
+    }
+
+    fn fleet_of(&self, cloud: usize) -> Fleet {
         let world = self.world.lock().unwrap();
+        let cloud_of = world.cloud(cloud);
         Fleet {
-            name: FleetName::new("web"),
+            name: FleetName::new(NAMES[cloud]),
             place: Place {
-                account: "acc".into(),
-                provider: self.scenario.provider,
+                account: NAMES[cloud].into(),
+                provider: cloud_of.kind,
                 endpoint: Some("http://127.0.0.1:1".to_string()),
-                region: Region::new(world.cloud(0).region.clone()),
+                region: Region::new(cloud_of.region.clone()),
             },
             select: Select::Tags([(TAG.0.to_string(), TAG.1.to_string())].into()),
             key_bits: 2048,
@@ -155,34 +156,41 @@ impl Rig {
         }
     }
 
-    /// A new engine over what is there: what a start of the process does.
-    pub fn engine(&mut self) -> Engine {
+    /// What one engine or scheduler works with: nothing in it outlives a crash but what is shared with the next one.
+    pub fn tools(&mut self) -> Tools {
         self.engines += 1;
-        let cloud = self.world.lock().unwrap().cloud(0).clone();
-        let direct: Arc<dyn Transport> = Arc::new(Direct::new(self.world.clone(), 0, self.clock.clone()));
-        let transport = Arc::new(Fused { fuse: self.fuse.clone(), inner: direct });
-        let clock = self.clock.clone();
         let seed = self.engines * 1000 + self.scenario.seed;
-        // One provider an engine, as in the daemon: a second one of the same seed would use its nonces again.
-        let opened: OnceLock<Result<Arc<dyn Provider>, String>> = OnceLock::new();
+        let (world, fuse, clock) = (self.world.clone(), self.fuse.clone(), self.clock.clone());
+        // One provider an engine and place, as in the daemon: a second one of the same seed would use its nonces again.
+        let opened = Mutex::new(BTreeMap::<String, Result<Arc<dyn Provider>, String>>::new());
         let providers = move |place: &Place| {
-            let settings = Settings {
-                provider: place.provider,
-                endpoint: place.endpoint.clone(),
-                region: place.region.clone(),
-                credentials: Credentials {
-                    access_key_id: cloud.access_key_id.clone(),
-                    access_key_secret: cloud.access_key_secret.clone().into(),
-                    session_token: None,
-                },
-                rates: Default::default(),
+            let open = || {
+                let cloud = NAMES.iter().position(|name| *name == place.account.as_str()).unwrap();
+                let inner: Arc<dyn Transport> = Arc::new(Direct::new(world.clone(), cloud, clock.clone()));
+                let credentials = {
+                    let world = world.lock().unwrap();
+                    let cloud = world.cloud(cloud);
+                    Credentials {
+                        access_key_id: cloud.access_key_id.clone(),
+                        access_key_secret: cloud.access_key_secret.clone().into(),
+                        session_token: None,
+                    }
+                };
+                let settings = Settings {
+                    provider: place.provider,
+                    endpoint: place.endpoint.clone(),
+                    region: place.region.clone(),
+                    credentials,
+                    rates: Default::default(),
+                };
+                let transport = Arc::new(Fused { fuse: fuse.clone(), inner });
+                open(&settings, transport, clock.clone(), seed).map_err(|error| error.to_string())
             };
-            let open = || open(&settings, transport.clone(), clock.clone(), seed).map_err(|error| error.to_string());
-            opened.get_or_init(open).clone()
+            opened.lock().unwrap().entry(place.account.to_string()).or_insert_with(open).clone()
         };
         let custody: Arc<dyn Custodian> = self.custody.clone();
         let journal: Arc<dyn Journal> = self.journal.clone();
-        Engine::new(Tools {
+        Tools {
             journal: Arc::new(Fused { fuse: self.fuse.clone(), inner: journal }),
             custody: Arc::new(Fused { fuse: self.fuse.clone(), inner: custody }),
             providers: Box::new(providers),
@@ -192,8 +200,12 @@ impl Rig {
             mark: mark(),
             author: Author::Engine(format!("run-{}", self.engines)),
             observers: Vec::new(),
-        })
-        .with_attention(Duration::from_secs(15))
+        }
+    }
+
+    /// A new engine over what is there: what a start of the process does.
+    pub fn engine(&mut self) -> Engine {
+        Engine::new(self.tools()).with_attention(Duration::from_secs(15))
     }
 
     pub async fn completed(&self) -> usize {
@@ -263,12 +275,19 @@ impl Rig {
     pub async fn unkept(&self) -> Vec<String> {
         let mut unkept = Vec::new();
         let heads = self.journal.heads().await.unwrap().readable;
-        let newest = heads.iter().rev().find(|head| matches!(head.plan, Plan::Rotate(_)));
-        let Some(newest) = newest else { return vec!["no rotation".to_string()] };
         let world = self.world.lock().unwrap();
-        unkept.extend(self.promise.unkept(&world, newest.plan.key_name().as_str(), &self.refused));
+        for promise in &self.promises {
+            let fleet = FleetName::new(NAMES[promise.cloud]);
+            let of_fleet = |head: &&rekeyd::store::Head| *head.plan.fleet() == fleet;
+            let mut rotations = heads.iter().filter(of_fleet).filter(|head| matches!(head.plan, Plan::Rotate(_)));
+            match rotations.next_back() {
+                Some(newest) => unkept.extend(promise.unkept(&world, newest.plan.key_name().as_str(), &self.refused)),
+                None => unkept.push(format!("no rotation of {fleet}")),
+            }
+        }
         // After a lost answer or in a late look a careful client too can meet the wrong state.
-        let excused = |rule| !self.scenario.faults.is_empty() && matches!(rule, Rule::State | Rule::Clock);
+        let fair = matches!(self.scenario.faults, "" | HALF_DONE);
+        let excused = |rule| !fair && matches!(rule, Rule::State | Rule::Clock);
         for violation in world.violations().filter(|violation| !excused(violation.rule)) {
             unkept.push(format!("the client broke a rule: {violation:?}"));
         }
@@ -317,4 +336,36 @@ impl Rig {
 /// The public halves of what custody holds.
 fn publics(custody: &Arc<rekeyd::custody::Memory>) -> BTreeSet<String> {
     custody.publics().into_iter().map(|key| key.to_openssh()).collect()
+}
+
+/// Account and fleet of each cloud.
+const NAMES: [&str; 2] = ["web", "db"];
+
+/// A cloud with a fleet in it, and what the fleet is promised.
+fn furnish(world: &mut World, provider: ProviderKind, scenario: &Scenario, refused: &mut BTreeSet<String>) -> Promise {
+    let cloud = world.open_cloud(provider);
+    let tags = vec![(TAG.0.to_string(), TAG.1.to_string())];
+    let strangers = world.add_strangers_pair(cloud, "old_key");
+    for number in 0..scenario.running {
+        // Every other one hangs on a stranger's pair, the rest on a password.
+        let keys = if number % 2 == 0 { vec![strangers.clone()] } else { Vec::new() };
+        world.add_instance(cloud, InstanceSpec { tags: tags.clone(), keys, ..Default::default() });
+    }
+    for _ in 0..scenario.stopped {
+        world.add_instance(cloud, InstanceSpec { tags: tags.clone(), power: Power::Stopped, ..Default::default() });
+    }
+    world.add_instance(cloud, InstanceSpec { tags: tags.clone(), os: Os::Windows, ..Default::default() });
+    world.add_instance(cloud, InstanceSpec { keys: vec![strangers.clone()], ..Default::default() });
+    if scenario.refused {
+        let spec = InstanceSpec { tags, keys: vec![strangers], poisoned: true, ..Default::default() };
+        refused.insert(world.add_instance(cloud, spec));
+    }
+    Promise {
+        cloud,
+        tag: (TAG.0.to_string(), TAG.1.to_string()),
+        unavailable_max: scenario.unavailable_max as usize,
+        canary: scenario.canary as usize,
+        prefix: mark().prefix(),
+        ..Default::default()
+    }
 }

@@ -8,11 +8,11 @@ use crate::fuse::Side;
 use crate::pool;
 use crate::rig::{Rig, Scenario};
 
-const WEATHER: &str =
+pub const WEATHER: &str =
     "throttle=0.05,error500=0.05,lost=0.05,late=0.01:20s,delay=0.02:3s,rubbish=0.02,opfail=0.02,halfdone=0.5";
 
 /// `SEEDS=100 FROM=1000` runs others than the usual ones.
-fn seeds() -> std::ops::Range<u64> {
+pub fn seeds() -> std::ops::Range<u64> {
     let number = |name, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let from = number("FROM", 1);
     from..from + number("SEEDS", 8)

@@ -17,8 +17,12 @@ use super::super::record::{Appended, append};
 use super::super::{EngineError, Tools};
 use super::{Done, failed, hold};
 
-/// A pair that is waited for is looked at so often.
+/// A pair that is waited for is looked at so often …
 const PATIENCE: Duration = Duration::from_secs(60);
+/// … and in its first minutes so often: what it waits for is then about to come.
+const AT_FIRST: Duration = Duration::from_secs(5);
+/// The first minutes.
+const FIRST: Duration = Duration::from_secs(180);
 
 /// What the journals know of the pair.
 struct Known {
@@ -32,7 +36,7 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
     let step = Step::RetireKeyPair;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
     if let Err(Refusal::Wait(reason)) = guard::journals(&tools.journal.heads().await?.unreadable) {
-        return wait(case, reason);
+        return wait(tools, case, reason);
     }
     let looked = tools.clock.now();
     let shown = match provider.find_key_pair(case.plan.key_name()).await {
@@ -50,7 +54,7 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
     };
     let known = match known(tools, case, &handle).await {
         Ok(known) => known,
-        Err(error) => return unreadable(case, error),
+        Err(error) => return unreadable(tools, case, error),
     };
     let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, is_free).await {
         Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
@@ -65,7 +69,7 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
                 append(tools, case, &[Event::KeyPairDeleted]).await?;
                 Ok(Done::Recorded)
             }
-            false => wait(case, format!("deleted, but not proven to be off it: {}", list(&hanging))),
+            false => wait(tools, case, format!("deleted, but not proven to be off it: {}", list(&hanging))),
         };
     };
     delete_pair(tools, case, provider.as_ref(), &known, pair, &hanging, looked).await
@@ -88,7 +92,7 @@ async fn delete_pair(
     };
     match guard::delete(&tools.mark, known.public_key.as_ref(), &pair, &bound, hanging) {
         Ok(()) => {}
-        Err(Refusal::Wait(reason)) => return wait(case, reason),
+        Err(Refusal::Wait(reason)) => return wait(tools, case, reason),
         Err(Refusal::Hold(reason)) => return hold(tools, case, reason).await,
     }
     if let Err(reason) = guard::clock(provider.clock_difference()) {
@@ -101,7 +105,7 @@ async fn delete_pair(
             return Ok(Done::Wait(Duration::from_secs(1)));
         }
         if times >= 3 && intent < later(asked, SETTLE_DEADLINE) {
-            return wait(case, format!("the cloud was asked {times} times to delete it and still shows it"));
+            return wait(tools, case, format!("the cloud was asked {times} times to delete it and still shows it"));
         }
     }
     if intent >= later(looked, FRESH) {
@@ -118,7 +122,7 @@ async fn delete_pair(
         Ok(()) => Ok(Done::Wait(Duration::from_secs(1))),
         Err(error) if guard::says_gone(&error) => Ok(Done::Wait(Duration::from_secs(1))),
         Err(error) if error.kind == Kind::InUse => {
-            let waiting = wait(case, "the cloud says that it is still in use".to_string());
+            let waiting = wait(tools, case, "the cloud says that it is still in use".to_string());
             failed(tools, case, step, error).await?;
             waiting
         }
@@ -131,7 +135,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     let step = Step::DestroyPrivateKey;
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(PATIENCE)) };
     if let Err(Refusal::Wait(reason)) = guard::journals(&tools.journal.heads().await?.unreadable) {
-        return wait(case, reason);
+        return wait(tools, case, reason);
     }
     let name = case.plan.key_name().clone();
     let shown = match provider.find_key_pair(&name).await {
@@ -142,7 +146,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     if let Some(handle) = journalled_handle(tools, case).await? {
         let known = match known(tools, case, &handle).await {
             Ok(known) => known,
-            Err(error) => return unreadable(case, error),
+            Err(error) => return unreadable(tools, case, error),
         };
         left = match hanging(tools, case, provider.as_ref(), &known, &handle, needs_no_more).await {
             Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
@@ -155,7 +159,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
         heads.iter().filter(|head| head.id != case.id && head.ended.is_none() && *head.plan.key_name() == name).count();
     match guard::destroy(shown.as_ref(), &left, others) {
         Ok(()) => {}
-        Err(Refusal::Wait(reason)) => return wait(case, reason),
+        Err(Refusal::Wait(reason)) => return wait(tools, case, reason),
         Err(Refusal::Hold(reason)) => return hold(tools, case, reason).await,
     }
     if let Err(reason) = guard::clock(provider.clock_difference()) {
@@ -173,16 +177,22 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     Ok(Done::Recorded)
 }
 
-fn wait(case: &mut Case, reason: String) -> Result<Done, EngineError> {
+fn wait(tools: &Tools, case: &mut Case, reason: String) -> Result<Done, EngineError> {
     case.waiting = Some(reason);
-    Ok(Done::Wait(PATIENCE))
+    let plan = &case.retirement()?.plan;
+    let due = later(case.retirement()?.begun, plan.soak);
+    let due = case.retirement()?.deleted.map_or(due, |deleted| later(deleted, plan.grace));
+    let is_young = tools.clock.now() < later(due, FIRST);
+    Ok(Done::Wait(if is_young { AT_FIRST } else { PATIENCE }))
 }
 
 /// Who hangs on the pair stands in journals, and one of them cannot be read: nothing is deleted until it can. The other
 /// journals go on.
-fn unreadable(case: &mut Case, error: EngineError) -> Result<Done, EngineError> {
+fn unreadable(tools: &Tools, case: &mut Case, error: EngineError) -> Result<Done, EngineError> {
     match error {
-        EngineError::Illegal { .. } | EngineError::Store(StoreError::Damaged { .. }) => wait(case, error.to_string()),
+        EngineError::Illegal { .. } | EngineError::Store(StoreError::Damaged { .. }) => {
+            wait(tools, case, error.to_string())
+        }
         other => Err(other),
     }
 }

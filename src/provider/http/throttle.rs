@@ -48,14 +48,8 @@ impl Throttle {
     /// Waits for this action's turn. If that would not come before `deadline`, answers at once when it would.
     pub async fn turn(&self, action: &str, deadline: Timestamp) -> Result<(), Timestamp> {
         let Some(Action { limiter, queue }) = self.actions.get(action) else { return Ok(()) };
-        let _first = match queue.try_lock() {
-            Ok(first) => first,
-            Err(_) => tokio::select! {
-                biased;
-                first = queue.lock() => first,
-                () = self.clock.sleep_until(deadline) => return Err(deadline),
-            },
-        };
+        // Who is before us waits for its own turn at most; if ours is past its deadline then, it is not waited for.
+        let _first = queue.lock().await;
         loop {
             let wait = match limiter.check() {
                 Ok(()) => return Ok(()),

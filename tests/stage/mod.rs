@@ -1,6 +1,9 @@
 //! A stage for the real program: simulated clouds in a process of their own, a config file, store and custody in a
 //! temporary directory. What a test looks at is what an operator would: exit codes, output, files, the clouds.
 
+// Each test program needs its own part of it.
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -49,17 +52,25 @@ impl Clouds {
 
     fn control(&self, path: &str) -> Value {
         let address = self.ready["control"].as_str().unwrap().strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+        serde_json::from_str(&fetch(address, path).unwrap().1).unwrap()
     }
 
     /// The truth about one cloud.
     pub fn state(&self, provider: &str) -> Value {
         let state = self.control("/state");
         state["clouds"].as_array().unwrap().iter().find(|cloud| cloud["provider"] == provider).unwrap().clone()
+    }
+
+    /// How a cloud's instances stand.
+    pub fn picture(&self, provider: &str) -> Picture {
+        let state = self.state(provider);
+        let instances = state["instances"].as_array().unwrap().iter();
+        let one = |instance: &Value| {
+            let pairs = instance["key_pairs"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string());
+            let state = instance["state"].as_str().unwrap().to_string();
+            (instance["id"].as_str().unwrap().to_string(), (state, pairs.collect()))
+        };
+        instances.map(one).collect()
     }
 
     pub fn violations(&self) -> Value {
@@ -152,51 +163,54 @@ impl Stage {
     }
 
     pub fn picture(&self, clouds: &Clouds) -> Picture {
-        let state = clouds.state(&self.provider);
-        let instances = state["instances"].as_array().unwrap().iter();
-        let one = |instance: &Value| {
-            let pairs = instance["key_pairs"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string());
-            let state = instance["state"].as_str().unwrap().to_string();
-            (instance["id"].as_str().unwrap().to_string(), (state, pairs.collect()))
-        };
-        instances.map(one).collect()
+        clouds.picture(&self.provider)
     }
 
-    /// Holds the cloud against what was promised: who was planned hangs on exactly the newest pair, its power as before;
-    /// nobody else was touched; of ours that pair alone is left, and custody has its private half.
+    /// [`assert_rotated`] of this fleet.
     pub fn assert_rotated(&self, clouds: &Clouds, planned: &BTreeSet<String>, before: &Picture) {
         let status = self.read(&["status", "web"]);
-        let fleet = &status["fleets"][0];
-        assert!(fleet["open"].is_null(), "{status:#}");
-        let name = fleet["last"]["key_pair"].as_str().unwrap();
-        let state = clouds.state(&self.provider);
-        let prefix = name.split_once('_').unwrap().0.to_string() + "_";
-        let pairs = state["key_pairs"].as_array().unwrap();
-        let ours: Vec<&Value> =
-            pairs.iter().filter(|pair| pair["name"].as_str().unwrap().starts_with(&prefix)).collect();
-        assert_eq!(ours.len(), 1, "{}: {ours:#?}", self.provider);
-        assert_eq!(ours[0]["name"], name);
-        let id = ours[0]["id"].as_str().unwrap().to_string();
-        assert!(!planned.is_empty());
-        for (instance, (power, keys)) in self.picture(clouds) {
-            let (power_before, keys_before) = &before[&instance];
-            assert_eq!(&power, power_before, "{}: power of {instance}", self.provider);
-            let expected = if planned.contains(&instance) { &BTreeSet::from([id.clone()]) } else { keys_before };
-            assert_eq!(&keys, expected, "{}: keys of {instance}", self.provider);
-        }
-        for place in ["keys", "copy"] {
-            let text = std::fs::read_to_string(self.path("lib").join(place).join(name)).unwrap();
-            let key = rekeyd::model::PrivateKey::parse(text.into()).unwrap();
-            let shown = rekeyd::model::PublicKey::parse(ours[0]["public_key"].as_str().unwrap()).unwrap();
-            assert_eq!(*key.public(), shown);
-            assert_eq!(fleet["last"]["fingerprint"], key.public().fingerprint().to_string());
-        }
-        assert_eq!(clouds.violations(), serde_json::json!([]), "{}", self.provider);
+        assert_rotated(clouds, &self.provider, &self.path("lib"), &status["fleets"][0], planned, before);
     }
 }
 
+/// Holds the cloud of a fleet, the only one there, against what was promised: who was planned hangs on exactly the newest
+/// pair, its power as before; nobody else was touched; of ours that pair alone is left, and custody has its private half.
+pub fn assert_rotated(
+    clouds: &Clouds,
+    provider: &str,
+    lib: &Path,
+    fleet: &Value,
+    planned: &BTreeSet<String>,
+    before: &Picture,
+) {
+    assert!(fleet["open"].is_null(), "{fleet:#}");
+    let name = fleet["last"]["key_pair"].as_str().unwrap();
+    let state = clouds.state(provider);
+    let prefix = name.split_once('_').unwrap().0.to_string() + "_";
+    let pairs = state["key_pairs"].as_array().unwrap();
+    let ours: Vec<&Value> = pairs.iter().filter(|pair| pair["name"].as_str().unwrap().starts_with(&prefix)).collect();
+    assert_eq!(ours.len(), 1, "{provider}: {ours:#?}");
+    assert_eq!(ours[0]["name"], name);
+    let id = ours[0]["id"].as_str().unwrap().to_string();
+    assert!(!planned.is_empty());
+    for (instance, (power, keys)) in clouds.picture(provider) {
+        let (power_before, keys_before) = &before[&instance];
+        assert_eq!(&power, power_before, "{provider}: power of {instance}");
+        let expected = if planned.contains(&instance) { &BTreeSet::from([id.clone()]) } else { keys_before };
+        assert_eq!(&keys, expected, "{provider}: keys of {instance}");
+    }
+    for place in ["keys", "copy"] {
+        let text = std::fs::read_to_string(lib.join(place).join(name)).unwrap();
+        let key = rekeyd::model::PrivateKey::parse(text.into()).unwrap();
+        let shown = rekeyd::model::PublicKey::parse(ours[0]["public_key"].as_str().unwrap()).unwrap();
+        assert_eq!(*key.public(), shown);
+        assert_eq!(fleet["last"]["fingerprint"], key.public().fingerprint().to_string());
+    }
+    assert_eq!(clouds.violations(), serde_json::json!([]), "{provider}");
+}
+
 /// A verb that runs, killed when it is dropped.
-pub struct Running(Child);
+pub struct Running(pub Child);
 
 impl Running {
     pub fn kill(&mut self) {
@@ -225,6 +239,19 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The status and the body of a page.
+pub fn fetch(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let cut_off = || std::io::Error::other(format!("cut off: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_off)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_off)?;
+    Ok((status, body.to_string()))
 }
 
 /// What a verb said.

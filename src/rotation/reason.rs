@@ -1,0 +1,187 @@
+//! Why: an instance goes no further, a journal is held, a person allows something, a journal ended. Each is written into
+//! journals, so that no word of it may ever be renamed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::error::Error;
+use crate::model::{InstanceId, KeyPairId};
+
+use super::event::Step;
+
+/// Why an instance was excluded while the rotation ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exclusion {
+    /// The cloud refuses this instance.
+    Refused(Error),
+    /// It was bound by somebody else since we first saw it: never bind over that.
+    Drifted {
+        /// The keys that nobody expected.
+        keys: Vec<KeyPairId>,
+    },
+    /// It was not seen stopped in time.
+    StopMissed,
+    /// It was not seen bound and active in time.
+    SettleMissed,
+    /// It stayed in a state in which it cannot be bound.
+    NotReady {
+        /// The cloud's word for the state.
+        state: String,
+    },
+    /// A person chose to leave it switched off.
+    LeftOff,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused by the cloud: {error}"),
+            Self::Drifted { keys } => {
+                let keys: Vec<&str> = keys.iter().map(KeyPairId::as_str).collect();
+                write!(f, "bound by somebody else meanwhile ({})", keys.join(", "))
+            }
+            Self::StopMissed => f.write_str("not seen stopped in time"),
+            Self::SettleMissed => f.write_str("not seen bound and active in time"),
+            Self::NotReady { state } => write!(f, "stayed in state {state}, in which it cannot be bound"),
+            Self::LeftOff => f.write_str("left switched off by an operator's decision"),
+        }
+    }
+}
+
+/// Why a journal is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// An operator said so.
+    Operator {
+        /// The operator's words.
+        note: String,
+    },
+    /// More instances failed than `failures_max` allows.
+    Failures {
+        /// So many failed since the last release.
+        failed: u32,
+        /// So many may.
+        allowed: u32,
+    },
+    /// Nobody in the canary batch became active.
+    Canary,
+    /// A step cannot go on.
+    Step {
+        /// Which.
+        step: Step,
+        /// Why.
+        error: Error,
+    },
+    /// The cloud shows a pair of our name with another public key.
+    KeyMismatch,
+    /// Pairs with our mark that no journal in this store knows.
+    UnknownPairs {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Custody does not have the private half, or a copy of it is damaged.
+    Custody {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Instances that we stopped cannot be started, and nothing else can be done.
+    StartRefused {
+        /// Which.
+        instances: Vec<InstanceId>,
+    },
+    /// Our clock and the cloud's differ too much.
+    Clock {
+        /// Ours less the cloud's, in seconds.
+        difference: i64,
+    },
+    /// The account in the config file is no longer the one of the plan.
+    Account {
+        /// What differs.
+        problem: String,
+    },
+}
+
+impl HoldReason {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Failures { .. } => "failures",
+            Self::Canary => "canary",
+            Self::Step { .. } => "step",
+            Self::KeyMismatch => "key_mismatch",
+            Self::UnknownPairs { .. } => "unknown_pairs",
+            Self::Custody { .. } => "custody",
+            Self::StartRefused { .. } => "start_refused",
+            Self::Clock { .. } => "clock",
+            Self::Account { .. } => "account",
+        }
+    }
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator { note } if note.is_empty() => f.write_str("held by an operator"),
+            Self::Operator { note } => write!(f, "held by an operator: {note}"),
+            Self::Failures { failed, allowed } => {
+                write!(f, "{failed} instances failed, failures_max allows {allowed}")
+            }
+            Self::Canary => f.write_str("nobody in the canary batch became active"),
+            Self::Step { step, error } => write!(f, "{step} cannot go on: {error}"),
+            Self::KeyMismatch => f.write_str("the cloud shows a key pair of our name with another public key"),
+            Self::UnknownPairs { names } => write!(
+                f,
+                "key pairs with our mark that no journal in this store knows: {} (a second daemon, or a restored database?)",
+                names.join(", ")
+            ),
+            Self::Custody { problem } => write!(f, "custody: {problem}"),
+            Self::StartRefused { instances } => {
+                let ids: Vec<&str> = instances.iter().map(InstanceId::as_str).collect();
+                write!(f, "the cloud refuses to start {}", ids.join(", "))
+            }
+            Self::Clock { difference } => {
+                write!(f, "our clock differs from the cloud's by {difference} s, 60 s is the most")
+            }
+            Self::Account { problem } => f.write_str(problem),
+        }
+    }
+}
+
+/// What a release allows besides going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// This instance may stay switched off: its start is no longer owed.
+    LeaveOff(InstanceId),
+    /// The private half of a retire journal may be destroyed without a login proof.
+    Destroy,
+}
+
+/// How a journal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A rotation: every instance of the plan is active, a straggler, excluded or gone.
+    Completed,
+    /// A rotation: given up by an operator; what is bound stays bound.
+    Abandoned,
+    /// A retire journal: the pair is deleted, the private half destroyed.
+    Retired,
+    /// A retire journal: the pair is deleted, the private half kept for want of a login proof.
+    Kept,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::Abandoned => "abandoned",
+            Self::Retired => "retired",
+            Self::Kept => "kept",
+        })
+    }
+}
