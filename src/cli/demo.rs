@@ -19,7 +19,8 @@ use crate::daemon::{self, Daemon, SharedEnv};
 use crate::model::{FleetName, Mark, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
-use crate::sim::serve::{Options, Ready, Running, serve};
+use crate::sim::guest::Sshd;
+use crate::sim::serve::{Options, Ready, Running, ServeError, serve};
 use crate::sim::{Promise, TAGS};
 use crate::store::{Agenda, Answer, Ask, Head, Journal, Sqlite};
 use crate::telemetry::Listening;
@@ -28,6 +29,7 @@ use super::journals::{Folded, Journals};
 use super::output::{Tone, count, table};
 use super::progress::Progress;
 use super::rotate::Signals;
+use super::sim::above;
 use super::{Exit, Scene};
 
 /// The demo's config file. Its paths, ports and secrets are put in below.
@@ -58,7 +60,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let begun = SystemClock.now();
     let mut signals = Signals::new()?;
     let directory = make_directory(&scene.env)?;
-    let running = serve(Options { instances: INSTANCES, operation_time: OPERATION, ..Options::default() }).await?;
+    let sshd = Sshd::is_installed().then(|| Sshd::under(above(&scene.env)));
+    let options = Options { instances: INSTANCES, operation_time: OPERATION, sshd, ..Options::default() };
+    let running = match serve(options.clone()).await {
+        // The demo does without where sshd is there and cannot be used.
+        Err(ServeError::Guests(_)) => serve(Options { sshd: None, ..options }).await?,
+        served => served?,
+    };
     let listener = match Listening::bind(LISTEN).await {
         Ok(listener) => listener,
         Err(_) => {
@@ -104,6 +112,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let took = SystemClock.now().duration_since(begun).as_secs();
     report(scene, took, &rows, &short);
     scene.out.print(&where_to_look(&scene.program, &file, &config));
+    if let Some(ssh) = running.ready().clouds.iter().find_map(|cloud| cloud.ssh.as_ref()) {
+        let (keys, control) = (config.custody.directory.display(), &running.ready().control);
+        scene.out.line(format!(
+            "  guests    ssh -p {} -i {keys}/NAME {}@ADDRESS  (real sshd; addresses in {control}/state)\n",
+            ssh.port, ssh.user
+        ));
+    }
     if !arguments.once {
         scene.out.line(
             "the daemon goes on by its schedule (each fleet every three minutes) until Ctrl-C; try status, hold and \
@@ -249,8 +264,7 @@ fn report(scene: &Scene, took: i64, rows: &[Vec<String>], short: &[String]) {
 
 /// A directory of its own, for nobody else's eyes.
 fn make_directory(env: &SharedEnv) -> Result<PathBuf> {
-    let above = env("TMPDIR").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-    let above = std::path::absolute(above)?;
+    let above = std::path::absolute(above(env))?;
     let directory = above.join(format!("rekeyd-demo-{:08x}", rand::random::<u32>()));
     let made = std::fs::DirBuilder::new().mode(0o700).create(&directory);
     made.with_context(|| format!("no directory for the demo: {}", directory.display()))?;

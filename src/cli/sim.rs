@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::daemon::SharedEnv;
 use crate::model::parse_duration;
 use crate::sim::Faults;
+use crate::sim::guest::{self, Down, Sshd};
 use crate::sim::serve::{Options, serve};
 
 use super::rotate::Signals;
@@ -36,6 +38,42 @@ pub(super) struct Arguments {
     /// halfdone=P, poison=N, poison=ID, skew=DURATION, separated by commas
     #[arg(long, default_value = "", hide_default_value = true, value_name = "SPEC")]
     faults: Faults,
+    /// Put a real sshd behind each running Linux instance, at a loopback address of its own that its cloud shows
+    ///
+    /// It takes the keys that the guest accepts at that moment, and each session prints the instance's id. Tests meddle
+    /// over the control port: POST /meddle?NAME=ID with unreachable, old-key-stays, never-accepts, slow (ID:DURATION),
+    /// well, stopped or running, several separated by &; POST /reimage?instance=ID; POST /hostkey?instance=ID.
+    #[arg(long, verbatim_doc_comment)]
+    sshd: bool,
+    /// Who may log in [default: who runs this; another one only as root]
+    #[arg(long, value_name = "USER", requires = "sshd")]
+    ssh_user: Option<String>,
+    /// The port of every guest; 0 for one that the system hands out
+    #[arg(long, default_value_t = guest::PORT, value_name = "PORT", requires = "sshd")]
+    ssh_port: u16,
+    /// What comes back from a machine that is down: refused or silent
+    #[arg(long, default_value = "refused", value_name = "HOW", requires = "sshd")]
+    ssh_down: Down,
+    /// How long after a machine runs its sshd comes up
+    #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION", requires = "sshd")]
+    ssh_delay: Duration,
+}
+
+impl Arguments {
+    fn sshd(&self, env: &SharedEnv) -> Option<Sshd> {
+        self.sshd.then(|| Sshd {
+            port: self.ssh_port,
+            user: self.ssh_user.clone(),
+            down: self.ssh_down,
+            delay: self.ssh_delay,
+            ..Sshd::under(above(env))
+        })
+    }
+}
+
+/// Where directories that end with this process are made.
+pub(super) fn above(env: &SharedEnv) -> PathBuf {
+    env("TMPDIR").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
@@ -48,6 +86,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         latency: arguments.latency,
         operation_time: arguments.operation_time,
         faults: arguments.faults.clone(),
+        sshd: arguments.sshd(&scene.env),
     })
     .await?;
     for cloud in &running.ready().clouds {
@@ -60,6 +99,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         ));
     }
     scene.out.line(format!("{:<18}  {}/state", "control", running.ready().control));
+    if let Some(ssh) = running.ready().clouds.iter().find_map(|cloud| cloud.ssh.as_ref()) {
+        scene.out.line(format!("{:<18}  {} at port {} of each instance's address", "ssh", ssh.user, ssh.port));
+    }
     running.until(signals.next()).await;
     Ok(Exit::Done)
 }

@@ -219,6 +219,8 @@ mod tests {
             unfit: None,
             tags: Default::default(),
             zone: None,
+            private_address: None,
+            public_address: None,
         };
         let check = |shown: KeyPair, bound: &[Instance], hanging: &[InstanceId], expect: &str| {
             let word = match delete(&mark(), Some(ours.public()), &shown, bound, hanging) {

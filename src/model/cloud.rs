@@ -2,6 +2,7 @@
 //! words, the brain too; they must never say how a cloud is called.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,10 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// Its zone, where shown.
     pub zone: Option<String>,
+    /// The first address inside the cloud, where one is shown that can be read.
+    pub private_address: Option<IpAddr>,
+    /// The first address outside, where it has one that can be read. It may change with a stop.
+    pub public_address: Option<IpAddr>,
 }
 
 /// The power state of an instance, as far as rekeyd cares.

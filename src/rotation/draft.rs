@@ -139,6 +139,8 @@ mod tests {
                 unfit: (letter == 'w').then(|| "Windows".to_string()),
                 tags: Default::default(),
                 zone: None,
+                private_address: None,
+                public_address: None,
             })
             .collect()
     }

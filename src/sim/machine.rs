@@ -127,6 +127,31 @@ pub struct View {
     pub booted_at: Timestamp,
 }
 
+/// What a guest does with the keys that its cloud binds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Habit {
+    /// Takes them in place of those that it had.
+    #[default]
+    Obeys,
+    /// Takes them, and keeps those that it had.
+    KeepsOld,
+    /// Ignores them.
+    Ignores,
+}
+
+/// A guest's peculiarities, which no cloud shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// What it does with the keys that are bound from now on.
+    pub habit: Habit,
+    /// Whether its network is cut: it runs, and nobody comes through.
+    pub unreachable: bool,
+    /// How long it takes to answer a connection.
+    pub slow: Duration,
+    /// How often its host keys were changed, by a new image or without.
+    pub image: u32,
+}
+
 /// A call that this machine refuses whatever its state.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -190,6 +215,9 @@ pub struct Machine {
     /// The key pairs that were bound when it was added.
     pub first_record_keys: Vec<String>,
 
+    /// What is peculiar to its guest.
+    pub guest: Guest,
+
     /// Every bind that names it fails, with a code of this cloud's list for one bad instance.
     pub poisoned: bool,
     /// Operations on it never end.
@@ -232,6 +260,20 @@ impl Machine {
         match &self.at_next_boot {
             Some(lines) if self.power != Power::Running => lines,
             _ => &self.accepts,
+        }
+    }
+
+    /// What the guest accepts once these lines are bound to it.
+    pub(super) fn takes(&self, mut lines: Vec<String>) -> Vec<String> {
+        let old = self.accepts.iter();
+        match self.guest.habit {
+            Habit::Obeys => lines,
+            Habit::Ignores => old.cloned().collect(),
+            Habit::KeepsOld => {
+                let kept: Vec<String> = old.filter(|line| !lines.contains(line)).cloned().collect();
+                lines.extend(kept);
+                lines
+            }
         }
     }
 

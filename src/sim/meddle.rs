@@ -3,7 +3,7 @@
 
 use super::cloud::Cloud;
 use super::keys::{self, KeyPair};
-use super::machine::{Machine, Os, Power, Refusal};
+use super::machine::{Guest, Machine, Operation, Os, Power, Progress, Refusal};
 use super::world::World;
 use crate::model::ProviderKind;
 
@@ -108,6 +108,7 @@ impl World {
             reboots: 0,
             no_charge: false,
             operation: None,
+            guest: Guest::default(),
             poisoned: spec.poisoned,
             stuck: false,
             refusals: Vec::new(),
@@ -168,6 +169,44 @@ impl World {
             machine.accepts = lines;
             machine.at_next_boot = None;
             machine.shown = None;
+        });
+    }
+    /// Gives a machine other addresses, or none where they are empty.
+    pub fn set_addresses(&mut self, cloud: usize, id: &str, private: &str, public: &str) {
+        self.meddle(cloud, id, |machine| {
+            machine.private_address = private.to_string();
+            machine.public_address = public.to_string();
+        });
+    }
+    /// Changes what is peculiar to a machine's guest.
+    pub fn change_guest(&mut self, cloud: usize, id: &str, change: impl FnOnce(&mut Guest)) {
+        self.meddle(cloud, id, |machine| change(&mut machine.guest));
+    }
+    /// Makes a machine from its image anew, at once: another disk with other host keys, on which the cloud puts the keys
+    /// of its record. A running one boots.
+    pub fn reimage(&mut self, cloud: usize, id: &str) {
+        let (now, request_id) = (self.now, self.rng.uuid());
+        let here = &mut self.clouds[cloud];
+        let record = here.machine(id).map(|machine| machine.record_keys.clone()).unwrap_or_default();
+        let lines: Vec<String> =
+            record.iter().filter_map(|key| here.key_pair(key)).map(|pair| pair.line.clone()).collect();
+        let tencent = matches!(here.kind, ProviderKind::TencentLighthouse | ProviderKind::TencentCvm);
+        let action = if tencent { "ResetInstance" } else { "console" };
+        self.meddle(cloud, id, |machine| {
+            let power = machine.power;
+            machine.generation += 1;
+            machine.shown = None;
+            machine.operation =
+                Some(Operation { action: action.to_string(), request_id, started: now, progress: Progress::Success });
+            machine.guest.image += 1;
+            machine.at_next_boot = Some(lines);
+            if power == Power::Running {
+                machine.go(Power::Rebooting, action, now);
+                machine.go(Power::Running, action, now);
+            } else if let Some(lines) = machine.at_next_boot.take() {
+                machine.password = lines.is_empty();
+                machine.accepts = lines;
+            }
         });
     }
     pub(super) fn meddle(&mut self, cloud: usize, id: &str, change: impl FnOnce(&mut Machine)) {

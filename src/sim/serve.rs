@@ -1,5 +1,5 @@
 //! The socket door: the same clouds over real HTTP on loopback, one port a cloud and one for control. Time is real
-//! here. It must never bind anything but 127.0.0.1, and must pass on what it receives byte for byte, since that is
+//! here. It must never bind anything but 127.0.0.1 (the guests: other addresses of loopback), and must pass on what it receives byte for byte, since that is
 //! what was signed.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request as Received, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response as Reply};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -22,7 +22,9 @@ use tokio::task::JoinSet;
 use super::door::handle;
 use super::faults::Faults;
 use super::fleet;
+use super::guest::{GuestError, Guests, Room, Sshd};
 use super::machine::Power;
+use super::mischief;
 use super::world::{World, later};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ProviderKind;
@@ -48,10 +50,12 @@ pub struct Options {
     pub operation_time: Duration,
     /// What goes wrong.
     pub faults: Faults,
+    /// Real SSH servers as the machines' guests, if they are wanted.
+    pub sshd: Option<Sshd>,
 }
 
 impl Default for Options {
-    /// Ten machines a cloud, seed 1, 20 ms of latency, operations of 200 ms, no faults, no ready file.
+    /// Ten machines a cloud, seed 1, 20 ms of latency, operations of 200 ms, no faults, no guests, no ready file.
     fn default() -> Self {
         Self {
             instances: 10,
@@ -61,6 +65,7 @@ impl Default for Options {
             latency: Duration::from_millis(20),
             operation_time: Duration::from_millis(200),
             faults: Faults::default(),
+            sshd: None,
         }
     }
 }
@@ -70,7 +75,7 @@ impl Default for Options {
 pub struct Ready {
     /// The clouds.
     pub clouds: Vec<ReadyCloud>,
-    /// The control port's URL; `GET` its `/state` and `/violations`.
+    /// The control port's URL; `GET` its `/state` and `/violations`, `POST` to its `/meddle`, `/reimage`, `/hostkey`.
     pub control: String,
 }
 
@@ -94,6 +99,18 @@ pub struct ReadyCloud {
     /// The values of the tag `fleet` that machines bear besides, if several fleets share them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fleets: Vec<String>,
+    /// How to log in to its machines, where they have guests. Their addresses the cloud shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<ReadySsh>,
+}
+
+/// How to log in to a cloud's machines.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadySsh {
+    /// The port of every machine.
+    pub port: u16,
+    /// The one user who may log in.
+    pub user: String,
 }
 
 /// Why the simulator cannot serve.
@@ -110,6 +127,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The guests cannot be served.
+    #[error(transparent)]
+    Guests(#[from] GuestError),
 }
 
 /// A simulator that serves, until it is shut down or dropped.
@@ -117,6 +137,8 @@ pub struct Running {
     ready: Ready,
     world: Arc<Mutex<World>>,
     servers: JoinSet<()>,
+    // The guests' files go with it.
+    _room: Option<Room>,
 }
 
 impl Running {
@@ -164,29 +186,43 @@ pub async fn serve(options: Options) -> Result<Running, ServeError> {
             tags: fleet::TAGS.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             instances: options.instances,
             fleets: fleet::fleet_names(options.fleets).collect(),
+            ssh: None,
         });
     }
 
     let world = Arc::new(Mutex::new(world));
     let mut servers = JoinSet::new();
+    let (guests, room) = match &options.sshd {
+        Some(sshd) => Some(Guests::open(sshd, options.seed, &world)?).unzip(),
+        None => (None, None),
+    };
+    if let Some(guests) = &guests {
+        let ssh = ReadySsh { port: guests.port(), user: guests.user().to_string() };
+        ready.clouds.iter_mut().for_each(|cloud| cloud.ssh = Some(ssh.clone()));
+        servers.spawn(Arc::clone(guests).watch(Arc::clone(&world)));
+    }
+    let truth = Truth { world: Arc::clone(&world), guests };
     for (cloud, listener, origin) in listeners {
-        let port = Port { world: Arc::clone(&world), cloud, origin };
+        let port = Port { truth: truth.clone(), cloud, origin };
         let router = Router::new().fallback(receive).layer(DefaultBodyLimit::max(RECEIVED_MAX)).with_state(port);
         servers.spawn(run(listener, router));
     }
     let (listener, control) = listen().await?;
     ready.control = control;
     let router = Router::new()
-        .route("/state", get(async |State(world): State<Arc<Mutex<World>>>| page(state(&mut lock(&world)))))
-        .route("/violations", get(async |State(world): State<Arc<Mutex<World>>>| page(violations(&lock(&world)))))
-        .with_state(Arc::clone(&world));
+        .route("/state", get(async |State(truth): State<Truth>| page(truth.with(|world| state(world)))))
+        .route("/violations", get(async |State(truth): State<Truth>| page(truth.with(|world| violations(world)))))
+        .route("/meddle", post(meddle))
+        .route("/reimage", post(meddle))
+        .route("/hostkey", post(meddle))
+        .with_state(truth);
     servers.spawn(run(listener, router));
 
     if let Some(path) = &options.ready_file {
         write_whole(path, &json!(ready).to_string())
             .map_err(|source| ServeError::ReadyFile { path: path.clone(), source })?;
     }
-    Ok(Running { ready, world, servers })
+    Ok(Running { ready, world, servers, _room: room })
 }
 
 async fn listen() -> Result<(TcpListener, String), ServeError> {
@@ -212,10 +248,30 @@ fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The world and its guests.
+#[derive(Clone)]
+struct Truth {
+    world: Arc<Mutex<World>>,
+    guests: Option<Arc<Guests>>,
+}
+
+impl Truth {
+    /// Does something in the world as it is now. When this returns, the guests are as the world says.
+    fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = lock(&self.world);
+        world.advance(SystemClock.now());
+        let outcome = act(&mut world);
+        if let Some(guests) = &self.guests {
+            guests.tend(&mut world);
+        }
+        outcome
+    }
+}
+
 /// One cloud's port.
 #[derive(Clone)]
 struct Port {
-    world: Arc<Mutex<World>>,
+    truth: Truth,
     cloud: usize,
     origin: String,
 }
@@ -243,7 +299,7 @@ async fn receive(State(port): State<Port>, received: Received) -> Reply {
         headers: parts.headers.iter().map(header).collect(),
         body: body.to_vec(),
     };
-    let outcome = handle(&mut lock(&port.world), port.cloud, SystemClock.now(), &request);
+    let outcome = port.truth.with(|world| handle(world, port.cloud, SystemClock.now(), &request));
     SystemClock.sleep_until(later(SystemClock.now(), outcome.delay)).await;
     let Some(reply) = outcome.reply else {
         return hang_up();
@@ -258,6 +314,13 @@ async fn receive(State(port): State<Port>, received: Received) -> Reply {
     answer
 }
 
+async fn meddle(State(truth): State<Truth>, uri: Uri) -> Reply {
+    match truth.with(|world| mischief::commit(world, uri.path(), uri.query().unwrap_or_default())) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
 /// An answer whose body fails before its first byte: the server drops the connection with nothing written.
 fn hang_up() -> Reply {
     let nothing = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("hung up on request")) });
@@ -269,14 +332,17 @@ fn page(value: Value) -> Reply {
 }
 
 /// The truth of every cloud, as the control port tells it. Machines that are gone are left out.
-fn state(world: &mut World) -> Value {
-    world.advance(SystemClock.now());
+fn state(world: &World) -> Value {
     let clouds = world.clouds().iter().map(|cloud| {
         let instances: Vec<Value> = cloud
             .machines()
             .iter()
             .filter(|machine| machine.power != Power::Gone)
-            .map(|m| json!({ "id": m.id, "state": m.power.as_str(), "key_pairs": m.record_keys }))
+            .map(|m| {
+                let (state, address) = (m.power.as_str(), &m.private_address);
+                let keys = &m.record_keys;
+                json!({ "id": m.id, "state": state, "key_pairs": keys, "address": address, "boots": m.boots })
+            })
             .collect();
         let pairs: Vec<Value> = cloud
             .key_pairs()

@@ -168,7 +168,7 @@ impl World {
         let lines = self.clouds[cloud].lines(keys).unwrap_or_default();
         let machine = self.clouds[cloud].machine_at(machine);
         machine.record_keys = keys.to_vec();
-        machine.at_next_boot = Some(lines);
+        machine.at_next_boot = Some(machine.takes(lines));
         if let Some((_, view)) = &mut machine.shown {
             view.keys = keys.to_vec();
         }
@@ -241,8 +241,8 @@ impl World {
             Step::Record(keys) => machine.record_keys = keys,
             Step::Guest(lines) => {
                 // Tencent: a bind switches the password login off, an unbind back on (FACTS §2.2).
-                machine.password = lines.is_empty();
-                machine.accepts = lines;
+                machine.accepts = machine.takes(lines);
+                machine.password = machine.accepts.is_empty();
                 machine.at_next_boot = None;
             }
             Step::Done => end(machine, Progress::Success),

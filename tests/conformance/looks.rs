@@ -46,6 +46,17 @@ pub async fn keys_name_tags_and_zone_are_shown(rig: Arc<Rig>) {
     assert_eq!(rig.look(&rig.machine_of(Power::Running, &[])).await.keys, []);
 }
 
+pub async fn addresses_are_shown_and_a_machine_without_them_is_still_read(rig: Arc<Rig>) {
+    let id = rig.machine_of(Power::Running, &[]);
+    let truth = rig.truth(&id);
+    let seen = rig.look(&id).await;
+    assert_eq!(seen.private_address.map(|address| address.to_string()), Some(truth.private_address));
+    assert_eq!(seen.public_address.map(|address| address.to_string()), Some(truth.public_address));
+    rig.with(|world| world.set_addresses(0, id.as_str(), "", ""));
+    let seen = rig.look(&id).await;
+    assert_eq!((seen.private_address, seen.public_address, seen.power), (None, None, Shown::Running));
+}
+
 pub async fn a_windows_machine_is_unfit_and_says_why(rig: Arc<Rig>) {
     let windows = rig.add(InstanceSpec { os: Os::Windows, tags: tags(&[TAG]), ..InstanceSpec::default() });
     let unfit = rig.look(&windows).await.unfit.expect("Windows takes no key pair");

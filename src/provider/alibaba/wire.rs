@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
-use crate::provider::http::answer::{Unreadable, count, filled, or_default, read, text};
+use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
 /// The system tag of an instance that Auto Scaling made; such instances are replaced at its will, and their key pair is
@@ -83,6 +83,15 @@ struct RawInstance {
     tags: Tags,
     #[serde(default, deserialize_with = "or_default")]
     operation_locks: Locks,
+    #[serde(default)]
+    vpc_attributes: Value,
+    /// The address inside the classic network.
+    #[serde(default)]
+    inner_ip_address: Value,
+    #[serde(default)]
+    public_ip_address: Value,
+    #[serde(default)]
+    eip_address: Value,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +174,11 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         unfit,
         tags,
         zone: text(raw.zone_id),
+        private_address: first_address(&[
+            &raw.vpc_attributes["PrivateIpAddress"]["IpAddress"],
+            &raw.inner_ip_address["IpAddress"],
+        ]),
+        public_address: first_address(&[&raw.public_ip_address["IpAddress"], &raw.eip_address["IpAddress"]]),
     })
 }
 
@@ -299,8 +313,28 @@ mod tests {
             unfit: None,
             tags: tags.into(),
             zone: Some("cn-hangzhou-h".to_string()),
+            private_address: Some("172.16.181.225".parse().unwrap()),
+            public_address: None,
         };
         assert_eq!(page.items, [expect]);
+    }
+
+    #[test]
+    fn addresses_are_found_in_either_network_and_none_is_no_fault() {
+        let check = |fields: &str, private: Option<&str>, public: Option<&str>| {
+            let instance = one(&format!(r#""Status":"Running","Cpu":1{fields}"#));
+            let read = |text: &str| text.parse().unwrap();
+            assert_eq!((instance.private_address, instance.public_address), (private.map(read), public.map(read)));
+        };
+        check("", None, None);
+        let classic = r#","VpcAttributes":{"PrivateIpAddress":{"IpAddress":[]}},"InnerIpAddress":{"IpAddress":["10.1.2.3"]},
+            "PublicIpAddress":{"IpAddress":["203.0.113.1","203.0.113.2"]},"EipAddress":{"IpAddress":""}"#;
+        check(classic, Some("10.1.2.3"), Some("203.0.113.1"));
+        let elastic = r#","PublicIpAddress":{"IpAddress":[]},"EipAddress":{"IpAddress":"203.0.113.7"}"#;
+        check(elastic, None, Some("203.0.113.7"));
+        for odd in [r#""x""#, "7", "null", "[]", r#"{"IpAddress":null}"#, r#"{"IpAddress":["x"]}"#] {
+            check(&format!(r#","VpcAttributes":{odd},"PublicIpAddress":{odd},"EipAddress":{odd}"#), None, None);
+        }
     }
 
     fn one(fields: &str) -> Instance {

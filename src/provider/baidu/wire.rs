@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
-use crate::provider::http::answer::{Unreadable, count, filled, or_default, read, text};
+use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
 /// A page of a listing.
@@ -45,6 +45,11 @@ struct RawInstance {
     image_name: Option<String>,
     #[serde(default)]
     zone_name: Value,
+    #[serde(default)]
+    internal_ip: Value,
+    /// Empty for a machine without one.
+    #[serde(default)]
+    public_ip: Value,
     tags: Option<Vec<RawTag>>,
 }
 
@@ -107,6 +112,8 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         unfit,
         tags: raw.tags.into_iter().flatten().map(|tag| (tag.tag_key, tag.tag_value)).collect::<BTreeMap<_, _>>(),
         zone: text(raw.zone_name),
+        private_address: first_address(&[&raw.internal_ip]),
+        public_address: first_address(&[&raw.public_ip]),
     })
 }
 
@@ -232,7 +239,7 @@ mod tests {
         let body = br#"{"marker":"","isTruncated":true,"nextMarker":"i-2","maxKeys":1000,"instances":[{
             "id":"i-1","name":"web-1","hostname":"h","status":"Running","keypairId":"k-1","keypairName":"rkm_1",
             "tags":[{"tagKey":"role","tagValue":"web"}],"osName":"Ubuntu","imageName":"22.04 LTS amd64",
-            "zoneName":"cn-bj-d","cpuCount":2,"internalIp":"192.168.0.2"}]}"#;
+            "zoneName":"cn-bj-d","cpuCount":2,"internalIp":"192.168.0.2","publicIp":"203.0.113.5"}]}"#;
         let expect = Instance {
             id: "i-1".into(),
             name: "web-1".to_string(),
@@ -244,6 +251,8 @@ mod tests {
             unfit: None,
             tags: [("role".to_string(), "web".to_string())].into(),
             zone: Some("cn-bj-d".to_string()),
+            private_address: Some("192.168.0.2".parse().unwrap()),
+            public_address: Some("203.0.113.5".parse().unwrap()),
         };
         assert_eq!(instances(body), Ok(Page { items: vec![expect], truncated: true, next: Some("i-2".to_string()) }));
     }
@@ -273,10 +282,11 @@ mod tests {
         for fields in [
             r#""tags":null,"name":null,"zoneName":null,"keypairId":null,"osName":null,"imageName":null"#,
             r#""tags":[],"cardCount":"0","publicIp":null,"zoneName":"""#,
-            r#""createTime":7,"volumes":null"#,
+            r#""createTime":7,"volumes":null,"internalIp":"","publicIp":7"#,
         ] {
             let instance = one(&format!(r#""status":"Running",{fields}"#));
             assert_eq!((instance.tags.len(), instance.unfit, instance.zone), (0, None, None), "{fields}");
+            assert_eq!((instance.private_address, instance.public_address), (None, None), "{fields}");
         }
         let bare = one(r#""status":"Running","name":7,"tags":[{"tagKey":"bare","tagValue":null}]"#);
         assert_eq!((bare.name.as_str(), bare.tags["bare"].as_str()), ("7", ""));

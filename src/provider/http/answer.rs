@@ -1,6 +1,8 @@
 //! Answers of the clouds that tell good from bad by their HTTP status, and write an error as JSON with a code in it.
 //! It must never take a gateway's page for the cloud's word: what has no code is rubbish, whatever its status.
 
+use std::net::IpAddr;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -108,6 +110,13 @@ pub fn text(value: Value) -> Option<String> {
         Value::String(text) => filled(Some(text)),
         other => Some(other.to_string()),
     }
+}
+
+/// The first address among these values, each a text or a list of texts. What is no address is passed over: an instance
+/// stays readable without one.
+pub fn first_address(values: &[&Value]) -> Option<IpAddr> {
+    let read = |value: &Value| value.as_str().and_then(|text| text.trim().parse().ok());
+    values.iter().find_map(|value| value.as_array().map_or_else(|| read(value), |list| list.iter().find_map(read)))
 }
 
 /// A count: a whole number, or one that is written as text. Nothing for all else.

@@ -210,7 +210,7 @@ async fn an_instance_is_read_field_by_field() {
         "InstanceId": "lhins-1", "InstanceName": "web", "InstanceState": "STOPPED", "Zone": "ap-guangzhou-3",
         "LoginSettings": {"KeyIds": ["lhkp-1"]}, "PlatformType": "LINUX_UNIX", "InstanceRestrictState": "NORMAL",
         "LatestOperation": "StopInstances", "LatestOperationState": "SUCCESS", "LatestOperationRequestId": "r-9",
-        "PublicAddresses": null, "Tags": [{"Key": "role", "Value": "web"}, {"Key": "bare", "Value": null}]
+        "PrivateAddresses": ["10.0.0.7", "10.0.0.8"], "PublicAddresses": null, "Tags": [{"Key": "role", "Value": "web"}, {"Key": "bare", "Value": null}]
     }]}))]);
     let expect = Instance {
         id: "lhins-1".into(),
@@ -223,17 +223,22 @@ async fn an_instance_is_read_field_by_field() {
         unfit: None,
         tags: [("role", "web"), ("bare", "")].map(|(key, value)| (key.to_string(), value.to_string())).into(),
         zone: Some("ap-guangzhou-3".to_string()),
+        private_address: Some("10.0.0.7".parse().unwrap()),
+        public_address: None,
     };
     assert_eq!(cloud.instances(&Select::All).await, Ok(vec![expect]));
 
     let (cloud, _) = cvm(vec![well(json!({"TotalCount": 1, "InstanceSet": [{
         "InstanceId": "ins-1", "InstanceName": null, "InstanceState": "RUNNING", "Placement": {"Zone": "z"},
         "LoginSettings": {"KeyIds": null}, "OsName": "Windows Server 2022", "RestrictState": "NORMAL",
-        "LatestOperation": null, "LatestOperationState": null, "LatestOperationRequestId": null, "Tags": null
+        "LatestOperation": null, "LatestOperationState": null, "LatestOperationRequestId": null, "Tags": null,
+        "PrivateIpAddresses": ["172.16.0.2"], "PublicIpAddresses": ["203.0.113.9"]
     }]}))]);
     let seen = cloud.instances(&Select::All).await.unwrap().remove(0);
     assert_eq!((seen.keys.len(), seen.operation, seen.unfit.as_deref()), (0, None, Some("Windows")));
     assert_eq!((seen.zone.as_deref(), seen.name.as_str()), (Some("z"), ""));
+    let addresses = [seen.private_address, seen.public_address].map(|address| address.unwrap().to_string());
+    assert_eq!(addresses, ["172.16.0.2", "203.0.113.9"]);
 }
 
 #[tokio::test]

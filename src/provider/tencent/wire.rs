@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::provider::http::answer::first_address;
 use crate::provider::{Instance, KeyPair, Operation, Power};
 
 /// `{"Response": …}`.
@@ -114,6 +115,18 @@ pub(super) struct RawInstance {
     zone: Option<String>,
     /// CVM.
     placement: Option<RawPlacement>,
+    /// Lighthouse.
+    #[serde(default)]
+    private_addresses: Value,
+    /// Lighthouse; may be null.
+    #[serde(default)]
+    public_addresses: Value,
+    /// CVM.
+    #[serde(default)]
+    private_ip_addresses: Value,
+    /// CVM; may be null.
+    #[serde(default)]
+    public_ip_addresses: Value,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +168,8 @@ impl RawInstance {
             operation,
             unfit,
             tags: self.tags.into_iter().map(|tag| (tag.key, tag.value)).collect::<BTreeMap<_, _>>(),
+            private_address: first_address(&[&self.private_addresses, &self.private_ip_addresses]),
+            public_address: first_address(&[&self.public_addresses, &self.public_ip_addresses]),
             zone: self.zone.or(self.placement.and_then(|placement| placement.zone)),
         }
     }

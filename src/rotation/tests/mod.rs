@@ -170,6 +170,8 @@ fn seen(id: &str, look: &str) -> Instance {
         unfit: None,
         tags: Default::default(),
         zone: None,
+        private_address: None,
+        public_address: None,
     }
 }
 

@@ -164,7 +164,8 @@ fn instance(cloud: &Cloud, machine: &Machine, view: &View) -> Value {
         if machine.os == Os::Windows { ("windows", "Windows Server 2022") } else { ("linux", "Debian 12.5 64 bit") };
     let stopped = view.power == Power::Stopped;
     // Stopped without KeepCharging: the address is given back, another comes with the start.
-    let public: Vec<&str> = if stopped && machine.no_charge { vec![] } else { vec![&machine.public_address] };
+    let list = |address: &str| if address.is_empty() { json!([]) } else { json!([address]) };
+    let public = if stopped && machine.no_charge { json!([]) } else { list(&machine.public_address) };
     let mode = match (stopped, machine.no_charge) {
         (false, _) => "Not-applicable",
         (true, false) => "KeepCharging",
@@ -188,7 +189,7 @@ fn instance(cloud: &Cloud, machine: &Machine, view: &View) -> Value {
         "EipAddress": { "IpAddress": "", "AllocationId": "", "InternetChargeType": "" },
         "InnerIpAddress": { "IpAddress": [] },
         "VpcAttributes": {
-            "PrivateIpAddress": { "IpAddress": [machine.private_address] },
+            "PrivateIpAddress": { "IpAddress": list(&machine.private_address) },
             "NatIpAddress": "",
             "VpcId": "vpc-1",
             "VSwitchId": "vsw-1",

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::listing::{self, Filter, IDS_MAX, Query, Rules, latest_operation, moment, state};
+use super::listing::{self, Filter, IDS_MAX, Query, Rules, addresses, latest_operation, moment, state};
 use super::{KEY_NAME_MAX, Refused, Tag, broken, legal_name, params, refused, tags_json, twice, well_formed};
 use crate::sim::cloud::Rule::{Limit, Malformed};
 use crate::sim::door::Call;
@@ -87,8 +87,8 @@ fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
     // "May be null" (FACTS §2.2).
     let keys = if view.keys.is_empty() { Value::Null } else { json!(view.keys) };
     put("LoginSettings", json!({ "KeyIds": keys }));
-    put("PrivateIpAddresses", json!([machine.private_address]));
-    put("PublicIpAddresses", json!([machine.public_address]));
+    put("PrivateIpAddresses", addresses(&machine.private_address));
+    put("PublicIpAddresses", addresses(&machine.public_address));
     put("OsName", json!(if linux { "Debian 12 64bit" } else { "Windows Server 2022 64bit" }));
     put("DefaultLoginUser", json!(if linux { "root" } else { "Administrator" }));
     put("DefaultLoginPort", json!(if linux { 22 } else { 3389 }));

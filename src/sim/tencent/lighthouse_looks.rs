@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::lighthouse::allowed;
-use super::listing::{self, Filter, IDS_MAX, Rules, latest_operation, moment, state};
+use super::listing::{self, Filter, IDS_MAX, Rules, addresses, latest_operation, moment, state};
 use super::{KEY_NAME_MAX, Refused, broken, legal_name, params, refused, tags_json, twice, well_formed};
 use crate::sim::cloud::Rule::{Limit, Malformed};
 use crate::sim::door::Call;
@@ -78,8 +78,8 @@ fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
     put("InstanceRestrictState", json!("NORMAL"));
     put("InstanceChargeType", json!(listing::CHARGE_TYPE));
     put("LoginSettings", json!({ "KeyIds": view.keys }));
-    put("PrivateAddresses", json!([machine.private_address]));
-    put("PublicAddresses", json!([machine.public_address]));
+    put("PrivateAddresses", addresses(&machine.private_address));
+    put("PublicAddresses", addresses(&machine.public_address));
     put("PlatformType", json!(if linux { "LINUX_UNIX" } else { "WINDOWS" }));
     put("Platform", json!(if linux { "DEBIAN" } else { "WINDOWS" }));
     put("OsName", json!(if linux { "Debian 12 64bit" } else { "Windows Server 2022 64bit" }));

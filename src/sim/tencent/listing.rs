@@ -208,6 +208,11 @@ pub(super) fn state(power: Power) -> &'static str {
     }
 }
 
+/// A list of addresses as an instance's row shows it: null where it has none ("may be null", FACTS §2.2).
+pub(super) fn addresses(address: &str) -> Value {
+    if address.is_empty() { Value::Null } else { json!([address]) }
+}
+
 /// A moment, as both products write it.
 pub(super) fn moment(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,0 +1,175 @@
+//! What a test does to a machine or its guest over the control port. `POST /meddle?NAME=ID`, several separated by `&`:
+//!
+//! | | |
+//! |---|---|
+//! | `unreachable=ID` | its network is cut: it runs, and nobody comes through |
+//! | `old-key-stays=ID` | from now on the guest takes what is bound, and keeps the keys that it had |
+//! | `never-accepts=ID` | from now on the guest ignores what is bound |
+//! | `slow=ID:DURATION` | its sshd answers that much later |
+//! | `well=ID` | takes these four back; keys that the guest has, it keeps |
+//! | `stopped=ID`, `running=ID` | its power, at once, as its owner would in the console |
+//!
+//! `POST /reimage?instance=ID` makes it from its image anew: other host keys, the keys of the cloud's record.
+//! `POST /hostkey?instance=ID` gives it other host keys, and nothing else.
+//!
+//! It must never do half of what was asked: all of it is read, and every machine found, before anything changes.
+
+use std::time::Duration;
+
+use super::machine::{Guest, Habit, Power};
+use super::world::World;
+
+/// Something to be done to one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mischief {
+    Unreachable,
+    OldKeyStays,
+    NeverAccepts,
+    Slow(Duration),
+    Well,
+    Power(Power),
+    Reimage,
+    HostKey,
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotDone {
+    /// The text says nothing that is known.
+    #[error(
+        "{0:?} is no mischief: POST /meddle?unreachable=ID, old-key-stays=ID, never-accepts=ID, slow=ID:DURATION, \
+         well=ID, stopped=ID or running=ID, separated by &; or /reimage?instance=ID, /hostkey?instance=ID"
+    )]
+    Unknown(String),
+    /// No cloud has it.
+    #[error("there is no instance {0}")]
+    NoInstance(String),
+}
+
+/// Does what was posted to this path.
+pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), NotDone> {
+    let mut found = Vec::new();
+    for part in query.split('&') {
+        let (id, mischief) = read(path, part).ok_or_else(|| NotDone::Unknown(format!("{path}?{part}")))?;
+        let cloud = world.clouds().iter().position(|cloud| cloud.machine(id).is_some());
+        found.push((cloud.ok_or_else(|| NotDone::NoInstance(id.to_string()))?, id, mischief));
+    }
+    for (cloud, id, mischief) in found {
+        let mut guest = |change: &dyn Fn(&mut Guest)| world.change_guest(cloud, id, change);
+        match mischief {
+            Mischief::Unreachable => guest(&|guest| guest.unreachable = true),
+            Mischief::OldKeyStays => guest(&|guest| guest.habit = Habit::KeepsOld),
+            Mischief::NeverAccepts => guest(&|guest| guest.habit = Habit::Ignores),
+            Mischief::Slow(by) => guest(&|guest| guest.slow = by),
+            Mischief::Well => guest(&|guest| *guest = Guest { image: guest.image, ..Guest::default() }),
+            Mischief::HostKey => guest(&|guest| guest.image += 1),
+            Mischief::Power(power) => world.set_power(cloud, id, power),
+            Mischief::Reimage => world.reimage(cloud, id),
+        }
+    }
+    Ok(())
+}
+
+fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief)> {
+    let (name, value) = part.split_once('=').filter(|(_, value)| !value.is_empty())?;
+    if (path, name) == ("/meddle", "slow") {
+        let (id, by) = value.split_once(':')?;
+        return Some((id, Mischief::Slow(crate::model::parse_duration(by).ok()?)));
+    }
+    let mischief = match (path, name) {
+        ("/meddle", "unreachable") => Mischief::Unreachable,
+        ("/meddle", "old-key-stays") => Mischief::OldKeyStays,
+        ("/meddle", "never-accepts") => Mischief::NeverAccepts,
+        ("/meddle", "well") => Mischief::Well,
+        ("/meddle", "stopped") => Mischief::Power(Power::Stopped),
+        ("/meddle", "running") => Mischief::Power(Power::Running),
+        ("/reimage", "instance") => Mischief::Reimage,
+        ("/hostkey", "instance") => Mischief::HostKey,
+        _ => return None,
+    };
+    Some((value, mischief))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ProviderKind;
+    use crate::sim::InstanceSpec;
+
+    fn world() -> (World, [String; 2]) {
+        let mut world = World::new(3, "2026-11-22T00:00:00Z".parse().unwrap());
+        let ids = [ProviderKind::AlibabaEcs, ProviderKind::TencentCvm].map(|kind| {
+            let cloud = world.open_cloud(kind);
+            let keys = vec![world.add_strangers_pair(cloud, "old")];
+            world.add_instance(cloud, InstanceSpec { keys, ..InstanceSpec::default() })
+        });
+        (world, ids)
+    }
+
+    #[test]
+    fn each_kind_of_mischief_is_done_to_its_machine_and_taken_back() {
+        let (mut world, [one, two]) = world();
+        let query = format!("unreachable={one}&slow={two}:3s&old-key-stays={two}");
+        commit(&mut world, "/meddle", &query).unwrap();
+        commit(&mut world, "/hostkey", &format!("instance={two}")).unwrap();
+        let guest = |world: &World, cloud: usize| world.cloud(cloud).machines()[0].guest;
+        assert_eq!(guest(&world, 0), Guest { unreachable: true, ..Guest::default() });
+        let slow = Duration::from_secs(3);
+        assert_eq!(guest(&world, 1), Guest { habit: Habit::KeepsOld, slow, image: 1, ..Guest::default() });
+        commit(&mut world, "/meddle", &format!("well={one}&well={two}&never-accepts={one}&stopped={one}")).unwrap();
+        assert_eq!(guest(&world, 0), Guest { habit: Habit::Ignores, ..Guest::default() });
+        assert_eq!(guest(&world, 1), Guest { image: 1, ..Guest::default() });
+        assert_eq!(world.cloud(0).machines()[0].power, Power::Stopped);
+        commit(&mut world, "/meddle", &format!("running={one}")).unwrap();
+        assert_eq!((world.cloud(0).machines()[0].power, world.cloud(0).machines()[0].boots), (Power::Running, 1));
+    }
+
+    #[test]
+    fn nothing_is_done_where_a_part_is_wrong() {
+        let (mut world, [one, _]) = world();
+        let mut check = |path: &str, query: &str, expect: &str| {
+            let error = commit(&mut world, path, query).unwrap_err().to_string();
+            assert!(error.contains(expect), "{path}?{query}: {error}");
+            assert_eq!(world.cloud(0).machines()[0].guest, Guest::default(), "{path}?{query}");
+        };
+        check("/meddle", "", "no mischief");
+        check("/meddle", &format!("unreachable={one}&unreachable=i-0"), "no instance i-0");
+        check("/meddle", &format!("unreachable={one}&sick={one}"), "sick=");
+        check("/meddle", &format!("slow={one}"), "no mischief");
+        check("/meddle", &format!("slow={one}:soon"), "no mischief");
+        check("/meddle", &format!("instance={one}"), "no mischief");
+        check("/hostkey", &format!("unreachable={one}"), "no mischief");
+        check("/reimage", "instance=", "no mischief");
+    }
+
+    #[test]
+    fn a_guest_takes_what_is_bound_by_its_habit_and_a_new_image_what_is_recorded() {
+        for (habit, expect) in [("well", "new"), ("old-key-stays", "new old"), ("never-accepts", "old")] {
+            for cloud in 0..2 {
+                let (mut world, ids) = world();
+                let new = world.add_strangers_pair(cloud, "new");
+                let line = |world: &World, name: &str| {
+                    let pair = world.cloud(cloud).key_pairs().iter().find(|pair| pair.name == name);
+                    pair.unwrap().line.clone()
+                };
+                let lines: Vec<String> = expect.split(' ').map(|name| line(&world, name)).collect();
+                commit(&mut world, "/meddle", &format!("{habit}={}", ids[cloud])).unwrap();
+                if cloud == 0 {
+                    world.bind_for_next_boot(cloud, 0, std::slice::from_ref(&new));
+                    world.set_power(cloud, &ids[cloud], Power::Stopped);
+                    assert_eq!(world.cloud(cloud).machines()[0].would_accept(), lines, "{habit}");
+                    world.set_power(cloud, &ids[cloud], Power::Running);
+                } else {
+                    let course = world.rekey(cloud, std::slice::from_ref(&new), Duration::from_millis(1));
+                    world.begin(cloud, 0, "bind", "r", course);
+                    world.advance("2026-11-22T00:00:01Z".parse().unwrap());
+                }
+                assert_eq!(world.cloud(cloud).machines()[0].accepts, lines, "{habit}");
+                commit(&mut world, "/reimage", &format!("instance={}", ids[cloud])).unwrap();
+                let machine = &world.cloud(cloud).machines()[0];
+                assert_eq!((&machine.accepts, machine.guest.image), (&vec![line(&world, "new")], 1), "{habit}");
+                assert_eq!(machine.power, Power::Running);
+            }
+        }
+    }
+}
