@@ -18,8 +18,9 @@ use rekeyd::ssh::{HostKey, Target};
 
 /// Where Debian puts it; sshd wants to be called by its whole path.
 const SSHD: &str = "/usr/sbin/sshd";
-/// Debian's user without rights, for a server that is not root's.
-const NOBODY: (u32, u32, &str) = (65534, 65534, "nobody");
+/// A user without rights that every Debian has, for a server that is not root's. Not nobody: to a server without PAM
+/// that one is locked.
+const DAEMON: (u32, u32, &str) = (1, 1, "daemon");
 
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Sshd {
         let room = tempfile::Builder::new().prefix("rekeyd-sshd-").tempdir_in("/tmp").unwrap();
         let me = std::fs::metadata(room.path()).unwrap();
         let (uid, gid, user) = match setup.owner {
-            Owner::Ordinary if me.uid() == 0 => (NOBODY.0, NOBODY.1, NOBODY.2.to_string()),
+            Owner::Ordinary if me.uid() == 0 => (DAEMON.0, DAEMON.1, DAEMON.2.to_string()),
             _ => (me.uid(), me.gid(), told("id", &["-un"])),
         };
         if uid == 0 {
@@ -209,6 +210,7 @@ impl Sshd {
         }
     }
 
+    #[allow(dead_code)] // only the benchmark writes one
     /// A file of its own, for `ssh` and for another server: 0600, of whoever runs the tests.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.room.path().join(name);
