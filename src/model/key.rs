@@ -123,14 +123,11 @@ impl zeroize::ZeroizeOnDrop for PrivateKey {}
 
 #[cfg(test)]
 impl PrivateKey {
-    /// A private key file for tests that need no working key: the same for the same seed, made without chance or cost.
-    /// Its halves are filler that OpenSSH reads but no server accepts.
+    /// A private key file for tests that need no RSA key: the same for the same seed, made without chance or cost.
     pub(crate) fn sample(seed: u8) -> Self {
-        use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey, KeypairData};
-        let pair = Ed25519Keypair {
-            public: ssh_key::public::Ed25519PublicKey([seed; 32]),
-            private: Ed25519PrivateKey::from_bytes(&[seed; 32]),
-        };
+        use ssh_key::private::{Ed25519Keypair, KeypairData};
+        // Halves that belong together: with its `ed25519` feature, which russh turns on, ssh-key looks.
+        let pair = Ed25519Keypair::from_seed(&[seed; 32]);
         let key = ssh_key::PrivateKey::new(KeypairData::Ed25519(pair), "sample").unwrap();
         Self::parse(key.to_openssh(ssh_key::LineEnding::LF).unwrap()).unwrap()
     }

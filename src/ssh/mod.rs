@@ -1,7 +1,20 @@
-//! SSH itself: making key pairs. It must never write a private half anywhere; keeping it is custody's.
+//! SSH itself: making key pairs, and the proof by login. It must never write a private half anywhere; keeping it is
+//! custody's.
 
 mod keygen;
+mod login;
+mod memory;
 mod pool;
+mod probe;
+mod session;
+mod signer;
+mod target;
+mod wire;
 
 pub use keygen::{KeyMaker, KeygenError, RsaKeyMaker, generate};
+pub use login::SshProbe;
+pub use memory::{Guest, Memory};
 pub use pool::{KeyPool, PooledKeyMaker};
+pub use crate::model::{HostKey, Login, Seen};
+pub use probe::{LoginProbe, Unreachable};
+pub use target::{Jump, Target};
