@@ -25,7 +25,7 @@ use crate::provider::{self, Credentials, Deaf, Provider, Witness};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Place, Rollout};
 use crate::scheduler::work::MakeTools;
-use crate::ssh::RsaKeyMaker;
+use crate::ssh::{RsaKeyMaker, SshProbe};
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
 
 pub use life::{Daemon, DaemonError};
@@ -69,6 +69,7 @@ pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
         },
         force_stop: fleet.force_stop,
         grace: fleet.grace,
+        verify: fleet.verify.clone(),
     })
 }
 
@@ -175,6 +176,7 @@ impl Clouds {
             custody,
             providers: Box::new(move |place| clouds.open(place)),
             keys: Arc::new(RsaKeyMaker),
+            probe: Arc::new(SshProbe::new(Arc::new(SystemClock))),
             clock: Arc::new(SystemClock),
             chance: Mutex::new(StdRng::seed_from_u64(rand::random())),
             mark,

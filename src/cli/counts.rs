@@ -12,6 +12,7 @@ pub(super) struct Counts {
     pub(super) waiting: usize,
     pub(super) under_way: usize,
     pub(super) bound: usize,
+    pub(super) proven: usize,
     pub(super) active: usize,
     pub(super) stragglers: usize,
     pub(super) excluded: usize,
@@ -39,6 +40,7 @@ impl Counts {
             Phase::UnderWay => &mut self.under_way,
             Phase::Bound => &mut self.bound,
             Phase::Active => &mut self.active,
+            Phase::Proven => &mut self.proven,
             Phase::Straggler => &mut self.stragglers,
             Phase::Excluded => &mut self.excluded,
             Phase::Gone => &mut self.gone,
@@ -48,6 +50,7 @@ impl Counts {
     /// In words; what is none is left out.
     pub(super) fn text(&self) -> String {
         let all = [
+            (self.proven, "proven by a login"),
             (self.active, "active"),
             (self.bound, "bound and not active yet"),
             (self.under_way, "under way"),

@@ -390,6 +390,7 @@ mod tests {
                 power: crate::model::Power::Running,
                 keys: Vec::new(),
                 part: Part::Batch(0),
+                pin: None,
             };
             let (by, at) = (Author::Engine("x".into()), Timestamp::UNIX_EPOCH);
             store.begin(id(number), &plan, &[instance], &by, at).await.unwrap();

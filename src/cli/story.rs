@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::InstanceId;
-use crate::rotation::{Allow, Call, Entry, Event, Found, Outcome, Part, Plan, PlannedInstance, Step};
+use crate::rotation::{Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Step};
 
 use super::output::{count, moment, some};
 
@@ -77,6 +77,21 @@ impl Teller {
                 let batch = self.batch(instances.iter().map(|excluded| &excluded.instance));
                 format!("{batch}excluded {}", some(each, NAMED))
             }
+            Event::Pinned { hosts } => {
+                let reached = hosts.iter().filter(|host| host.host_key.is_some()).count();
+                let batch = self.batch(hosts.iter().map(|host| &host.instance));
+                format!("{batch}host keys read of {reached} of {}", count(hosts.len(), "machine"))
+            }
+            Event::Verified { proofs } => {
+                let ids: Vec<_> = proofs.iter().map(|proof| proof.instance.clone()).collect();
+                let taken = proofs.iter().filter(|proof| proof.old_key == OldKeyFound::Taken).count();
+                let old = if taken == 0 { String::new() } else { format!("; {taken} still take the old one") };
+                format!("{}proven: logged in with the new key to {}{old}", self.batch(&ids), these(&ids))
+            }
+            Event::Unproven { instances, why } => {
+                format!("{}not reached for a login: {}: {why}", self.batch(instances), these(instances))
+            }
+            Event::Trusted { instance } => format!("{} trusts the host key that {instance} shows next", entry.by),
             Event::Resumed { away_since } => {
                 format!("taken up again; nobody had looked since {}", moment(*away_since))
             }
@@ -121,6 +136,7 @@ pub(super) fn doing(step: Step) -> &'static str {
         Step::Activate(_) => "starting what is owed a start, and making the key active",
         Step::Prepare(_) => "stopping machines",
         Step::Bind(_) => "binding the key pair",
+        Step::Verify(_) => "proving by logins",
         Step::RetireKeyPair => "deleting the key pair",
         Step::DestroyPrivateKey => "destroying the private key",
     }

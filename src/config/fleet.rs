@@ -9,8 +9,10 @@ use super::fields::{Field, Group, Quote, nearest, parse_bool};
 use super::report::{At, Report};
 use super::schedule::{self, Schedule};
 use super::tree::Value;
+use super::verify;
 use crate::model::{AccountName, Amount, Duration, ProviderKind, Region, parse_duration};
 use crate::provider::Select;
+use crate::rotation::Verify;
 
 /// The keys of a fleet, and of `defaults`.
 pub(super) const KEYS: [&str; 13] = [
@@ -67,13 +69,6 @@ pub struct Rollout {
     pub soak: Duration,
 }
 
-/// How a new key is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// Not at all: the cloud's word is taken.
-    None,
-}
-
 /// A fleet and where the file says what.
 pub(super) struct Placed {
     pub(super) fleet: Fleet,
@@ -108,7 +103,7 @@ impl Fleet {
         let retire = group.group(report, "retire", &["grace"]);
         let grace = retire.parse(report, "grace", bounded_duration).unwrap_or(Duration::from_secs(7 * 24 * 3600));
         let rollout = read_rollout(report, &group, provider, clouds);
-        let verify = read_verify(report, &group);
+        let verify = verify::read(report, &group);
         let fleet = Fleet {
             account: AccountName::new(account?),
             region: region?,
@@ -230,28 +225,6 @@ fn read_rollout(
         failures_max: failures_max.unwrap_or(Amount::Percent(5)),
         soak: soak.unwrap_or(Duration::from_secs(600)),
     }
-}
-
-/// `none`, in so many words: whoever runs without proof has chosen to.
-fn read_verify(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
-    const NONE: &str = "write verify: none; then the cloud's word is taken that a machine accepts its new key, \
-                        a canary proves only the record, and replaced private keys are kept";
-    let field = group.need(report, "verify", &format!("it has no default; {NONE}"))?;
-    match &field.node.value {
-        Value::Text(text) if text == "none" => {
-            report.note(
-                &field.at,
-                "none: the cloud's word is taken that a machine accepts its new key; a canary proves only the record, \
-                 and replaced private keys are kept until `rekeyd release JOURNAL --allow=destroy`",
-            );
-            return Some(Verify::None);
-        }
-        Value::Map(entries) if entries.iter().any(|(key, _)| key.text == "ssh") => {
-            report.problem(&field.at, format!("ssh is not available in this version; {NONE}"));
-        }
-        _ => report.problem(&field.at, format!("takes none; {NONE}")),
-    }
-    None
 }
 
 /// Fleets that would fight over machines: in one place, each machine of one is of the other too.

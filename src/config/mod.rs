@@ -11,13 +11,14 @@ mod report;
 mod schedule;
 mod secret;
 mod tree;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 pub use account::{Account, Credentials};
-pub use fleet::{Fleet, Rollout, Verify};
+pub use fleet::{Fleet, Rollout};
 pub use report::Remark;
 pub use schedule::Schedule;
 pub use secret::{Env, Secret, process_env};

@@ -124,7 +124,7 @@ fn every_key_is_read() {
     };
     assert_eq!(fleet.rollout, rollout);
     assert!(fleet.force_stop);
-    assert_eq!(fleet.verify, Verify::None);
+    assert_eq!(fleet.verify, crate::rotation::Verify::None);
     assert_eq!(fleet.grace, Duration::from_secs(86_400));
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Duration, InstanceId, JournalId, Timestamp};
+use crate::model::{Duration, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
 use crate::rotation::{Entry, Event, IllegalEvent, Next, Order, Plan, Refusal, Retirement, Rotation, Step};
@@ -95,6 +95,9 @@ pub(super) struct Case {
     pub(super) missing: BTreeMap<InstanceId, Timestamp>,
     /// Who hangs on the pair of a retire journal.
     pub(super) waiting: Option<String>,
+    /// Public halves of pairs on which machines were found, and whether the journals were read for them.
+    pub(super) publics: BTreeMap<KeyPairId, PublicKey>,
+    pub(super) knows_publics: bool,
     /// When a turn was taken last.
     pub(super) turned: Option<Timestamp>,
     looks: BTreeMap<Step, Timestamp>,
@@ -112,6 +115,8 @@ impl Case {
             seen: Snapshot::default(),
             missing: BTreeMap::new(),
             waiting: None,
+            publics: BTreeMap::new(),
+            knows_publics: false,
             turned: None,
             looks: BTreeMap::new(),
         })

@@ -3,7 +3,7 @@
 
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::retire::{Pair, due};
-use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing};
+use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing, Verify};
 use crate::store::{Head, StoreError};
 
 use super::planner::{announce, new_id};
@@ -145,6 +145,7 @@ pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head])
             rotation: pair.rotation,
             soak: policy.soak,
             grace: policy.grace,
+            proven: matches!(policy.verify, Verify::Ssh(_)),
         });
         match tools.journal.begin(new_id(tools), &plan, &[], &tools.author, tools.clock.now()).await {
             Ok(head) => {

@@ -23,7 +23,7 @@ use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Entry, Event, IllegalEvent, Outcome, Place, Plan, Retirement, Rotation, Standing};
-use crate::ssh::KeyMaker;
+use crate::ssh::{KeyMaker, LoginProbe};
 use crate::store::{Heads, Journal, StoreError};
 
 use case::Case;
@@ -63,6 +63,8 @@ pub struct Tools {
     pub providers: Box<OpenProvider>,
     /// Makes keys.
     pub keys: Arc<dyn KeyMaker>,
+    /// Logs in to machines.
+    pub probe: Arc<dyn LoginProbe>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Chance: key-pair names, journal ids, jitter. Never keys.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
 use crate::provider::{Disruption, Error, Instance, Power, Select};
-use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, draft};
+use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
 use crate::store::{Head, StoreError};
 
 use super::Tools;
@@ -27,6 +27,8 @@ pub struct Fleet {
     pub force_stop: bool,
     /// From a superseded pair's deletion to the destruction of its private half.
     pub grace: Duration,
+    /// How a new key is proven.
+    pub verify: Verify,
 }
 
 /// Why no plan can be made.
@@ -111,6 +113,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         soak: fleet.rollout.soak,
         force_stop: fleet.force_stop,
         grace: fleet.grace,
+        verify: fleet.verify.clone(),
     };
     let chance = chance(tools);
     let plan = RotatePlan {

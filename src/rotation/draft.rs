@@ -80,7 +80,14 @@ fn reason_to_exclude(seen: &Instance, claimed: &dyn Fn(&Instance) -> Option<Flee
 }
 
 fn planned(seen: &Instance, part: Part) -> PlannedInstance {
-    PlannedInstance { id: seen.id.clone(), name: seen.name.clone(), power: seen.power, keys: seen.keys.clone(), part }
+    PlannedInstance {
+        id: seen.id.clone(),
+        name: seen.name.clone(),
+        power: seen.power,
+        keys: seen.keys.clone(),
+        part,
+        pin: None,
+    }
 }
 
 #[cfg(test)]

@@ -184,8 +184,13 @@ impl Member {
     /// It was stopped, and no call of ours found it running since (somebody may start it between two tries).
     fn rests(&self) -> bool {
         let found_stopped = self.found.as_ref().is_some_and(|found| found.power == Power::Stopped);
-        let bound_stopped = self.bound.as_ref().is_some_and(|(_, bound)| bound.power == Power::Stopped);
-        self.owed.is_none() && (found_stopped || bound_stopped)
+        let rests = match self.bound.as_ref().map(|(_, bound)| bound.power) {
+            Some(Power::Stopped) => true,
+            // Somebody started it between the look and the bind: what makes a key active there is still to come.
+            Some(Power::Running) => false,
+            _ => found_stopped,
+        };
+        self.owed.is_none() && rests
     }
     /// Bound while it ran, not active yet, and still to become so.
     pub fn awaits_activation(&self) -> bool {

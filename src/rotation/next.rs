@@ -137,9 +137,9 @@ impl Rotation {
             return Some(HoldReason::Canary);
         }
         if self.old_keys_taken > 0 {
-            let taken = self.members().filter(|(_, member)| {
-                member.proof.as_ref().is_some_and(|proof| proof.old_key == OldKeyFound::Taken)
-            });
+            let taken = self
+                .members()
+                .filter(|(_, member)| member.proof.as_ref().is_some_and(|proof| proof.old_key == OldKeyFound::Taken));
             return Some(HoldReason::OldKeyTaken { instances: taken.map(|(id, _)| id.clone()).collect() });
         }
         let hopeless = self.retries.iter().find(|(_, retry)| retry.is_hopeless());

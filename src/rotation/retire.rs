@@ -263,7 +263,7 @@ pub fn holds(
             }
             let Some(member) = member else { continue };
             let Some(hold) = holds.get_mut(&instance.id) else { continue };
-            if member.gone || (!own && member.active) {
+            if member.gone || (!own && member.is_proven()) {
                 *hold = Hold::Free;
             } else if let (false, Some((_, bound)), Some((_, other))) = (own, &member.bound, &rotation.key_pair) {
                 *hold = Hold::BoundTo(other.clone(), bound.clone());
@@ -285,11 +285,18 @@ fn is_off(seen: &Instance, key: &KeyPairId) -> bool {
     !seen.keys.contains(key) && !seen.keys.is_empty() && !seen.is_busy()
 }
 
-/// Whether an instance can need the private half no more: gone, or active on another pair. Stopped and bound to another is
-/// not enough: where a key waits for a boot, its disk may accept the old one still.
-pub fn needs_no_more(hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption: Disruption) -> bool {
+/// Whether an instance can need the private half no more: gone, or active on another pair, and where logins prove keys
+/// (`proven`) seen so by one. Stopped and bound to another is not enough: where a key waits for a boot, its disk may accept
+/// the old one still.
+pub fn needs_no_more(
+    hold: &Hold,
+    seen: Option<&Instance>,
+    key: &KeyPairId,
+    disruption: Disruption,
+    proven: bool,
+) -> bool {
     let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
-    is_proven_off(hold, seen, key, disruption)
+    (*hold == Hold::Free || !proven) && is_proven_off(hold, seen, key, disruption)
 }
 
 fn is_proven_off(hold: &Hold, seen: &Instance, key: &KeyPairId, disruption: Disruption) -> bool {

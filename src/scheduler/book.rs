@@ -129,6 +129,7 @@ mod tests {
                     soak: Duration::ZERO,
                     force_stop: false,
                     grace: Duration::ZERO,
+                    verify: Default::default(),
                 },
             }),
             _ => Plan::Retire(RetirePlan {
@@ -138,6 +139,7 @@ mod tests {
                 rotation: id,
                 soak: Duration::ZERO,
                 grace: Duration::ZERO,
+                proven: false,
             }),
         };
         Head { id, plan, begun: at(number.into()), ended: None, seq: 1 }

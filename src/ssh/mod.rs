@@ -11,10 +11,10 @@ mod signer;
 mod target;
 mod wire;
 
+pub use crate::model::{HostKey, Login, Seen};
 pub use keygen::{KeyMaker, KeygenError, RsaKeyMaker, generate};
 pub use login::SshProbe;
 pub use memory::{Guest, Memory};
 pub use pool::{KeyPool, PooledKeyMaker};
-pub use crate::model::{HostKey, Login, Seen};
 pub use probe::{LoginProbe, Unreachable};
 pub use target::{Jump, Target};

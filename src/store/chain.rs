@@ -239,6 +239,7 @@ mod tests {
                 power: crate::model::Power::Running,
                 keys: Vec::new(),
                 part: Part::Batch(*batch),
+                pin: None,
             };
             let instances: Vec<PlannedInstance> = batches.iter().map(planned).collect();
             let taken = taken.iter().map(|id| (InstanceId::new(*id), Some(FleetName::new("db")))).collect();

@@ -40,6 +40,7 @@ fn plan() -> Plan {
         rotation: JournalId::derive(at("2026-11-22T00:00:00Z"), [1; 10]),
         soak: Default::default(),
         grace: Default::default(),
+        proven: false,
     })
 }
 fn ids(count: usize) -> Vec<InstanceId> {

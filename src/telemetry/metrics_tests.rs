@@ -63,6 +63,7 @@ fn rotate(name: &str) -> RotatePlan {
             soak: Duration::from_secs(60),
             force_stop: false,
             grace: Duration::from_secs(600),
+            verify: Default::default(),
         },
     }
 }
@@ -79,6 +80,7 @@ fn planned(ids: &[InstanceId]) -> Vec<PlannedInstance> {
         power: Power::Running,
         keys: Vec::new(),
         part: Part::Batch(0),
+        pin: None,
     };
     ids.iter().map(planned).collect()
 }
@@ -123,6 +125,7 @@ fn play_retirement(metrics: &Metrics, id: JournalId, events: &[(i64, Event)], wa
         rotation: journal(1),
         soak: Duration::from_secs(60),
         grace: Duration::from_secs(600),
+        proven: false,
     };
     let entries = entries(events);
     let retirement = Retirement::fold(id, plan.clone(), &entries).unwrap();
@@ -200,8 +203,11 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::Operator { .. } | HoldReason::Failures { .. } | HoldReason::Canary | HoldReason::Step { .. } => 4,
         HoldReason::KeyMismatch | HoldReason::UnknownPairs { .. } | HoldReason::Custody { .. } => 3,
         HoldReason::StartRefused { .. } | HoldReason::Clock { .. } | HoldReason::Account { .. } => 3,
+        HoldReason::WrongHost { .. } | HoldReason::OldKeyTaken { .. } => 2,
     };
-    assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch), REASONS.len());
+    let taken = HoldReason::OldKeyTaken { instances: Vec::new() };
+    assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + reason(&taken), REASONS.len());
+    let host = crate::model::HostKey::of(&crate::model::PrivateKey::sample(1).public());
     let error = Error_::of(Kind::Busy);
     let reasons = [
         HoldReason::Operator { note: String::new() },
@@ -213,6 +219,8 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::Custody { problem: String::new() },
         HoldReason::StartRefused { instances: Vec::new() },
         HoldReason::Clock { difference: 0 },
+        HoldReason::WrongHost { instance: "i-1".into(), pinned: host.clone(), seen: host },
+        taken,
         HoldReason::Account { problem: String::new() },
     ];
     assert_eq!(reasons.each_ref().map(HoldReason::kind).as_slice(), REASONS);
@@ -221,7 +229,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
     let step = |step: Step| match step {
         Step::Settle(_) => None,
         Step::StoreKey | Step::ImportKey | Step::Prepare(_) | Step::Bind(_) => Some(step.name()),
-        Step::Activate(_) | Step::RetireKeyPair | Step::DestroyPrivateKey => Some(step.name()),
+        Step::Activate(_) | Step::Verify(_) | Step::RetireKeyPair | Step::DestroyPrivateKey => Some(step.name()),
     };
     let steps = [
         Step::StoreKey,
@@ -230,6 +238,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         Step::Prepare(0),
         Step::Bind(0),
         Step::Activate(0),
+        Step::Verify(0),
         Step::RetireKeyPair,
         Step::DestroyPrivateKey,
     ];
@@ -624,6 +633,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
         custody: Arc::new(crate::custody::Memory::new()),
         providers: Box::new(move |_| Ok(opened.clone())),
         keys: Arc::new(PooledKeyMaker::new(KeyPool::new(2))),
+        probe: Arc::new(crate::ssh::Memory::new()),
         clock: clock.clone(),
         chance: Mutex::new(rand::rngs::StdRng::seed_from_u64(1)),
         mark: Mark::try_from("sim".to_string()).unwrap(),
@@ -644,6 +654,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
         },
         force_stop: false,
         grace: Duration::from_secs(120),
+        verify: Default::default(),
     };
     for _ in 0..2 {
         let proposal = propose(engine.tools(), &web, &[]).await.unwrap();

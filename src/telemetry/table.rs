@@ -35,8 +35,10 @@ const ACTION: Label = Label("action", Values::Actions);
 const ACCOUNT: Label = Label("account", Values::Open);
 const CLOUD_REGION: Label = Label("cloud_region", Values::Open);
 const VERSION: Label = Label("version", Values::Closed(&[env!("CARGO_PKG_VERSION")]));
-const PHASE: Label =
-    Label("phase", Values::Closed(&["waiting", "under_way", "bound", "active", "straggler", "excluded", "gone"]));
+const PHASE: Label = Label(
+    "phase",
+    Values::Closed(&["waiting", "under_way", "bound", "active", "proven", "straggler", "excluded", "gone"]),
+);
 const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "grace", "held"]));
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
@@ -57,6 +59,8 @@ pub(super) const REASONS: &[&str] = &[
     "custody",
     "start_refused",
     "clock",
+    "wrong_host",
+    "old_key_taken",
     "account",
 ];
 /// How a request ends: well, or with one of the error kinds.
@@ -78,7 +82,7 @@ pub(super) const OUTCOMES: &[&str] = &[
 ];
 /// The steps that do something: `settle` only looks, and has no beginning in a journal.
 pub(super) const STEPS: &[&str] =
-    &["store_key", "import_key", "prepare", "bind", "activate", "retire_key_pair", "destroy_private_key"];
+    &["store_key", "import_key", "prepare", "bind", "activate", "verify", "retire_key_pair", "destroy_private_key"];
 /// A request that ended well.
 pub(super) const OK: &str = "ok";
 /// The cloud said: too many requests.

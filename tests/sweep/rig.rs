@@ -153,6 +153,7 @@ impl Rig {
             },
             force_stop: false,
             grace: Duration::from_secs(120),
+            verify: Default::default(),
         }
     }
 
@@ -195,6 +196,7 @@ impl Rig {
             custody: Arc::new(Fused { fuse: self.fuse.clone(), inner: custody }),
             providers: Box::new(providers),
             keys: self.keys.clone(),
+            probe: Arc::new(rekeyd::ssh::Memory::new()),
             clock: self.clock.clone(),
             chance: Mutex::new(rand::rngs::StdRng::seed_from_u64(seed)),
             mark: mark(),

@@ -12,7 +12,7 @@ use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools, guard};
-use super::{Done, call, failed, hold, kept, look_interval, settle};
+use super::{Done, call, failed, hold, kept, look_interval, settle, verify};
 
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
@@ -79,6 +79,9 @@ async fn guarded(
     found.truncate(if call == Call::Bind { limits.bind_max } else { limits.power_max });
     if found.is_empty() {
         return Ok(None);
+    }
+    if disturbs && let Some(done) = verify::pin(tools, case, &found).await? {
+        return Ok(Some(done));
     }
     if disturbs && let Err(reason) = guard::clock(provider.clock_difference()) {
         return hold(tools, case, reason).await.map(Some);

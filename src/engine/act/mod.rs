@@ -7,6 +7,7 @@ mod import_key;
 mod retire;
 mod settle;
 mod store_key;
+mod verify;
 
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;
@@ -38,6 +39,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
         Step::ImportKey => import_key::act(tools, case).await,
         Step::Settle(batch) => settle::act(tools, case, batch).await,
         Step::Activate(_) | Step::Prepare(_) | Step::Bind(_) => batch::act(tools, case, step).await,
+        Step::Verify(batch) => verify::act(tools, case, batch).await,
         Step::RetireKeyPair => retire::delete(tools, case).await,
         Step::DestroyPrivateKey => retire::destroy(tools, case).await,
     }

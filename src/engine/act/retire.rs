@@ -142,13 +142,18 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
         Ok(shown) => shown,
         Err(error) => return failed(tools, case, step, error).await,
     };
+    let proven = case.retirement()?.plan.proven;
     let mut left = Vec::new();
     if let Some(handle) = journalled_handle(tools, case).await? {
         let known = match known(tools, case, &handle).await {
             Ok(known) => known,
             Err(error) => return unreadable(tools, case, error),
         };
-        left = match hanging(tools, case, provider.as_ref(), &known, &handle, needs_no_more).await {
+        left = match hanging(tools, case, provider.as_ref(), &known, &handle, |hold, seen, key, disruption| {
+            needs_no_more(hold, seen, key, disruption, proven)
+        })
+        .await
+        {
             Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
             Ok(hanging) => hanging.ids,
             Err(error) => return failed(tools, case, step, error).await,
@@ -256,7 +261,7 @@ async fn hanging(
     provider: &dyn Provider,
     known: &Known,
     key: &KeyPairId,
-    is_free: fn(&Hold, Option<&Instance>, &KeyPairId, Disruption) -> bool,
+    is_free: impl Fn(&Hold, Option<&Instance>, &KeyPairId, Disruption) -> bool,
 ) -> Result<Hanging, Error> {
     let ids: Vec<InstanceId> =
         known.holds.iter().filter(|(_, hold)| **hold != Hold::Free).map(|(id, _)| id.clone()).collect();

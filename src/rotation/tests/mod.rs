@@ -199,6 +199,7 @@ fn show_exclusion(reason: &Exclusion) -> &'static str {
         Exclusion::SettleMissed => "settle missed",
         Exclusion::NotReady { .. } => "not ready",
         Exclusion::LeftOff => "left off",
+        Exclusion::Unproven { .. } => "unproven",
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
         rotation: id,
         soak: Duration::from_secs(100),
         grace: Duration::from_secs(1000),
+        proven: false,
     };
     let story = Story::new("ecs", "").tell(journal);
     let whole = Retirement::fold(id, plan.clone(), &story.entries)?;
@@ -233,7 +234,11 @@ fn a_stopped_machine_may_still_need_the_private_half_that_its_disk_accepts() {
     let bound = Hold::BoundTo("k2".into(), BoundInstance { instance: "a".into(), power: Power::Stopped, boot: None });
     let check = |hold: &Hold, look: &str, expect: bool| {
         let seen = (look != "-").then(|| seen("a", look));
-        assert_eq!(needs_no_more(hold, seen.as_ref(), &"k1".into(), disruption("ecs")), expect, "{hold:?} {look}");
+        assert_eq!(
+            needs_no_more(hold, seen.as_ref(), &"k1".into(), disruption("ecs"), false),
+            expect,
+            "{hold:?} {look}"
+        );
     };
     check(&bound, "s k2", false);
     check(&Hold::On, "s k2", false);

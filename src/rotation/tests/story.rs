@@ -24,6 +24,7 @@ impl Story {
             soak: Duration::ZERO,
             force_stop: false,
             grace: Duration::from_secs(1000),
+            verify: Default::default(),
         };
         let (mut instances, mut batch) = (Vec::new(), 0);
         for word in fleet.split_whitespace() {
@@ -45,6 +46,7 @@ impl Story {
                     power: power(letter),
                     keys: vec!["old".into()],
                     part: Part::Batch(batch),
+                    pin: None,
                 });
             }
             batch += 1;

@@ -90,6 +90,7 @@ pub(super) fn rotate_in(fleet: &str, key: &str, region: &str) -> Plan {
             soak: Duration::from_secs(600),
             force_stop: false,
             grace: Duration::from_secs(604_800),
+            verify: Default::default(),
         },
     })
 }
@@ -106,6 +107,7 @@ pub(super) fn retire(fleet: &str, key: &str, rotation: JournalId) -> Plan {
         rotation,
         soak: Duration::ZERO,
         grace: Duration::from_secs(60),
+        proven: false,
     })
 }
 
@@ -116,6 +118,7 @@ pub(super) fn instance(name: &str, batch: u32) -> PlannedInstance {
         power: Power::Running,
         keys: vec!["skey-1".into()],
         part: Part::Batch(batch),
+        pin: None,
     }
 }
 

@@ -1,0 +1,107 @@
+//! How a new key is proven, as the file says it: `none` in so many words, or `ssh` with what a login needs. It must never
+//! assume either: whoever runs without proof has chosen to.
+
+use super::fields::Group;
+use super::fleet::bounded_duration;
+use super::report::Report;
+use super::tree::Value;
+use crate::model::Duration;
+use crate::rotation::{AddressFrom, OldKey, SshLogin, Verify};
+
+/// For a connection, and for each part of a login, unless the file says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads `verify`.
+pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
+    const WAYS: &str = "write verify: { ssh: { user: root, address: private } }, or verify: none; then the cloud's word is \
+                        taken that a machine accepts its new key, a canary proves only the record, and replaced private \
+                        keys are kept";
+    let field = group.need(report, "verify", &format!("it has no default; {WAYS}"))?;
+    match &field.node.value {
+        Value::Text(text) if text == "none" => {
+            report.note(
+                &field.at,
+                "none: the cloud's word is taken that a machine accepts its new key; a canary proves only the record, \
+                 and replaced private keys are kept until `rekeyd release JOURNAL --allow=destroy`",
+            );
+            Some(Verify::None)
+        }
+        Value::Map(_) => {
+            let verify = group.group(report, "verify", &["ssh"]);
+            verify.need(report, "ssh", "it is the only way to prove a key; or write verify: none")?;
+            let ssh = verify.group(report, "ssh", &["user", "port", "address", "old_key", "connect_timeout"]);
+            let user = ssh.need(report, "user", "write the user whose login proves the key, as root")?;
+            let user = user.parse(report, parse_user);
+            let port = ssh.parse(report, "port", parse_port).unwrap_or(22);
+            let address = ssh.need(report, "address", "write private, public or tag:NAME")?;
+            let address = address.parse(report, parse_address);
+            let old_key = ssh.parse(report, "old_key", parse_old_key).unwrap_or(OldKey::Refuse);
+            let connect_timeout = ssh.parse(report, "connect_timeout", parse_timeout).unwrap_or(CONNECT_TIMEOUT);
+            Some(Verify::Ssh(SshLogin { user: user?, port, address: address?, old_key, connect_timeout }))
+        }
+        _ => {
+            report.problem(&field.at, format!("takes none, or ssh; {WAYS}"));
+            None
+        }
+    }
+}
+
+fn parse_user(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match (1..=32).contains(&text.len()) && text.chars().all(legal) && !text.starts_with('-') {
+        true => Ok(text.to_string()),
+        false => Err(format!("{text:?} is no user's name: letters, digits, '-', '_' and '.', at most 32")),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{text:?} is no port: 1 to 65535"))
+}
+
+fn parse_address(text: &str) -> Result<AddressFrom, String> {
+    match text.split_once(':') {
+        None if text == "private" => Ok(AddressFrom::Private),
+        None if text == "public" => Ok(AddressFrom::Public),
+        Some(("tag", name)) if !name.is_empty() => Ok(AddressFrom::Tag(name.to_string())),
+        _ => Err(format!("{text:?} is no address: write private, public or tag:NAME")),
+    }
+}
+
+fn parse_old_key(text: &str) -> Result<OldKey, String> {
+    match text {
+        "refuse" => Ok(OldKey::Refuse),
+        "warn" => Ok(OldKey::Warn),
+        _ => Err(format!("{text:?} is neither refuse nor warn")),
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = bounded_duration(text)?;
+    match (1..=60).contains(&timeout.as_secs()) {
+        true => Ok(timeout),
+        false => Err(format!("{text} is no time-out of a login: 1s to 60s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_needs_is_read_or_refused_with_the_rule() {
+        assert_eq!(parse_user("root").as_deref(), Ok("root"));
+        assert!(parse_user("").is_err() && parse_user("-oProxyCommand=x").is_err() && parse_user("a b").is_err());
+        assert_eq!(parse_port("22"), Ok(22));
+        assert!(parse_port("0").is_err() && parse_port("65536").is_err() && parse_port("ssh").is_err());
+        let check = |text: &str, expect: Option<AddressFrom>| assert_eq!(parse_address(text).ok(), expect, "{text}");
+        check("private", Some(AddressFrom::Private));
+        check("public", Some(AddressFrom::Public));
+        check("tag:ssh-address", Some(AddressFrom::Tag("ssh-address".to_string())));
+        check("tag:", None);
+        check("10.0.0.1", None);
+        assert_eq!(parse_old_key("warn"), Ok(OldKey::Warn));
+        assert!(parse_old_key("ignore").is_err());
+        assert_eq!(parse_timeout("5s"), Ok(Duration::from_secs(5)));
+        assert!(parse_timeout("0s").is_err() && parse_timeout("2m").is_err());
+    }
+}

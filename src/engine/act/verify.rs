@@ -1,0 +1,241 @@
+//! Verify: log in with the new key to each machine that is active, and offer it the old one. The address comes from a look
+//! made just before, never from the plan. It changes nothing anywhere, so a hold does not stop it; it must never write
+//! down a proof that no login gave.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use crate::model::{Duration, HostKey, Instance, InstanceId, KeyPairId, Login, PrivateKey, PublicKey, Timestamp};
+use crate::rotation::{
+    AddressFrom, Event, ExcludedInstance, Found, HoldReason, OldKeyFound, PinnedHost, Plan, ProofFinding, Rotation,
+    SshLogin, Step, Verify,
+};
+use crate::ssh::{LoginProbe, Target};
+
+use super::super::case::Case;
+use super::super::look::{look, shared_since, sight};
+use super::super::record::append;
+use super::super::{EngineError, Tools};
+use super::{Done, failed, hold, kept, look_interval};
+use crate::rotation::Sight;
+
+/// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
+const AT_ONCE: usize = 16;
+/// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
+const REFUSED_PAUSE: Duration = Duration::from_secs(20);
+
+/// One machine to be logged in to.
+struct Job {
+    id: InstanceId,
+    target: Result<Target, String>,
+    pinned: Option<HostKey>,
+    old: Vec<PublicKey>,
+}
+
+pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Done, EngineError> {
+    let step = Step::Verify(batch);
+    let now = tools.clock.now();
+    let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(look_interval(None, now))) };
+    let Verify::Ssh(login) = case.rotation()?.plan.policy.verify.clone() else { return Ok(Done::Wait(REFUSED_PAUSE)) };
+    let rotation = case.rotation()?;
+    let awaits = |id: &&InstanceId| rotation.member(id).is_some_and(|member| member.awaits_proof());
+    let ids: Vec<InstanceId> = rotation.batch(batch).iter().filter(awaits).cloned().collect();
+    let since = shared_since(now);
+    if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
+        return failed(tools, case, step, error).await;
+    }
+    let key = match kept(tools, case).await {
+        Ok(key) => key,
+        Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+    };
+    know_publics(tools, case, &ids).await?;
+    let rotation = case.rotation()?;
+    let jobs: Vec<Job> = ids
+        .iter()
+        .filter_map(|id| match sight(case, id, since, now)? {
+            Sight::Seen(seen) => Some(job(&login, rotation, seen, &case.publics)),
+            Sight::Missing => None,
+        })
+        .collect();
+    let probe = tools.probe.as_ref();
+    let key = &key;
+    let mut answers: Vec<(InstanceId, Login, Option<OldKeyFound>)> =
+        stream::iter(jobs).map(|job| prove(probe, job, key)).buffer_unordered(AT_ONCE).collect().await;
+    answers.sort_by(|a, b| a.0.cmp(&b.0));
+
+    let now = tools.clock.now();
+    let (mut proofs, mut excluded, mut late) = (Vec::new(), Vec::new(), BTreeMap::<String, Vec<InstanceId>>::new());
+    let (mut wrong, mut refused) = (None, false);
+    for (id, answer, old_key) in &answers {
+        refused |= matches!(answer, Login::Refused(_));
+        match rotation.proof_finding(id, answer, *old_key, now) {
+            ProofFinding::Wait => {}
+            ProofFinding::Verified(proof) => proofs.push(proof),
+            ProofFinding::Unproven { why } => late.entry(why).or_default().push(id.clone()),
+            ProofFinding::Excluded(reason) => excluded.push(ExcludedInstance { instance: id.clone(), reason }),
+            ProofFinding::Hold(reason) => wrong = Some(reason),
+        }
+    }
+    let mut events = Vec::new();
+    if !proofs.is_empty() {
+        events.push(Event::Verified { proofs });
+    }
+    events.extend(late.into_iter().map(|(why, instances)| Event::Unproven { instances, why }));
+    if !excluded.is_empty() {
+        events.push(Event::Excluded { instances: excluded });
+    }
+    if !events.is_empty() {
+        append(tools, case, &events).await?;
+    }
+    if let Some(reason) = wrong {
+        return match hold(tools, case, reason).await? {
+            Done::Recorded => Ok(Done::Recorded),
+            Done::Wait(wait) => Ok(if events.is_empty() { Done::Wait(wait) } else { Done::Recorded }),
+        };
+    }
+    if !events.is_empty() {
+        return Ok(Done::Recorded);
+    }
+    let oldest =
+        case.rotation()?.batch(batch).iter().filter_map(|id| case.rotation().ok()?.member(id)?.active_at).min();
+    Ok(Done::Wait(if refused { REFUSED_PAUSE } else { look_interval(oldest, now) }))
+}
+
+/// Reads the host keys of those that are about to be disturbed, and writes them down; who cannot be reached is written
+/// down too, so that it is asked once. `None`: all of them were asked.
+pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Result<Option<Done>, EngineError> {
+    let Verify::Ssh(login) = case.rotation()?.plan.policy.verify.clone() else { return Ok(None) };
+    let rotation = case.rotation()?;
+    let Some((public_key, _)) = rotation.key.clone() else { return Ok(None) };
+    let unasked = |found: &&Found| rotation.member(&found.instance).is_some_and(|member| !member.pin_asked);
+    let none = BTreeMap::new();
+    let jobs: Vec<Job> = found
+        .iter()
+        .filter(unasked)
+        .filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)?.1)
+        .map(|seen| job(&login, rotation, seen, &none))
+        .collect();
+    if jobs.is_empty() {
+        return Ok(None);
+    }
+    let probe = tools.probe.as_ref();
+    let public_key = &public_key;
+    let mut answers: Vec<(InstanceId, Login)> =
+        stream::iter(jobs).map(|job| host_key(probe, job, public_key)).buffer_unordered(AT_ONCE).collect().await;
+    answers.sort_by(|a, b| a.0.cmp(&b.0));
+    let wrong = answers.iter().find_map(|(id, answer)| match (answer, &rotation.member(id)?.pin) {
+        (Login::WrongHost(seen), Some(pinned)) => {
+            Some(HoldReason::WrongHost { instance: id.clone(), pinned: pinned.clone(), seen: seen.host_key.clone() })
+        }
+        _ => None,
+    });
+    if let Some(reason) = wrong {
+        return hold(tools, case, reason).await.map(Some);
+    }
+    let hosts = answers.into_iter().map(|(instance, answer)| PinnedHost {
+        instance,
+        host_key: match answer {
+            Login::Accepted(seen) | Login::Refused(seen) => Some(seen.host_key),
+            Login::WrongHost(_) | Login::Unreachable { .. } => None,
+        },
+    });
+    append(tools, case, &[Event::Pinned { hosts: hosts.collect() }]).await?;
+    Ok(Some(Done::Recorded))
+}
+
+fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMap<KeyPairId, PublicKey>) -> Job {
+    let member = rotation.member(&seen.id);
+    let found = member.and_then(|member| member.found.as_ref());
+    let old = found.map(|found| found.keys.iter().filter_map(|key| publics.get(key).cloned()).collect());
+    Job {
+        id: seen.id.clone(),
+        target: target(login, seen),
+        pinned: member.and_then(|member| member.pin.clone()),
+        old: old.unwrap_or_default(),
+    }
+}
+
+/// Where a machine is logged in to, by the newest look.
+fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
+    let host = match &login.address {
+        AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
+        AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),
+        AddressFrom::Tag(tag) => {
+            seen.tags.get(tag).filter(|value| !value.is_empty()).cloned().ok_or("address in its tag")
+        }
+    };
+    let host = host.map_err(|what| format!("the cloud shows no {what}"))?;
+    Ok(Target { connect_timeout: login.connect_timeout, ..Target::new(host, login.port, login.user.clone()) })
+}
+
+/// Logs in with the new key, and offers the old ones.
+async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (InstanceId, Login, Option<OldKeyFound>) {
+    let target = match &job.target {
+        Ok(target) => target,
+        Err(why) => return (job.id, Login::Unreachable { why: why.clone() }, None),
+    };
+    let answer = probe.login(target, job.pinned.as_ref(), key).await;
+    let Login::Accepted(seen) = &answer else { return (job.id, answer, None) };
+    let mut old_key = Some(OldKeyFound::NotKnown);
+    for old in &job.old {
+        match probe.offer(target, Some(&seen.host_key), old).await {
+            Login::Accepted(_) => {
+                old_key = Some(OldKeyFound::Taken);
+                break;
+            }
+            Login::Refused(_) => old_key = Some(OldKeyFound::Refused),
+            Login::Unreachable { .. } | Login::WrongHost(_) => {
+                old_key = None;
+                break;
+            }
+        }
+    }
+    (job.id, answer, old_key)
+}
+
+/// The host key of a machine. One that is known is asked for by its kind, with a key that is not bound yet; nobody is
+/// logged in.
+async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (InstanceId, Login) {
+    let answer = match (&job.target, &job.pinned) {
+        (Err(why), _) => Login::Unreachable { why: why.clone() },
+        (Ok(target), Some(pinned)) => probe.offer(target, Some(pinned), public_key).await,
+        (Ok(target), None) => match probe.host_key(target).await {
+            Ok(seen) => Login::Refused(seen),
+            Err(error) => Login::Unreachable { why: error.why },
+        },
+    };
+    (job.id, answer)
+}
+
+/// The public halves of the pairs on which these were found, as far as journals know them: read once a process.
+async fn know_publics(tools: &Tools, case: &mut Case, ids: &[InstanceId]) -> Result<(), EngineError> {
+    let rotation = case.rotation()?;
+    let found = ids.iter().filter_map(|id| rotation.member(id)?.found.as_ref());
+    let wanted = found.flat_map(|found| &found.keys).any(|key| !case.publics.contains_key(key));
+    if !wanted || case.knows_publics {
+        return Ok(());
+    }
+    let place = case.plan.place().clone();
+    for head in tools.journal.heads().await?.readable {
+        let there = head.plan.place();
+        let Plan::Rotate(plan) = &head.plan else { continue };
+        if head.id == case.id || there.provider != place.provider || there.region != place.region {
+            continue;
+        }
+        // One that cannot be read tells nothing: its pair is then one whose public half is not known.
+        let (Ok(instances), Ok(entries)) =
+            (tools.journal.instances(head.id).await, tools.journal.read(head.id, 0).await)
+        else {
+            continue;
+        };
+        if let Ok(rotation) = Rotation::fold(head.id, plan.clone(), &instances, &entries)
+            && let (Some((public_key, _)), Some((_, id))) = (rotation.key, rotation.key_pair)
+        {
+            case.publics.insert(id, public_key);
+        }
+    }
+    case.knows_publics = true;
+    Ok(())
+}
