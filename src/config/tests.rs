@@ -318,12 +318,17 @@ fn fleets_are_checked() {
 #[test]
 fn verify_is_chosen_and_never_assumed() {
     check(&edit("    verify: none\n", ""), &["yaml:18: fleets.web.verify: is missing: it has no default"]);
-    check(
-        &edit("verify: none", "verify: { ssh: { user: root, port: 22, address: private, old_key: refuse } }"),
-        &["yaml:28: fleets.web.verify: ssh is not available in this version; write verify: none"],
-    );
-    check(&edit("verify: none", "verify: ssh"), &["fleets.web.verify: takes none"]);
-    check(&edit("verify: none", "verify: ~"), &["fleets.web.verify: takes none"]);
+    let ssh = |text: &str| edit("verify: none", &format!("verify: {{ ssh: {{ {text} }} }}"));
+    let good =
+        load_text(&ssh("user: root, port: 2222, address: 'tag:ip', old_key: warn, connect_timeout: 3s")).unwrap();
+    let crate::rotation::Verify::Ssh(login) = &good.fleets[&"web".into()].verify else { panic!("{good:?}") };
+    assert_eq!((login.user.as_str(), login.port, login.connect_timeout.as_secs()), ("root", 2222, 3));
+    check(&ssh("address: private"), &["fleets.web.verify.ssh.user: is missing"]);
+    check(&ssh("user: root"), &["fleets.web.verify.ssh.address: is missing"]);
+    check(&ssh("user: root, address: 10.0.0.1"), &["fleets.web.verify.ssh.address: \"10.0.0.1\" is no address"]);
+    check(&ssh("user: root, address: private, key: x"), &["key"]);
+    check(&edit("verify: none", "verify: ssh"), &["fleets.web.verify: takes none, or ssh"]);
+    check(&edit("verify: none", "verify: ~"), &["fleets.web.verify: takes none, or ssh"]);
     let config = load_text(FULL).unwrap_or_else(|error| panic!("{error}"));
     assert!(
         config.notes.iter().any(|note| note.to_string().contains("yaml:28: fleets.web.verify: none: the cloud's word"))

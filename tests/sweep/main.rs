@@ -5,6 +5,7 @@
 
 mod daemon;
 mod fuse;
+mod login;
 mod operator;
 mod rig;
 mod seeds;
@@ -91,4 +92,38 @@ async fn ecs_keeps_the_promise_when_killed_at_any_call() {
 async fn bcc_keeps_the_promise_when_killed_at_any_call() {
     let (calls, kinds) = sweep(&Scenario::of(ProviderKind::BaiduBcc)).await;
     assert!(calls > 100, "{calls} calls: {kinds:?}");
+}
+
+/// The same with logins as proof: two rotations, the second one's retirement destroys the first one's private half.
+async fn by_login(provider: ProviderKind) {
+    let scenario = Scenario { by_login: true, ..Scenario::of(provider) };
+    let calls = run(&scenario, None).await;
+    for event in ["pinned", "verified", "private_key_destroyed"] {
+        assert!(calls.iter().any(|call| call.starts_with("journal") && call.contains(event)), "no {event}: {calls:?}");
+    }
+    for number in (0..calls.len()).filter(|number| number % 3 == 0 || calls[*number].contains("verified")) {
+        for side in [Side::Before, Side::After] {
+            run(&scenario, Some((number, side))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn lighthouse_proves_by_logins_when_killed_at_any_call() {
+    by_login(ProviderKind::TencentLighthouse).await;
+}
+
+#[tokio::test]
+async fn cvm_proves_by_logins_when_killed_at_any_call() {
+    by_login(ProviderKind::TencentCvm).await;
+}
+
+#[tokio::test]
+async fn ecs_proves_by_logins_when_killed_at_any_call() {
+    by_login(ProviderKind::AlibabaEcs).await;
+}
+
+#[tokio::test]
+async fn bcc_proves_by_logins_when_killed_at_any_call() {
+    by_login(ProviderKind::BaiduBcc).await;
 }

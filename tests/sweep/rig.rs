@@ -14,12 +14,15 @@ use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, 
 use rekeyd::provider::http::transport::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Author, Event, HoldReason, Outcome, Place, Plan, Rollout};
+use rekeyd::rotation::{
+    AddressFrom, Author, Event, HoldReason, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify,
+};
 use rekeyd::sim::{Direct, InstanceSpec, Os, Power, Promise, Rule, VirtualClock, World};
 use rekeyd::ssh::{KeyPool, PooledKeyMaker};
 use rekeyd::store::Journal;
 
 use crate::fuse::{Fuse, Fused, Side};
+use crate::login::Guests;
 
 pub const TAG: (&str, &str) = ("role", "web");
 /// Weather in which a batch that is refused for one instance is done to those before it, and nothing else goes wrong.
@@ -43,6 +46,8 @@ pub struct Scenario {
     pub rounds: usize,
     /// What goes wrong, in the simulator's grammar.
     pub faults: &'static str,
+    /// Whether logins prove the key.
+    pub by_login: bool,
 }
 
 impl Scenario {
@@ -60,7 +65,19 @@ impl Scenario {
             seed: 1,
             rounds: 2,
             faults: "",
+            by_login: false,
         }
+    }
+
+    fn verify(&self) -> Verify {
+        let login = SshLogin {
+            user: "root".to_string(),
+            port: 22,
+            address: AddressFrom::Private,
+            old_key: OldKey::Refuse,
+            connect_timeout: Duration::from_secs(10),
+        };
+        if self.by_login { Verify::Ssh(login) } else { Verify::None }
     }
 }
 
@@ -153,7 +170,7 @@ impl Rig {
             },
             force_stop: false,
             grace: Duration::from_secs(120),
-            verify: Default::default(),
+            verify: self.scenario.verify(),
         }
     }
 
@@ -196,7 +213,7 @@ impl Rig {
             custody: Arc::new(Fused { fuse: self.fuse.clone(), inner: custody }),
             providers: Box::new(providers),
             keys: self.keys.clone(),
-            probe: Arc::new(rekeyd::ssh::Memory::new()),
+            probe: Arc::new(Guests(self.world.clone())),
             clock: self.clock.clone(),
             chance: Mutex::new(rand::rngs::StdRng::seed_from_u64(seed)),
             mark: mark(),
