@@ -39,7 +39,7 @@ pub struct Scheduler {
     queue: VecDeque<Start>,
     /// What was handed out and has not begun yet.
     starting: BTreeMap<FleetName, Gate>,
-    /// Starts that failed: how often, and not again before.
+    /// Starts that failed: how often (0: the database did), and not again before.
     failed: BTreeMap<FleetName, (u32, Timestamp)>,
     paused: BTreeSet<FleetName>,
     /// Fleets whose superseded pairs are to be looked through.
@@ -169,8 +169,9 @@ impl Scheduler {
         if self.starting.contains_key(name) || self.queue.iter().any(asked) {
             return None;
         }
-        let not_yet = self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
-        if not_yet {
+        // After a fault of the database only: a tick that could not begin is no reason to keep a person waiting.
+        let not_yet = |(times, at): &(u32, Timestamp)| *times == 0 && now < *at && *at <= later(now, RETRY_MAX);
+        if self.failed.get(name).is_some_and(not_yet) {
             return None;
         }
         if now > later(request.at, ASKED_MAX) {

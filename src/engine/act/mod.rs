@@ -29,10 +29,14 @@ pub(super) enum Done {
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     if case.provider.is_none() && !matches!(step, Step::StoreKey) {
         match (tools.providers)(case.plan.place()) {
-            Ok(provider) => case.provider = Some(provider),
+            Ok(provider) => {
+                case.provider = Some(provider);
+                case.waiting = None;
+            }
             Err(NoProvider::Gone(problem)) => return account_is_gone(tools, case, problem).await,
             Err(NoProvider::NotNow(problem)) => {
                 tracing::error!(journal = %case.id, problem, "waiting for the account's credentials");
+                case.waiting = Some(problem);
                 return Ok(Done::Wait(Duration::from_secs(30)));
             }
         }
