@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::custody::{self, Custodian, CustodyError, Directory};
 use crate::engine::planner::Fleet;
-use crate::engine::{Observer, Tools};
+use crate::engine::{NoProvider, Observer, Tools};
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
 use crate::provider::http::transport::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
@@ -100,7 +100,7 @@ impl Clouds {
 
     /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
     /// its credentials cannot be read.
-    pub fn open(&self, place: &Place) -> Result<Arc<dyn Provider>, String> {
+    pub fn open(&self, place: &Place) -> Result<Arc<dyn Provider>, NoProvider> {
         let settings = self.settings(place)?;
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (place.account.clone(), place.region.clone());
@@ -110,30 +110,31 @@ impl Clouds {
         let witness = (self.witness)(&place.account, &place.region);
         let clock = Arc::new(SystemClock);
         let provider = provider::open_heard(&settings, self.network.clone(), clock, rand::random(), witness)
-            .map_err(|error| format!("account {}: {error}", place.account))?;
+            .map_err(|error| NoProvider::NotNow(format!("account {}: {error}", place.account)))?;
         opened.insert(key, Arc::clone(&provider));
         Ok(provider)
     }
 
     /// What a provider of this place is opened with. Sends nothing.
-    pub fn settings(&self, place: &Place) -> Result<provider::Settings, String> {
+    pub fn settings(&self, place: &Place) -> Result<provider::Settings, NoProvider> {
         let name = &place.account;
         let Some(account) = self.config.accounts.get(name) else {
-            return Err(format!("account {name} is no longer in the config file"));
+            return Err(NoProvider::Gone(format!("account {name} is no longer in the config file")));
         };
         if account.provider != place.provider {
-            return Err(format!(
+            return Err(NoProvider::Gone(format!(
                 "account {name} is {} in the config file, the plan has {}",
                 account.provider, place.provider
-            ));
+            )));
         }
         let endpoint = account.endpoint(&place.region);
         if endpoint != place.endpoint {
             let show = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "the cloud's own".to_string());
             let (file, plan) = (show(&endpoint), show(&place.endpoint));
-            return Err(format!("account {name} has the endpoint {file} in the config file, the plan has {plan}"));
+            let problem = format!("account {name} has the endpoint {file} in the config file, the plan has {plan}");
+            return Err(NoProvider::Gone(problem));
         }
-        let read = account.credentials(&*self.env).map_err(|error| error.to_string())?;
+        let read = account.credentials(&*self.env).map_err(|error| NoProvider::NotNow(error.to_string()))?;
         Ok(provider::Settings {
             provider: account.provider,
             endpoint,

@@ -94,7 +94,8 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         let Some(place) = daemon::place(config, fleet).filter(|place| readable.contains(&&place.account)) else {
             continue;
         };
-        let checked = clouds.settings(&place).and_then(|settings| settings.check().map_err(|error| error.to_string()));
+        let checked = clouds.settings(&place).map_err(|error| error.to_string());
+        let checked = checked.and_then(|settings| settings.check().map_err(|error| error.to_string()));
         if let Err(problem) = checked {
             let text = format!("{}: fleets.{name}: account {}: {problem}", scene.config.display(), place.account);
             problems.push(Finding { text, remark: None });

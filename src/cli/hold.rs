@@ -1,11 +1,13 @@
 //! `rekeyd hold FLEET | JOURNAL | --all`: nothing new is disturbed until a person releases it. Whoever drives notices
 //! within two seconds; machines that we stopped are started all the same.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 
 use crate::clock::{Clock, SystemClock};
-use crate::model::FleetName;
-use crate::rotation::Order;
+use crate::model::{FleetName, JournalId};
+use crate::rotation::{Order, Plan};
 use crate::store::{Agenda, Ask, Head};
 
 use super::target::{Desk, Target, name};
@@ -30,15 +32,21 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let order = Order::Hold { note: arguments.note.clone() };
     match &arguments.target {
         None => {
-            // All fleets first: nothing begins while the journals are being written to.
+            // What disturbs machines now, first of all; then nothing more begins; then whatever has begun meanwhile.
             let fleets = desk.fleets();
+            let (mut failed, mut done) = (Vec::new(), BTreeSet::new());
             for fleet in &fleets {
-                pause(&desk, fleet, &arguments.note).await?;
+                let rotations = desk.open_of(fleet).into_iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
+                hold_these(&desk, rotations, &order, &mut failed, &mut done).await;
+            }
+            for fleet in &fleets {
+                if let Err(error) = pause(&desk, fleet, &arguments.note).await {
+                    failed.push(format!("{fleet}: {error:#}"));
+                }
             }
             desk.look_again().await?;
-            let mut failed = Vec::new();
             for fleet in &fleets {
-                hold_open(&desk, fleet, &order, &mut failed).await?;
+                hold_these(&desk, desk.open_of(fleet), &order, &mut failed, &mut done).await;
             }
             finish(failed)?;
         }
@@ -46,8 +54,8 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             Target::Fleet(fleet) => {
                 pause(&desk, &fleet, &arguments.note).await?;
                 desk.look_again().await?;
-                let mut failed = Vec::new();
-                hold_open(&desk, &fleet, &order, &mut failed).await?;
+                let (mut failed, mut done) = (Vec::new(), BTreeSet::new());
+                hold_these(&desk, desk.open_of(&fleet), &order, &mut failed, &mut done).await;
                 finish(failed)?;
             }
             Target::Journal(head) => hold(&desk, &head, &order).await?,
@@ -65,14 +73,22 @@ async fn pause(desk: &Desk, fleet: &FleetName, note: &str) -> Result<()> {
     Ok(())
 }
 
-async fn hold_open(desk: &Desk, fleet: &FleetName, order: &Order, failed: &mut Vec<String>) -> Result<()> {
-    for head in desk.open_of(fleet) {
-        // One journal that cannot be read must not keep the others from being held: nothing drives it anyway.
-        if let Err(error) = hold(desk, head, order).await {
-            failed.push(format!("{fleet}: {}: {error:#}", name(head)));
+/// Holds those that are not done yet. One journal that cannot be read must not keep the others from being held: nothing
+/// drives it anyway.
+async fn hold_these<'a>(
+    desk: &Desk,
+    heads: impl IntoIterator<Item = &'a Head>,
+    order: &Order,
+    failed: &mut Vec<String>,
+    done: &mut BTreeSet<JournalId>,
+) {
+    for head in heads {
+        if done.insert(head.id)
+            && let Err(error) = hold(desk, head, order).await
+        {
+            failed.push(format!("{}: {}: {error:#}", head.plan.fleet(), name(head)));
         }
     }
-    Ok(())
 }
 
 async fn hold(desk: &Desk, head: &Head, order: &Order) -> Result<()> {

@@ -41,6 +41,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let desk = Desk::open(scene, &format!("release {target}")).await?;
     let (note, allow) = (arguments.note.clone(), arguments.allow.clone());
     let order = Order::Release { note: note.clone(), allow: allow.clone() };
+    let mut failed = Vec::new();
     match &arguments.target {
         None => {
             let paused = desk.store.paused().await?;
@@ -49,28 +50,48 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
                     resume(&desk, &fleet, &note).await?;
                 }
                 for head in desk.open_of(&fleet) {
-                    match desk.held(head).await? {
-                        Some(HoldReason::Operator { .. }) => release(&desk, head, &order).await?,
-                        Some(reason) => desk.out.line(format!(
+                    // One journal that cannot be read must not keep the others held.
+                    match desk.held(head).await {
+                        Ok(Some(HoldReason::Operator { .. })) => {
+                            note_failure(&mut failed, head, release(&desk, head, &order).await)
+                        }
+                        Ok(Some(reason)) => desk.out.line(format!(
                             "{fleet}: {} stays held: {reason}; `rekeyd release {}` releases it",
                             name(head),
                             head.id
                         )),
-                        None => {}
+                        Ok(None) => {}
+                        Err(error) => note_failure(&mut failed, head, Err(error)),
                     }
                 }
             }
         }
         Some(target) => match desk.find(target)? {
             Target::Journal(head) => release(&desk, &head, &order).await?,
-            Target::Fleet(fleet) => release_fleet(&desk, &fleet, &order, &allow, &note).await?,
+            Target::Fleet(fleet) => release_fleet(&desk, &fleet, &order, &allow, &note, &mut failed).await?,
         },
     }
     desk.close().await;
+    if !failed.is_empty() {
+        bail!("not released:\n{}", failed.join("\n"));
+    }
     Ok(Exit::Done)
 }
 
-async fn release_fleet(desk: &Desk, fleet: &FleetName, order: &Order, allow: &[Allow], note: &str) -> Result<()> {
+fn note_failure(failed: &mut Vec<String>, head: &Head, result: Result<()>) {
+    if let Err(error) = result {
+        failed.push(format!("{}: {}: {error:#}", head.plan.fleet(), name(head)));
+    }
+}
+
+async fn release_fleet(
+    desk: &Desk,
+    fleet: &FleetName,
+    order: &Order,
+    allow: &[Allow],
+    note: &str,
+    failed: &mut Vec<String>,
+) -> Result<()> {
     if allow.contains(&Allow::Destroy) {
         bail!(
             "--allow=destroy is for one retire journal, so that no other key dies with it: \
@@ -80,8 +101,10 @@ async fn release_fleet(desk: &Desk, fleet: &FleetName, order: &Order, allow: &[A
     let was_paused = desk.store.paused().await?.contains_key(fleet);
     let mut held = Vec::new();
     for head in desk.open_of(fleet) {
-        if desk.held(head).await?.is_some() {
-            held.push(head);
+        match desk.held(head).await {
+            Ok(Some(_)) => held.push(head),
+            Ok(None) => {}
+            Err(error) => note_failure(failed, head, Err(error)),
         }
     }
     // What is allowed speaks of a rotation's instances.
@@ -89,17 +112,21 @@ async fn release_fleet(desk: &Desk, fleet: &FleetName, order: &Order, allow: &[A
     if !allow.is_empty() && rotation.is_none() {
         bail!("{fleet} has no held rotation: --allow=leave-off is for an instance that one cannot start");
     }
-    if held.is_empty() && !was_paused {
+    if held.is_empty() && !was_paused && failed.is_empty() {
         bail!("{fleet} is not held");
     }
-    // The journals first: a refusal leaves everything as it was.
     let plain = Order::Release { note: note.to_string(), allow: Vec::new() };
-    for head in held {
-        let order = if matches!(head.plan, Plan::Rotate(_)) { order } else { &plain };
-        release(desk, head, order).await?;
+    let of = |head: &Head| if matches!(head.plan, Plan::Rotate(_)) { order } else { &plain };
+    // A refusal leaves everything as it was.
+    for head in &held {
+        desk.check(head, of(head)).await?;
     }
+    // The fleet first: a hold that nobody has carried out yet must not hold again what is released here.
     if was_paused {
         resume(desk, fleet, note).await?;
+    }
+    for head in held {
+        note_failure(failed, head, release(desk, head, of(head)).await);
     }
     Ok(())
 }

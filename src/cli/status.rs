@@ -325,8 +325,9 @@ impl FleetStatus {
         }
         for kept in &self.kept {
             out.line(format!(
-                "  kept private key {}: its pair is deleted, no login proved its successor",
-                kept.private_key.display()
+                "  kept private key {}: its pair is deleted, no login proved its successor ({})",
+                kept.private_key.display(),
+                kept.journal
             ));
         }
     }

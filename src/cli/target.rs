@@ -107,6 +107,15 @@ impl Desk {
         operate(&self.store, &SystemClock, head.id, order, &self.by).await
     }
 
+    /// Whether an order would be taken by one journal; writes nothing.
+    pub(super) async fn check(&self, head: &Head, order: &Order) -> Result<()> {
+        match self.fold(head).await? {
+            Ok(rotation) => rotation.order(order)?,
+            Err(retirement) => retirement.order(order)?,
+        };
+        Ok(())
+    }
+
     /// Why a journal is held.
     pub(super) async fn held(&self, head: &Head) -> Result<Option<HoldReason>> {
         Ok(match self.fold(head).await? {

@@ -24,8 +24,8 @@ use super::{Driver, SharedEnv, StartError, fleets};
 
 /// Calls that are under way when the daemon is told to stop get so long.
 const LAST_CALL: Duration = Duration::from_secs(8);
-/// Then the store is closed, which may take so long: the whole takes less than ten seconds.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Then the heartbeat is stopped and the store closed, each of which may take so long: the whole takes less than ten seconds.
+const LAST_WORDS: Duration = Duration::from_millis(700);
 /// Who waits for the driver's place looks so often.
 const IN_WAITING: Duration = Duration::from_secs(1);
 
@@ -147,7 +147,10 @@ impl Work {
         let store = self.config.store.display();
         tracing::info!(fleets = self.config.fleets.len(), listen = %self.config.listen, %store, "driving");
         let result = work::run(scheduler, tools, self.clock.clone(), &mut heartbeat, stop, LAST_CALL).await;
-        heartbeat.stop().await;
+        tokio::select! {
+            () = heartbeat.stop() => {}
+            () = self.clock.sleep_until(later(self.clock.now(), LAST_WORDS)) => {}
+        }
         Ok(result?)
     }
 }

@@ -50,8 +50,19 @@ pub enum View<'a> {
     },
 }
 
-/// Opens the provider of a place, or says why the config file no longer has it.
-pub type OpenProvider = dyn Fn(&Place) -> Result<Arc<dyn Provider>, String> + Send + Sync;
+/// Opens the provider of a place, or says why not.
+pub type OpenProvider = dyn Fn(&Place) -> Result<Arc<dyn Provider>, NoProvider> + Send + Sync;
+
+/// Why the provider of a place cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProvider {
+    /// The config file no longer has this account, or has another cloud or endpoint under its name.
+    #[error("{0}")]
+    Gone(String),
+    /// Its credentials cannot be read now.
+    #[error("{0}")]
+    NotNow(String),
+}
 
 /// What the engine works with. All of it comes in from outside.
 pub struct Tools {

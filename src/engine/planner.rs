@@ -83,7 +83,7 @@ pub struct Forecast {
 
 /// Plans a rotation: looks at the fleet, drafts the batches. `others` are the other fleets of the account and region.
 pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Proposal, PlanError> {
-    let provider = (tools.providers)(&fleet.place).map_err(PlanError::Account)?;
+    let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let listing = provider.instances(&fleet.select).await?;
     let claimed = |seen: &Instance| {
         let matching = others

@@ -64,7 +64,7 @@ async fn a_loop_that_is_slow_gets_one_beat_and_not_all_that_it_missed() {
     sleep(Duration::from_millis(4200)).await;
     assert!(*heartbeat.beats.borrow() - before >= 2, "beats came meanwhile");
     let one = next(&mut heartbeat).await;
-    assert!(one < Duration::from_millis(100), "it is there: {one:?}");
+    assert!(one < Duration::from_millis(500), "it is there: {one:?}");
     assert!(!heartbeat.beats.has_changed().unwrap(), "and no other waits behind it");
     heartbeat.stop().await;
 }
@@ -144,13 +144,18 @@ async fn a_clock_that_was_set_back_silences_it_for_three_seconds_only() {
 async fn patience_runs_out_for_a_loop_that_is_busy_with_other_things_too() {
     let mut heartbeat = start().await;
     heartbeat.source.scheduler.shutdown().await.unwrap();
-    // Other events interrupt the waiting, ten times a second.
-    let mut interrupted = 0;
-    while timeout(Duration::from_millis(100), heartbeat.beat()).await.is_err() {
-        interrupted += 1;
-        assert!(interrupted < 100, "patience begins anew each time");
+    // Other events interrupt the waiting, ten times a second. A beat may come after the shutdown still: then the next wait
+    // is the long one.
+    let mut longest = 0;
+    for _ in 0..2 {
+        let mut interrupted = 0;
+        while timeout(Duration::from_millis(100), heartbeat.beat()).await.is_err() {
+            interrupted += 1;
+            assert!(interrupted < 100, "patience begins anew each time");
+        }
+        longest = longest.max(interrupted);
     }
-    assert!(interrupted > 5);
+    assert!(longest > 5);
 }
 
 /// A clock on which three seconds pass in thirty milliseconds, so that every beat is overdue.

@@ -39,9 +39,11 @@ pub struct Scheduler {
     queue: VecDeque<Start>,
     /// What was handed out and has not begun yet.
     starting: BTreeMap<FleetName, Gate>,
-    /// Starts that failed: how often, and not again before.
+    /// Starts that failed: how often (0: the database did), and not again before.
     failed: BTreeMap<FleetName, (u32, Timestamp)>,
     paused: BTreeSet<FleetName>,
+    /// Fleets whose superseded pairs are to be looked through.
+    to_retire: BTreeSet<FleetName>,
     /// Journals that cannot be read, as far as it is known.
     unreadable: Vec<Unreadable>,
     touched: u64,
@@ -81,20 +83,19 @@ impl Scheduler {
             starting: BTreeMap::new(),
             failed: BTreeMap::new(),
             paused: BTreeSet::new(),
+            to_retire: BTreeSet::new(),
             unreadable: heads.unreadable,
             touched,
         };
-        let names: Vec<FleetName> = scheduler.book.fleets().cloned().collect();
-        for name in names {
-            scheduler.retire(&name).await?;
-        }
+        scheduler.to_retire = scheduler.book.fleets().cloned().collect();
+        scheduler.retire_what_is_due().await?;
         Ok(scheduler)
     }
 
     /// One turn: what may begin now. Each start is handed out once, and answered for by [`begun`](Self::begun).
     pub async fn tick(&mut self) -> Result<Vec<Start>, EngineError> {
         let now = self.tools.clock.now();
-        self.paused = self.agenda.paused().await?.into_keys().collect();
+        self.retire_what_is_due().await?;
         match self.take_requests(now).await {
             // Written by a newer release, perhaps: who asked waits in vain, all else goes on.
             Err(EngineError::Store(StoreError::Unusable(problem))) => {
@@ -136,10 +137,16 @@ impl Scheduler {
     }
 
     async fn take_requests(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        for request in self.agenda.asked().await? {
+        let asked = self.agenda.asked().await;
+        // After the requests: a hold that was released since must not be carried out any more.
+        let paused = self.agenda.paused().await?;
+        self.paused = paused.keys().cloned().collect();
+        for request in asked? {
             let answer = match &request.ask {
                 Ask::Hold { note } => {
-                    self.hold_all(&request, note).await?;
+                    if paused.get(&request.fleet).is_some_and(|newest| newest.id == request.id) {
+                        self.hold_all(&request, note).await?;
+                    }
                     Some(Answer::Held)
                 }
                 Ask::Release { .. } => Some(Answer::Released),
@@ -160,6 +167,11 @@ impl Scheduler {
         }
         let asked = |start: &Start| start.cause == Cause::Asked(request.id);
         if self.starting.contains_key(name) || self.queue.iter().any(asked) {
+            return None;
+        }
+        // After a fault of the database only: a tick that could not begin is no reason to keep a person waiting.
+        let not_yet = |(times, at): &(u32, Timestamp)| *times == 0 && now < *at && *at <= later(now, RETRY_MAX);
+        if self.failed.get(name).is_some_and(not_yet) {
             return None;
         }
         if now > later(request.at, ASKED_MAX) {
@@ -186,7 +198,9 @@ impl Scheduler {
             let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
             match operate(journal, clock, id, &order, &request.by).await {
                 Ok(_) | Err(OrderError::Refused(_)) => {}
-                // It holds its fleet anyway.
+                // Not done, and not answered: the next turn tries again.
+                Err(OrderError::Engine(error @ EngineError::Store(StoreError::Database(_)))) => return Err(error),
+                // One that cannot be read holds its fleet anyway.
                 Err(OrderError::Engine(error)) => tracing::error!(journal = %id, %error, "not held"),
             }
         }
@@ -286,6 +300,7 @@ impl Scheduler {
             }
             // What is broken here, and not in the fleet, is the daemon's to answer for.
             Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => {
+                self.failed.insert(name.clone(), (0, later(now, RETRY_MIN)));
                 return Err(error.into());
             }
             Err(error) => {
@@ -309,14 +324,28 @@ impl Scheduler {
     /// A journal ended: retire what its rotation superseded.
     pub async fn ended(&mut self, id: JournalId, at: Timestamp, outcome: Outcome) -> Result<(), EngineError> {
         self.book.end(id, at, outcome);
-        let Some(fleet) = self.book.head(id).map(|head| head.plan.fleet().clone()) else { return Ok(()) };
-        self.retire(&fleet).await
+        self.to_retire.extend(self.book.head(id).map(|head| head.plan.fleet().clone()));
+        self.retire_what_is_due().await
+    }
+
+    /// Begins the retire journals that are due; what could not be begun is tried again in the next turn.
+    async fn retire_what_is_due(&mut self) -> Result<(), EngineError> {
+        while let Some(fleet) = self.to_retire.first().cloned() {
+            self.retire(&fleet).await?;
+            self.to_retire.remove(&fleet);
+        }
+        Ok(())
     }
 
     /// Whether a journal needs its cloud now, as its driver has it.
     pub fn set_idle(&mut self, id: JournalId, idle: bool) {
         self.book.set_idle(id, idle);
         self.set_readable(id, None);
+    }
+
+    /// A journal cannot be driven for a while: it takes nobody's place.
+    pub fn set_parked(&mut self, id: JournalId) {
+        self.book.set_idle(id, true);
     }
 
     /// A journal turned out to be unreadable, or to be readable again.

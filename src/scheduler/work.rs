@@ -52,6 +52,9 @@ pub async fn run(
 ) -> Result<(), Fatal> {
     let mut work = Work::new(tools, clock.clone(), stop.clone());
     let result = 'turns: loop {
+        if *stop.borrow() {
+            break Ok(());
+        }
         match turn(&mut scheduler, &mut work).await {
             Ok(()) => {}
             Err(error) if is_fatal(&error) => break Err(Fatal(error)),
@@ -86,6 +89,10 @@ async fn turn(scheduler: &mut Scheduler, work: &mut Work) -> Result<(), EngineEr
     for (id, idle) in std::iter::from_fn(|| work.idle.try_recv().ok()) {
         scheduler.set_idle(id, idle);
     }
+    // First, and whatever comes of the rest: who is owed a start is started though a request cannot be read.
+    for head in scheduler.book().open() {
+        work.drive(head);
+    }
     for id in scheduler.touched().await? {
         work.wake(id);
     }
@@ -94,6 +101,7 @@ async fn turn(scheduler: &mut Scheduler, work: &mut Work) -> Result<(), EngineEr
     for start in starts {
         work.begin(start, fleets.clone());
     }
+    // What was opened again, or began to retire.
     for head in scheduler.book().open() {
         work.drive(head);
     }
@@ -111,6 +119,7 @@ enum Done {
     Ended(JournalId, Timestamp, Outcome),
     Failed(JournalId, EngineError),
     PlanningPanicked(Box<Start>),
+    NotBegun,
     DrivingPanicked(JournalId),
     Stopped(JournalId),
 }
@@ -138,12 +147,19 @@ impl Work {
     /// Begins a rotation.
     fn begin(&mut self, start: Start, fleets: Vec<Fleet>) {
         let (tools, turns) = ((self.tools)(), self.turns(gate(&start.fleet.place)));
+        let mut stop = self.stop.clone();
         self.tasks.spawn(async move {
             let begin = async {
                 let _turn = turns.acquire().await;
                 begin(&tools, &start, &fleets).await
             };
-            match AssertUnwindSafe(begin).catch_unwind().await {
+            let begun = tokio::select! {
+                biased;
+                // It is looked for again after the next start of the process.
+                Ok(_) = stop.wait_for(|stop| *stop) => return Done::NotBegun,
+                begun = AssertUnwindSafe(begin).catch_unwind() => begun,
+            };
+            match begun {
                 Ok(result) => Done::Begun(Box::new(start), Box::new(result)),
                 Err(_) => Done::PlanningPanicked(Box::new(start)),
             }
@@ -207,11 +223,13 @@ impl Work {
                     scheduler.set_readable(id, Some(error.to_string()));
                 }
                 self.park(id);
+                scheduler.set_parked(id);
                 Ok(())
             }
             Done::DrivingPanicked(id) => {
                 tracing::error!(journal = %id, "driving a journal panicked; again in a minute");
                 self.park(id);
+                scheduler.set_parked(id);
                 Ok(())
             }
             Done::PlanningPanicked(start) => {
@@ -219,6 +237,7 @@ impl Work {
                 let problem = "rekeyd's planning panicked: its log says where".to_string();
                 scheduler.begun(&start, Err(PlanError::Account(problem))).await
             }
+            Done::NotBegun => Ok(()),
             Done::Stopped(id) => {
                 self.driven.remove(&id);
                 Ok(())
@@ -259,7 +278,7 @@ struct Task {
 
 impl Task {
     async fn drive(mut self) -> Done {
-        let mut was_idle = false;
+        let mut was_idle = None;
         loop {
             let turn = {
                 let _turn = tokio::select! {
@@ -275,10 +294,10 @@ impl Task {
                     None => later(self.clock.now(), DATABASE_AWAY),
                 },
                 Ok(turn) => {
-                    if was_idle == turn.busy {
-                        was_idle = !turn.busy;
+                    if was_idle != Some(!turn.busy) {
+                        was_idle = Some(!turn.busy);
                         // The loop may have ended already.
-                        let _ = self.tell_idle.send((self.id, was_idle));
+                        let _ = self.tell_idle.send((self.id, !turn.busy));
                     }
                     turn.wake
                 }

@@ -9,7 +9,7 @@ use rekeyd::clock::Clock;
 use rekeyd::custody::Custodian;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Fleet, begin, propose};
-use rekeyd::engine::{Engine, EngineError, Tools};
+use rekeyd::engine::{Engine, EngineError, NoProvider, Tools};
 use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::provider::http::transport::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
@@ -204,7 +204,13 @@ impl Rig {
                 let transport = Arc::new(Fused { fuse: fuse.clone(), inner });
                 open(&settings, transport, clock.clone(), seed).map_err(|error| error.to_string())
             };
-            opened.lock().unwrap().entry(place.account.to_string()).or_insert_with(open).clone()
+            opened
+                .lock()
+                .unwrap()
+                .entry(place.account.to_string())
+                .or_insert_with(open)
+                .clone()
+                .map_err(NoProvider::Gone)
         };
         let custody: Arc<dyn Custodian> = self.custody.clone();
         let journal: Arc<dyn Journal> = self.journal.clone();

@@ -21,10 +21,15 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         Ok(pairs) => pairs,
         Err(error) => return failed(tools, case, Step::ImportKey, error).await,
     };
-    let heads = tools.journal.heads().await?.readable;
-    let is_known = |name: &_| heads.iter().any(|head| head.plan.key_name() == name);
+    let heads = tools.journal.heads().await?;
+    let is_known = |name: &_| heads.readable.iter().any(|head| head.plan.key_name() == name);
     let names: Vec<String> =
         ours.iter().filter(|pair| !is_known(&pair.name)).map(|pair| pair.name.to_string()).collect();
+    if let (false, Some(unreadable)) = (names.is_empty(), heads.unreadable.first()) {
+        // One of them may be its: that journal holds its own fleet, and makes this one wait.
+        tracing::warn!(journal = %unreadable.journal, pairs = names.join(", "), "an unreadable journal may know these pairs");
+        return Ok(Done::Wait(Duration::from_secs(30)));
+    }
     if !names.is_empty() {
         return hold(tools, case, HoldReason::UnknownPairs { names }).await;
     }

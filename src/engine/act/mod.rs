@@ -16,7 +16,7 @@ use crate::rotation::{Event, HoldReason, Step};
 
 use super::case::Case;
 use super::record::append;
-use super::{EngineError, Tools};
+use super::{EngineError, NoProvider, Tools};
 
 /// What an act came to.
 pub(super) enum Done {
@@ -30,8 +30,16 @@ pub(super) enum Done {
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     if case.provider.is_none() && !matches!(step, Step::StoreKey) {
         match (tools.providers)(case.plan.place()) {
-            Ok(provider) => case.provider = Some(provider),
-            Err(problem) => return account_is_gone(tools, case, problem).await,
+            Ok(provider) => {
+                case.provider = Some(provider);
+                case.waiting = None;
+            }
+            Err(NoProvider::Gone(problem)) => return account_is_gone(tools, case, problem).await,
+            Err(NoProvider::NotNow(problem)) => {
+                tracing::error!(journal = %case.id, problem, "waiting for the account's credentials");
+                case.waiting = Some(problem);
+                return Ok(Done::Wait(Duration::from_secs(30)));
+            }
         }
     }
     match step {
