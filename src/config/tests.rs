@@ -182,7 +182,7 @@ fn all_that_is_wrong_is_said_at_once_in_the_files_order() {
         &text,
         &[
             "rekeyd.yaml:5: custody.directory: \"keys\" is no absolute path",
-            "rekeyd.yaml:18: fleets.web.verify: is missing: it has no default; write verify: none; then the cloud's word",
+            "rekeyd.yaml:18: fleets.web.verify: is missing: it has no default; write verify: { ssh: { user: root, address: private } }",
             "rekeyd.yaml:19: fleets.web.account: unknown account \"lx\" (accounts in this file: lh)",
             "rekeyd.yaml:23: fleets.web.schedule_slack: \"2 moons\" is no duration",
             "rekeyd.yaml:26: fleets.web.rollout.banana: unknown key (known here: canary, batch_max",
