@@ -296,17 +296,20 @@ pub fn needs_no_more(
     proven: bool,
 ) -> bool {
     let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
-    (*hold == Hold::Free || !proven) && is_proven_off(hold, seen, key, disruption)
+    never_landed(hold, seen, key) || ((*hold == Hold::Free || !proven) && is_proven_off(hold, seen, key, disruption))
+}
+
+/// It has what it had before the bind was asked for: nothing came of it. Should it still land, the pair is gone by then:
+/// its deletion is the fence.
+fn never_landed(hold: &Hold, seen: &Instance, key: &KeyPairId) -> bool {
+    let Hold::Asked(before) = hold else { return false };
+    let same = seen.keys.len() == before.len() && seen.keys.iter().all(|key| before.contains(key));
+    same && !seen.keys.contains(key) && !seen.is_busy()
 }
 
 fn is_proven_off(hold: &Hold, seen: &Instance, key: &KeyPairId, disruption: Disruption) -> bool {
-    // It has what it had before the bind was asked for: nothing came of it. Should it still land, the pair is gone by
-    // then: its deletion is the fence.
-    if let Hold::Asked(before) = hold {
-        let same = seen.keys.len() == before.len() && seen.keys.iter().all(|key| before.contains(key));
-        if same && !seen.keys.contains(key) && !seen.is_busy() {
-            return true;
-        }
+    if never_landed(hold, seen, key) {
+        return true;
     }
     if !is_off(seen, key) {
         return false;

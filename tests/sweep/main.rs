@@ -94,9 +94,14 @@ async fn bcc_keeps_the_promise_when_killed_at_any_call() {
     assert!(calls > 100, "{calls} calls: {kinds:?}");
 }
 
-/// The same with logins as proof: two rotations, the second one's retirement destroys the first one's private half.
+/// The same with logins as proof: two rotations, the second one's retirement destroys the first one's private half; but
+/// not while a machine that stayed switched off could need it.
 async fn by_login(provider: ProviderKind) {
-    let scenario = Scenario { by_login: true, ..Scenario::of(provider) };
+    let resting = Scenario { by_login: true, ..Scenario::of(provider) };
+    let calls = run(&resting, None).await;
+    assert!(calls.iter().any(|call| call.contains("key_pair_deleted")), "the pair was not deleted: {calls:?}");
+    assert!(!calls.iter().any(|call| call.contains("private_key_destroyed")), "destroyed: {calls:?}");
+    let scenario = Scenario { stopped: 0, ..resting };
     let calls = run(&scenario, None).await;
     for event in ["pinned", "verified", "private_key_destroyed"] {
         assert!(calls.iter().any(|call| call.starts_with("journal") && call.contains(event)), "no {event}: {calls:?}");
