@@ -21,6 +21,7 @@ mod sim;
 mod status;
 mod story;
 mod target;
+mod trust;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -85,6 +86,8 @@ enum Verb {
     ///
     /// What is bound stays bound, and the next rotation takes over from there.
     Abandon(abandon::Arguments),
+    /// Believe the host key that a machine showed: the rotation that is held for it goes on
+    Trust(trust::Arguments),
     /// Rotate a fleet now: go on with its open rotation, or begin one; then retire superseded key pairs
     ///
     /// Beside a running daemon it hands over, and follows. Exit code 0: it ended. 3: it is held, and who is down is printed.
@@ -151,6 +154,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Hold(arguments) => hold::run(&scene, &arguments).await,
             Verb::Release(arguments) => release::run(&scene, &arguments).await,
             Verb::Abandon(arguments) => abandon::run(&scene, &arguments).await,
+            Verb::Trust(arguments) => trust::run(&scene, &arguments).await,
             Verb::Check(arguments) => check::run(&scene, &arguments),
             Verb::Plan(arguments) => plan::run(&scene, &arguments).await,
             Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,

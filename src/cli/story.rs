@@ -78,9 +78,14 @@ impl Teller {
                 format!("{batch}excluded {}", some(each, NAMED))
             }
             Event::Pinned { hosts } => {
-                let reached = hosts.iter().filter(|host| host.host_key.is_some()).count();
+                let reached = hosts.iter().filter(|host| host.pin.is_some()).count();
+                let anew: Vec<_> = hosts.iter().filter(|host| host.reimaged).map(|host| &host.instance).collect();
                 let batch = self.batch(hosts.iter().map(|host| &host.instance));
-                format!("{batch}host keys read of {reached} of {}", count(hosts.len(), "machine"))
+                let anew = match anew.is_empty() {
+                    true => String::new(),
+                    false => format!("; re-imaged since it was last known: {}", some(anew, NAMED)),
+                };
+                format!("{batch}host keys read of {reached} of {}{anew}", count(hosts.len(), "machine"))
             }
             Event::Verified { proofs } => {
                 let ids: Vec<_> = proofs.iter().map(|proof| proof.instance.clone()).collect();
@@ -91,7 +96,9 @@ impl Teller {
             Event::Unproven { instances, why } => {
                 format!("{}not reached for a login: {}: {why}", self.batch(instances), these(instances))
             }
-            Event::Trusted { instance } => format!("{} trusts the host key that {instance} shows next", entry.by),
+            Event::Trusted { instance, host_key, note } => {
+                format!("{} trusts {instance} by its new host key {host_key}{}", entry.by, noted(note))
+            }
             Event::Resumed { away_since } => {
                 format!("taken up again; nobody had looked since {}", moment(*away_since))
             }

@@ -219,6 +219,7 @@ mod tests {
             unfit: None,
             tags: Default::default(),
             zone: None,
+            image: None,
             private_address: None,
             public_address: None,
         };

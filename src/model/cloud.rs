@@ -59,6 +59,8 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// Its zone, where shown.
     pub zone: Option<String>,
+    /// What its disk was made from, where shown.
+    pub image: Option<Image>,
     /// The first address inside the cloud, where one is shown that can be read.
     pub private_address: Option<IpAddr>,
     /// The first address outside, where it has one that can be read. It may change with a stop.
@@ -90,6 +92,24 @@ pub struct Operation {
     pub running: bool,
     /// Whether it ended in failure.
     pub failed: bool,
+}
+
+/// What an instance's disk was made from, as a cloud shows it: it tells a re-installed machine from another one at its
+/// address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The image's id.
+    pub id: String,
+    /// The request that made the disk anew, where the latest operation is that (Tencent): the image may be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<String>,
+}
+
+impl Image {
+    /// Whether a disk seen later, `seen`, was made anew since this one.
+    pub fn was_replaced_by(&self, seen: &Self) -> bool {
+        self.id != seen.id || (seen.reset.is_some() && seen.reset != self.reset)
+    }
 }
 
 impl Instance {

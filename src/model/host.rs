@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, PublicKey};
+use super::{Fingerprint, Image, PublicKey};
 
 /// The key by which a server is known again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,24 @@ impl HostKey {
     pub fn of(key: &PublicKey) -> Self {
         let line = key.to_openssh();
         Self { fingerprint: key.fingerprint(), algorithm: line.split(' ').next().unwrap_or_default().to_string() }
+    }
+}
+
+/// How a machine is known again: by its host key, as long as its disk is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The host key.
+    #[serde(flatten)]
+    pub host_key: HostKey,
+    /// What its disk was made from then, where the cloud shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+}
+
+impl Pin {
+    /// Whether the cloud shows a disk that was made anew since: another host key is then no wonder.
+    pub fn is_outlived(&self, seen: Option<&Image>) -> bool {
+        self.image.as_ref().zip(seen).is_some_and(|(pinned, seen)| pinned.was_replaced_by(seen))
     }
 }
 

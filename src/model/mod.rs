@@ -9,8 +9,8 @@ mod ids;
 mod key;
 
 pub use amount::{Amount, parse_duration, show_duration};
-pub use cloud::{Disruption, Instance, KeyPair, Limits, Operation, Power, Select};
-pub use host::{HostKey, Login, Seen};
+pub use cloud::{Disruption, Image, Instance, KeyPair, Limits, Operation, Power, Select};
+pub use host::{HostKey, Login, Pin, Seen};
 pub use ids::{
     AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region, RequestId,
 };

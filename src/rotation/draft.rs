@@ -146,6 +146,7 @@ mod tests {
                 unfit: (letter == 'w').then(|| "Windows".to_string()),
                 tags: Default::default(),
                 zone: None,
+                image: None,
                 private_address: None,
                 public_address: None,
             })

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Power;
 use crate::model::error::Error;
-use crate::model::{Fingerprint, HostKey, InstanceId, KeyPairId, PublicKey, Timestamp};
+use crate::model::{Fingerprint, HostKey, Image, InstanceId, KeyPairId, Pin, PublicKey, Timestamp};
 
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
@@ -182,9 +182,12 @@ pub struct ExcludedInstance {
 pub struct PinnedHost {
     /// Which.
     pub instance: InstanceId,
-    /// Its key; `None`: it could not be reached.
+    /// Its key, and what its disk was made from then; `None`: it could not be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_key: Option<HostKey>,
+    pub pin: Option<Pin>,
+    /// It was known by another host key, and the cloud shows that its disk was made anew since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reimaged: bool,
 }
 
 /// A login that succeeded. When it did is its entry's time.
@@ -196,6 +199,9 @@ pub struct Proof {
     pub key: Fingerprint,
     /// The host key that was shown, and proven.
     pub host_key: HostKey,
+    /// What its disk was made from then, where the cloud shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// The server's greeting.
     pub server: String,
     /// Whether it still takes what it had before.
@@ -304,10 +310,15 @@ pub enum Event {
         /// What the last try came to.
         why: String,
     },
-    /// An operator trusts the host key that this one shows next.
+    /// An operator trusts the host key that this one showed.
     Trusted {
         /// Which.
         instance: InstanceId,
+        /// The key.
+        host_key: HostKey,
+        /// The operator's words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     /// Seen running as they are: their start is no longer owed.
     Running {

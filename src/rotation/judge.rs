@@ -315,7 +315,7 @@ impl Rotation {
         }
     }
 
-    fn resumed(&self) -> Timestamp {
+    pub(super) fn resumed(&self) -> Timestamp {
         self.resumed.unwrap_or(Timestamp::MIN)
     }
 

@@ -3,7 +3,7 @@
 
 use crate::model::Power;
 use crate::model::error::{Blame, Effect, Error};
-use crate::model::{HostKey, KeyPairId, Timestamp};
+use crate::model::{KeyPairId, Pin, Timestamp};
 
 use super::event::{BoundInstance, Call, Found, Proof};
 use super::plan::PlannedInstance;
@@ -35,8 +35,8 @@ pub struct Member {
     pub active_at: Option<Timestamp>,
     /// Whether the plan wants a login as proof.
     pub must_prove: bool,
-    /// The host key that it is known by.
-    pub pin: Option<HostKey>,
+    /// How it is known again.
+    pub pin: Option<Pin>,
     /// Whether its host key was asked for in this journal before it was disturbed.
     pub pin_asked: bool,
     /// A login proved that it accepts the key.

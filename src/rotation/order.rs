@@ -23,6 +23,13 @@ pub enum Order {
         /// What is allowed besides.
         allow: Vec<Allow>,
     },
+    /// Believe the host key that a machine showed, and go on.
+    Trust {
+        /// The machine.
+        instance: InstanceId,
+        /// Why, in their words.
+        note: String,
+    },
     /// Give it up: it ends once nothing is in flight and no start is owed.
     Abandon {
         /// Why, in their words.
@@ -51,6 +58,20 @@ impl Rotation {
             Order::Abandon { .. } if self.abandoned => Ok(Vec::new()),
             Order::Abandon { note } => Ok(vec![Event::AbandonRequested { note: note.clone() }]),
             Order::Release { note, allow } => self.release_entries(note, allow),
+            Order::Trust { instance, note } => self.trust_entries(instance, note),
+        }
+    }
+
+    fn trust_entries(&self, instance: &InstanceId, note: &str) -> Result<Vec<Event>, Refusal> {
+        match &self.held {
+            Some(HoldReason::WrongHost { instance: held, seen, .. }) if held == instance => Ok(vec![
+                Event::Trusted { instance: instance.clone(), host_key: seen.clone(), note: note.to_string() },
+                Event::Released { note: note.to_string(), allow: None },
+            ]),
+            Some(HoldReason::WrongHost { instance: held, .. }) => {
+                refused(format!("rotation {} is held for the host key of {held}, not of {instance}", self.id))
+            }
+            _ => refused(format!("rotation {} is not held for a host key: there is nothing to trust", self.id)),
         }
     }
 
@@ -101,6 +122,7 @@ impl Retirement {
         match order {
             Order::Hold { .. } if self.held.is_some() => Ok(Vec::new()),
             Order::Hold { note } => Ok(vec![Event::Held { reason: HoldReason::Operator { note: note.clone() } }]),
+            Order::Trust { .. } => refused(format!("{} is a retire journal, and logs in nowhere", self.id)),
             Order::Abandon { .. } => {
                 refused(format!("{} is a retire journal, which is not given up: hold it, or let it end", self.id))
             }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccountName, Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
+    AccountName, Duration, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Pin, ProviderKind, Region,
 };
 use crate::model::{Disruption, Power, Select};
 
@@ -173,9 +173,9 @@ pub struct PlannedInstance {
     pub keys: Vec<KeyPairId>,
     /// Its batch, or why it is in none.
     pub part: Part,
-    /// The host key that it was known by when the plan was made.
+    /// How it was known when the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pin: Option<HostKey>,
+    pub pin: Option<Pin>,
 }
 
 /// An instance's part in a plan.

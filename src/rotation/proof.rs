@@ -2,7 +2,7 @@
 //! has refused it; unreachable is no evidence against a key, but a machine that was reachable before and is not so now has
 //! not come through the rotation.
 
-use crate::model::{Duration, InstanceId, Login, Timestamp};
+use crate::model::{Duration, HostKey, Image, InstanceId, Login, Timestamp};
 
 use super::event::{OldKeyFound, Proof};
 use super::policy::{SETTLE_DEADLINE, later};
@@ -26,38 +26,40 @@ pub enum ProofFinding {
     },
     /// It does not accept the new key, or is out of reach since: a failure.
     Excluded(Exclusion),
+    /// It shows another host key than it was known by, and the cloud that its disk was made anew since: its host key is to
+    /// be read again.
+    Reimaged,
     /// Nobody logs in there before a person has looked at it.
     Hold(HoldReason),
 }
 
 impl Rotation {
-    /// What the answer to a login with the new key proves of an instance that awaits its proof. `old_key`: what became of
-    /// offering it its old key; `None`: that could not be asked.
+    /// What the answer to a login with the new key proves of an instance that awaits its proof. `image`: what the look
+    /// before the login showed. `old_key`: what became of offering it its old key; `None`: that could not be asked.
     pub fn proof_finding(
         &self,
         id: &InstanceId,
+        image: Option<&Image>,
         answer: &Login,
         old_key: Option<OldKeyFound>,
         now: Timestamp,
     ) -> ProofFinding {
         let Some(member) = self.member(id).filter(|member| member.awaits_proof()) else { return ProofFinding::Wait };
         let Some((_, key)) = &self.key else { return ProofFinding::Wait };
-        let since = member.active_at.unwrap_or(now);
+        // Time in which nobody drove it does not count.
+        let since = member.active_at.unwrap_or(now).max(self.resumed());
         let failed = |why: String| ProofFinding::Excluded(Exclusion::Unproven { why });
         match answer {
-            Login::WrongHost(seen) => match &member.pin {
-                Some(pinned) => ProofFinding::Hold(HoldReason::WrongHost {
-                    instance: id.clone(),
-                    pinned: pinned.clone(),
-                    seen: seen.host_key.clone(),
-                }),
-                None => ProofFinding::Wait,
+            Login::WrongHost(seen) => match self.wrong_host(id, image, &seen.host_key) {
+                Some(reason) => ProofFinding::Hold(reason),
+                None => ProofFinding::Reimaged,
             },
             Login::Accepted(seen) => match old_key {
                 Some(old_key) => ProofFinding::Verified(Proof {
                     instance: id.clone(),
                     key: key.clone(),
                     host_key: seen.host_key.clone(),
+                    image: image.cloned(),
                     server: seen.server.clone(),
                     old_key,
                 }),
@@ -73,5 +75,13 @@ impl Rotation {
             },
             Login::Refused(_) | Login::Unreachable { .. } => ProofFinding::Wait,
         }
+    }
+
+    /// Why nobody logs in to a machine that shows this host key: it is known by another one, and its disk is the same as
+    /// far as the cloud shows (`image`). `None`: its host key is to be read anew.
+    pub fn wrong_host(&self, id: &InstanceId, image: Option<&Image>, seen: &HostKey) -> Option<HoldReason> {
+        let pin = self.member(id)?.pin.as_ref().filter(|pin| !pin.is_outlived(image))?;
+        let (pinned, seen) = (pin.host_key.clone(), seen.clone());
+        Some(HoldReason::WrongHost { instance: id.clone(), pinned, seen })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Disruption;
 use crate::model::error::{Blame, Effect};
-use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
+use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, Pin, PublicKey, Timestamp};
 
 use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
 use super::member::Member;
@@ -261,7 +261,7 @@ impl Rotation {
                 for host in hosts {
                     self.change(&host.instance, |member| {
                         member.pin_asked = true;
-                        member.pin = host.host_key.clone().or(member.pin.take());
+                        member.pin = host.pin.clone().or(member.pin.take());
                     });
                 }
             }
@@ -269,7 +269,7 @@ impl Rotation {
                 for proof in proofs {
                     self.old_keys_taken += u32::from(self.takes_old_key(proof));
                     self.change(&proof.instance, |member| {
-                        member.pin = Some(proof.host_key.clone());
+                        member.pin = Some(Pin { host_key: proof.host_key.clone(), image: proof.image.clone() });
                         member.proof = Some(proof.clone());
                     });
                 }
@@ -279,8 +279,8 @@ impl Rotation {
                     self.change(id, |member| member.late = true);
                 }
             }
-            Event::Trusted { instance } => self.change(instance, |member| {
-                member.pin = None;
+            Event::Trusted { instance, host_key, .. } => self.change(instance, |member| {
+                member.pin = Some(Pin { host_key: host_key.clone(), image: None });
                 // It gets its time again.
                 member.active_at = member.active_at.map(|_| at);
             }),
@@ -391,7 +391,7 @@ fn named(event: &Event) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
         Event::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
         Event::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
         Event::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
-        Event::Trusted { instance } => Box::new(std::iter::once(instance)),
+        Event::Trusted { instance, .. } => Box::new(std::iter::once(instance)),
         Event::Accepted { instances, .. }
         | Event::Failed { instances, .. }
         | Event::Activated { instances }

@@ -208,6 +208,9 @@ pub struct Machine {
     /// Its latest operation.
     pub operation: Option<Operation>,
 
+    /// How often it was made anew from an image.
+    pub image: u32,
+
     /// Its power when it was added.
     pub first_power: Power,
     /// What its guest accepted when it was added. Empty for a password-only machine.

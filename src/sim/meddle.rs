@@ -93,6 +93,7 @@ impl World {
             public_address: format!("198.{}.{}.{}", 18 + (low(16) & 1), low(8), low(0)),
             created: self.now,
             power: spec.power,
+            image: 0,
             first_power: spec.power,
             record_keys: spec.keys.clone(),
             first_record_keys: spec.keys,
@@ -199,6 +200,7 @@ impl World {
             machine.operation =
                 Some(Operation { action: action.to_string(), request_id, started: now, progress: Progress::Success });
             machine.guest.image += 1;
+            machine.image += 1;
             machine.at_next_boot = Some(lines);
             if power == Power::Running {
                 machine.go(Power::Rebooting, action, now);

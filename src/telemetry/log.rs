@@ -234,7 +234,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
         Event::Pinned { hosts } => format!("{name}: host keys of {}", instances(hosts.len())),
         Event::Verified { proofs } => format!("{name}: {}", instances(proofs.len())),
         Event::Unproven { instances: all, why } => format!("{name}: {}: {why}", instances(all.len())),
-        Event::Trusted { instance } => format!("{name} by {}: {instance}", entry.by),
+        Event::Trusted { instance, .. } => format!("{name} by {}: {instance}", entry.by),
         Event::Resumed { away_since } => format!("{name}: nobody drove it since {away_since:.0}"),
         Event::Excluded { instances } => {
             let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();

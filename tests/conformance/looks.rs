@@ -57,6 +57,17 @@ pub async fn addresses_are_shown_and_a_machine_without_them_is_still_read(rig: A
     assert_eq!((seen.private_address, seen.public_address, seen.power), (None, None, Shown::Running));
 }
 
+pub async fn a_disk_that_was_made_anew_shows_and_any_other_operation_does_not(rig: Arc<Rig>) {
+    let id = rig.machine_of(Power::Running, &[]);
+    let before = rig.look(&id).await.image.unwrap();
+    rig.with(|world| world.set_power(0, id.as_str(), Power::Stopped));
+    assert!(!before.was_replaced_by(&rig.look(&id).await.image.unwrap()));
+    rig.with(|world| world.reimage(0, id.as_str()));
+    let after = rig.look(&id).await.image.unwrap();
+    assert!(before.was_replaced_by(&after), "{before:?} {after:?}");
+    assert!(!after.was_replaced_by(&rig.look(&id).await.image.unwrap()));
+}
+
 pub async fn a_windows_machine_is_unfit_and_says_why(rig: Arc<Rig>) {
     let windows = rig.add(InstanceSpec { os: Os::Windows, tags: tags(&[TAG]), ..InstanceSpec::default() });
     let unfit = rig.look(&windows).await.unfit.expect("Windows takes no key pair");

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::model::{Duration, HostKey, Instance, InstanceId, KeyPairId, Login, PrivateKey, PublicKey, Timestamp};
+use crate::model::{
+    Duration, HostKey, Image, Instance, InstanceId, KeyPairId, Login, Pin, PrivateKey, PublicKey, Timestamp,
+};
 use crate::rotation::{
     AddressFrom, Event, ExcludedInstance, Found, HoldReason, OldKeyFound, PinnedHost, Plan, ProofFinding, Rotation,
     SshLogin, Step, Verify,
@@ -31,6 +33,7 @@ struct Job {
     id: InstanceId,
     target: Result<Target, String>,
     pinned: Option<HostKey>,
+    image: Option<Image>,
     old: Vec<PublicKey>,
 }
 
@@ -51,6 +54,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
         Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
     };
     know_publics(tools, case, &ids).await?;
+    let public_key = key.public();
     let rotation = case.rotation()?;
     let jobs: Vec<Job> = ids
         .iter()
@@ -61,24 +65,33 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
         .collect();
     let probe = tools.probe.as_ref();
     let key = &key;
-    let mut answers: Vec<(InstanceId, Login, Option<OldKeyFound>)> =
+    let mut answers: Vec<(Job, Login, Option<OldKeyFound>)> =
         stream::iter(jobs).map(|job| prove(probe, job, key)).buffer_unordered(AT_ONCE).collect().await;
-    answers.sort_by(|a, b| a.0.cmp(&b.0));
+    answers.sort_by(|a, b| a.0.id.cmp(&b.0.id));
 
     let now = tools.clock.now();
     let (mut proofs, mut excluded, mut late) = (Vec::new(), Vec::new(), BTreeMap::<String, Vec<InstanceId>>::new());
-    let (mut wrong, mut refused) = (None, false);
-    for (id, answer, old_key) in &answers {
+    let (mut wrong, mut refused, mut reimaged) = (None, false, Vec::new());
+    for (job, answer, old_key) in answers {
         refused |= matches!(answer, Login::Refused(_));
-        match rotation.proof_finding(id, answer, *old_key, now) {
+        match rotation.proof_finding(&job.id, job.image.as_ref(), &answer, old_key, now) {
             ProofFinding::Wait => {}
             ProofFinding::Verified(proof) => proofs.push(proof),
-            ProofFinding::Unproven { why } => late.entry(why).or_default().push(id.clone()),
-            ProofFinding::Excluded(reason) => excluded.push(ExcludedInstance { instance: id.clone(), reason }),
+            ProofFinding::Unproven { why } => late.entry(why).or_default().push(job.id),
+            ProofFinding::Excluded(reason) => excluded.push(ExcludedInstance { instance: job.id, reason }),
+            ProofFinding::Reimaged => reimaged.push(Job { pinned: None, ..job }),
             ProofFinding::Hold(reason) => wrong = Some(reason),
         }
     }
+    let mut hosts = Vec::new();
+    for job in reimaged {
+        let (job, answer) = host_key(probe, job, &public_key).await;
+        hosts.extend(pinned_anew(job, &answer));
+    }
     let mut events = Vec::new();
+    if !hosts.is_empty() {
+        events.push(Event::Pinned { hosts });
+    }
     if !proofs.is_empty() {
         events.push(Event::Verified { proofs });
     }
@@ -122,27 +135,37 @@ pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Resu
     }
     let probe = tools.probe.as_ref();
     let public_key = &public_key;
-    let mut answers: Vec<(InstanceId, Login)> =
+    let mut answers: Vec<(Job, Login)> =
         stream::iter(jobs).map(|job| host_key(probe, job, public_key)).buffer_unordered(AT_ONCE).collect().await;
-    answers.sort_by(|a, b| a.0.cmp(&b.0));
-    let wrong = answers.iter().find_map(|(id, answer)| match (answer, &rotation.member(id)?.pin) {
-        (Login::WrongHost(seen), Some(pinned)) => {
-            Some(HoldReason::WrongHost { instance: id.clone(), pinned: pinned.clone(), seen: seen.host_key.clone() })
+    answers.sort_by(|a, b| a.0.id.cmp(&b.0.id));
+    let mut hosts = Vec::new();
+    for (job, answer) in answers {
+        let Login::WrongHost(seen) = &answer else {
+            hosts.push(PinnedHost { instance: job.id.clone(), pin: pin_of(job.image, &answer), reimaged: false });
+            continue;
+        };
+        if let Some(reason) = rotation.wrong_host(&job.id, job.image.as_ref(), &seen.host_key) {
+            return hold(tools, case, reason).await.map(Some);
         }
-        _ => None,
-    });
-    if let Some(reason) = wrong {
-        return hold(tools, case, reason).await.map(Some);
+        let (job, answer) = host_key(probe, Job { pinned: None, ..job }, public_key).await;
+        hosts.extend(pinned_anew(job, &answer));
     }
-    let hosts = answers.into_iter().map(|(instance, answer)| PinnedHost {
-        instance,
-        host_key: match answer {
-            Login::Accepted(seen) | Login::Refused(seen) => Some(seen.host_key),
-            Login::WrongHost(_) | Login::Unreachable { .. } => None,
-        },
-    });
-    append(tools, case, &[Event::Pinned { hosts: hosts.collect() }]).await?;
+    append(tools, case, &[Event::Pinned { hosts }]).await?;
     Ok(Some(Done::Recorded))
+}
+
+/// How a machine that gave this answer is known again.
+fn pin_of(image: Option<Image>, answer: &Login) -> Option<Pin> {
+    match answer {
+        Login::Accepted(seen) | Login::Refused(seen) => Some(Pin { host_key: seen.host_key.clone(), image }),
+        Login::WrongHost(_) | Login::Unreachable { .. } => None,
+    }
+}
+
+/// The entry of a machine whose disk was made anew; `None`: it could not be reached just now.
+fn pinned_anew(job: Job, answer: &Login) -> Option<PinnedHost> {
+    let pin = pin_of(job.image, answer)?;
+    Some(PinnedHost { instance: job.id, pin: Some(pin), reimaged: true })
 }
 
 fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMap<KeyPairId, PublicKey>) -> Job {
@@ -152,7 +175,8 @@ fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMa
     Job {
         id: seen.id.clone(),
         target: target(login, seen),
-        pinned: member.and_then(|member| member.pin.clone()),
+        pinned: member.and_then(|member| member.pin.as_ref()).map(|pin| pin.host_key.clone()),
+        image: seen.image.clone(),
         old: old.unwrap_or_default(),
     }
 }
@@ -171,13 +195,16 @@ fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
 }
 
 /// Logs in with the new key, and offers the old ones.
-async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (InstanceId, Login, Option<OldKeyFound>) {
+async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (Job, Login, Option<OldKeyFound>) {
     let target = match &job.target {
         Ok(target) => target,
-        Err(why) => return (job.id, Login::Unreachable { why: why.clone() }, None),
+        Err(why) => {
+            let why = why.clone();
+            return (job, Login::Unreachable { why }, None);
+        }
     };
     let answer = probe.login(target, job.pinned.as_ref(), key).await;
-    let Login::Accepted(seen) = &answer else { return (job.id, answer, None) };
+    let Login::Accepted(seen) = &answer else { return (job, answer, None) };
     let mut old_key = Some(OldKeyFound::NotKnown);
     for old in &job.old {
         match probe.offer(target, Some(&seen.host_key), old).await {
@@ -192,12 +219,12 @@ async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (InstanceI
             }
         }
     }
-    (job.id, answer, old_key)
+    (job, answer, old_key)
 }
 
 /// The host key of a machine. One that is known is asked for by its kind, with a key that is not bound yet; nobody is
 /// logged in.
-async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (InstanceId, Login) {
+async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (Job, Login) {
     let answer = match (&job.target, &job.pinned) {
         (Err(why), _) => Login::Unreachable { why: why.clone() },
         (Ok(target), Some(pinned)) => probe.offer(target, Some(pinned), public_key).await,
@@ -206,7 +233,7 @@ async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (
             Err(error) => Login::Unreachable { why: error.why },
         },
     };
-    (job.id, answer)
+    (job, answer)
 }
 
 /// The public halves of the pairs on which these were found, as far as journals know them: read once a process.

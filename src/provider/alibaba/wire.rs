@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
@@ -79,6 +79,9 @@ struct RawInstance {
     start_time: Option<String>,
     #[serde(default)]
     zone_id: Value,
+    /// Another one once the system disk was replaced by one of another image.
+    #[serde(default)]
+    image_id: Value,
     #[serde(default, deserialize_with = "or_default")]
     tags: Tags,
     #[serde(default, deserialize_with = "or_default")]
@@ -174,6 +177,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         unfit,
         tags,
         zone: text(raw.zone_id),
+        image: text(raw.image_id).map(|id| Image { id, reset: None }),
         private_address: first_address(&[
             &raw.vpc_attributes["PrivateIpAddress"]["IpAddress"],
             &raw.inner_ip_address["IpAddress"],
@@ -293,7 +297,7 @@ mod tests {
     const SAMPLE: &str = r#"{"RequestId":"R","NextToken":"","TotalCount":1,"Instances":{"Instance":[{
         "InstanceId":"i-bp1h4adlltjc1d48goaq","InstanceName":"web-1","Status":"Running","OSType":"linux",
         "OSName":"Alibaba Cloud Linux  3.2104 LTS 64位","KeyPairName":"rka7f3_01","StartTime":"2024-04-14T22:32Z",
-        "StoppedMode":"Not-applicable","ZoneId":"cn-hangzhou-h","OperationLocks":{"LockReason":[]},
+        "StoppedMode":"Not-applicable","ZoneId":"cn-hangzhou-h","ImageId":"m-1","OperationLocks":{"LockReason":[]},
         "Tags":{"Tag":[{"TagKey":"role","TagValue":"web"},{"TagKey":"bare","TagValue":""}]},
         "VpcAttributes":{"PrivateIpAddress":{"IpAddress":["172.16.181.225"]}}}]}}"#;
 
@@ -313,6 +317,7 @@ mod tests {
             unfit: None,
             tags: tags.into(),
             zone: Some("cn-hangzhou-h".to_string()),
+            image: Some(Image { id: "m-1".to_string(), reset: None }),
             private_address: Some("172.16.181.225".parse().unwrap()),
             public_address: None,
         };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
 use crate::provider::{Instance, KeyPair, Power};
 
@@ -45,6 +45,8 @@ struct RawInstance {
     image_name: Option<String>,
     #[serde(default)]
     zone_name: Value,
+    #[serde(default)]
+    image_id: Value,
     #[serde(default)]
     internal_ip: Value,
     /// Empty for a machine without one.
@@ -112,6 +114,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         unfit,
         tags: raw.tags.into_iter().flatten().map(|tag| (tag.tag_key, tag.tag_value)).collect::<BTreeMap<_, _>>(),
         zone: text(raw.zone_name),
+        image: text(raw.image_id).map(|id| Image { id, reset: None }),
         private_address: first_address(&[&raw.internal_ip]),
         public_address: first_address(&[&raw.public_ip]),
     })
@@ -239,7 +242,7 @@ mod tests {
         let body = br#"{"marker":"","isTruncated":true,"nextMarker":"i-2","maxKeys":1000,"instances":[{
             "id":"i-1","name":"web-1","hostname":"h","status":"Running","keypairId":"k-1","keypairName":"rkm_1",
             "tags":[{"tagKey":"role","tagValue":"web"}],"osName":"Ubuntu","imageName":"22.04 LTS amd64",
-            "zoneName":"cn-bj-d","cpuCount":2,"internalIp":"192.168.0.2","publicIp":"203.0.113.5"}]}"#;
+            "zoneName":"cn-bj-d","imageId":"m-1","cpuCount":2,"internalIp":"192.168.0.2","publicIp":"203.0.113.5"}]}"#;
         let expect = Instance {
             id: "i-1".into(),
             name: "web-1".to_string(),
@@ -251,6 +254,7 @@ mod tests {
             unfit: None,
             tags: [("role".to_string(), "web".to_string())].into(),
             zone: Some("cn-bj-d".to_string()),
+            image: Some(Image { id: "m-1".to_string(), reset: None }),
             private_address: Some("192.168.0.2".parse().unwrap()),
             public_address: Some("203.0.113.5".parse().unwrap()),
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::Image;
 use crate::model::ProviderKind;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
 use crate::provider::http::{Request, Response, TransportError};
@@ -207,7 +208,7 @@ async fn every_change_sends_the_body_that_the_pages_describe() {
 #[tokio::test]
 async fn an_instance_is_read_field_by_field() {
     let (cloud, _) = lighthouse(vec![well(json!({"TotalCount": 1, "InstanceSet": [{
-        "InstanceId": "lhins-1", "InstanceName": "web", "InstanceState": "STOPPED", "Zone": "ap-guangzhou-3",
+        "InstanceId": "lhins-1", "InstanceName": "web", "InstanceState": "STOPPED", "Zone": "ap-guangzhou-3", "BlueprintId": "lhbp-1",
         "LoginSettings": {"KeyIds": ["lhkp-1"]}, "PlatformType": "LINUX_UNIX", "InstanceRestrictState": "NORMAL",
         "LatestOperation": "StopInstances", "LatestOperationState": "SUCCESS", "LatestOperationRequestId": "r-9",
         "PrivateAddresses": ["10.0.0.7", "10.0.0.8"], "PublicAddresses": null, "Tags": [{"Key": "role", "Value": "web"}, {"Key": "bare", "Value": null}]
@@ -223,6 +224,7 @@ async fn an_instance_is_read_field_by_field() {
         unfit: None,
         tags: [("role", "web"), ("bare", "")].map(|(key, value)| (key.to_string(), value.to_string())).into(),
         zone: Some("ap-guangzhou-3".to_string()),
+        image: Some(Image { id: "lhbp-1".to_string(), reset: None }),
         private_address: Some("10.0.0.7".parse().unwrap()),
         public_address: None,
     };
@@ -231,11 +233,12 @@ async fn an_instance_is_read_field_by_field() {
     let (cloud, _) = cvm(vec![well(json!({"TotalCount": 1, "InstanceSet": [{
         "InstanceId": "ins-1", "InstanceName": null, "InstanceState": "RUNNING", "Placement": {"Zone": "z"},
         "LoginSettings": {"KeyIds": null}, "OsName": "Windows Server 2022", "RestrictState": "NORMAL",
-        "LatestOperation": null, "LatestOperationState": null, "LatestOperationRequestId": null, "Tags": null,
-        "PrivateIpAddresses": ["172.16.0.2"], "PublicIpAddresses": ["203.0.113.9"]
+        "LatestOperation": "ResetInstance", "LatestOperationState": null, "LatestOperationRequestId": "r-7", "Tags": null,
+        "ImageId": "img-1", "PrivateIpAddresses": ["172.16.0.2"], "PublicIpAddresses": ["203.0.113.9"]
     }]}))]);
     let seen = cloud.instances(&Select::All).await.unwrap().remove(0);
-    assert_eq!((seen.keys.len(), seen.operation, seen.unfit.as_deref()), (0, None, Some("Windows")));
+    assert_eq!((seen.keys.len(), seen.unfit.as_deref()), (0, Some("Windows")));
+    assert_eq!(seen.image, Some(Image { id: "img-1".to_string(), reset: Some("r-7".to_string()) }));
     assert_eq!((seen.zone.as_deref(), seen.name.as_str()), (Some("z"), ""));
     let addresses = [seen.private_address, seen.public_address].map(|address| address.unwrap().to_string());
     assert_eq!(addresses, ["172.16.0.2", "203.0.113.9"]);

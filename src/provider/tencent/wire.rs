@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey};
+use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::first_address;
 use crate::provider::{Instance, KeyPair, Operation, Power};
 
@@ -107,6 +107,11 @@ pub(super) struct RawInstance {
     restrict_state: Option<String>,
     /// CVM: STOP_CHARGING on an instance that was stopped without charging.
     stop_charging_mode: Option<String>,
+    /// Lighthouse: the image's id there.
+    blueprint_id: Option<String>,
+    /// CVM.
+    image_id: Option<String>,
+    latest_operation: Option<String>,
     latest_operation_state: Option<String>,
     latest_operation_request_id: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -152,6 +157,7 @@ impl RawInstance {
     pub(super) fn read(self) -> Instance {
         let power = power(&self.instance_state);
         let unfit = self.unfit(power);
+        let image = self.image();
         let operation =
             (self.latest_operation_state.is_some() || self.latest_operation_request_id.is_some()).then(|| Operation {
                 running: self.latest_operation_state.as_deref() == Some("OPERATING"),
@@ -171,7 +177,16 @@ impl RawInstance {
             private_address: first_address(&[&self.private_addresses, &self.private_ip_addresses]),
             public_address: first_address(&[&self.public_addresses, &self.public_ip_addresses]),
             zone: self.zone.or(self.placement.and_then(|placement| placement.zone)),
+            image,
         }
+    }
+
+    /// What its disk was made from. ResetInstance makes it anew, from the same image too (vendor's SDK for Python,
+    /// lighthouse and cvm models, `LatestOperation` and `ResetInstance`, read 2026-11-23).
+    fn image(&self) -> Option<Image> {
+        let id = self.blueprint_id.clone().or(self.image_id.clone()).filter(|id| !id.is_empty())?;
+        let is_reset = self.latest_operation.as_deref() == Some("ResetInstance");
+        Some(Image { id, reset: self.latest_operation_request_id.clone().filter(|_| is_reset) })
     }
 
     /// Why no key pair can be bound to it, or should not be by this way.

@@ -8,6 +8,7 @@ mod judge;
 mod luck;
 mod next;
 mod order;
+mod proof;
 mod retire;
 mod story;
 mod world;
@@ -15,7 +16,7 @@ mod world;
 use story::Story;
 
 use crate::model::error::{Blame, Effect, Error, Kind};
-use crate::model::{Disruption, Instance, Operation, Power, Select};
+use crate::model::{Disruption, HostKey, Image, Instance, Operation, Pin, Power, Select};
 use crate::model::{Duration, JournalId, KeyPairId, PrivateKey, ProviderKind, Region, Timestamp};
 
 use super::policy::later;
@@ -170,6 +171,7 @@ fn seen(id: &str, look: &str) -> Instance {
         unfit: None,
         tags: Default::default(),
         zone: None,
+        image: None,
         private_address: None,
         public_address: None,
     }

@@ -9,6 +9,7 @@ fn order(words: &str) -> Order {
     match what {
         "hold" => Order::Hold { note },
         "abandon" => Order::Abandon { note },
+        "trust" => Order::Trust { instance: InstanceId::new(rest), note },
         "release" => {
             let allow = |word| match word {
                 "destroy" => Allow::Destroy,
@@ -49,6 +50,11 @@ fn an_order_becomes_entries_that_the_fold_takes_or_is_refused_with_the_rule() {
     check("5 abandon", "abandon", "");
     check("5 held", "abandon", "abandon_requested");
     check("5 held", "release", "released");
+    check("5 held:host a=H/X", "trust a", "trusted released");
+    check("5 held:host a=H/X", "trust b", "held for the host key of a, not of b");
+    check("5 held:host a=H/X", "release", "released");
+    check("5 held", "trust a", "is not held for a host key");
+    check("", "trust a", "is not held for a host key");
     check("", "release", "is not held");
     check("5 abandon", "release", "was given up, and is not held");
     check("5 held\n6 end", "release", "has ended");

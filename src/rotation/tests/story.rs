@@ -7,7 +7,8 @@ use super::*;
 ///
 /// `plan` `stored` `imported` · `>CALL a=r b=s` started · `ok CALL a b #request` accepted · `ERROR CALL a b +WAIT` failed
 /// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `resumed` · `held` `held:canary` … ·
-/// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`.
+/// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`. Where logins prove the key: `pinned a=KEY@IMAGE b` (not
+/// reached) · `anew a=KEY@IMAGE` pinned anew · `proven a b/taken` · `late a` · `held:host a=PINNED/SEEN` · `trust a=KEY`.
 #[derive(Clone)]
 pub(super) struct Story {
     pub(super) plan: RotatePlan,
@@ -28,6 +29,11 @@ impl Story {
         };
         let (mut instances, mut batch) = (Vec::new(), 0);
         for word in fleet.split_whitespace() {
+            if word == "ssh" || word == "ssh-warn" {
+                let old_key = if word == "ssh" { OldKey::Refuse } else { OldKey::Warn };
+                policy.verify = login_with(old_key);
+                continue;
+            }
             if let Some((name, number)) = word.split_once('=') {
                 let number: u32 = number.parse().unwrap();
                 match name {
@@ -139,6 +145,37 @@ impl Story {
                     .map(|found| BoundInstance { instance: found.instance, power: found.power, boot: found.boot })
                     .collect(),
             },
+            "pinned" | "anew" => Event::Pinned {
+                hosts: words
+                    .iter()
+                    .map(|word| word.split_once('=').unwrap_or((word, "")))
+                    .map(|(id, key)| PinnedHost {
+                        instance: id.into(),
+                        pin: (!key.is_empty()).then(|| pin(key)),
+                        reimaged: verb == "anew",
+                    })
+                    .collect(),
+            },
+            "proven" => Event::Verified {
+                proofs: words
+                    .iter()
+                    .map(|word| match word.strip_suffix("/taken") {
+                        Some(id) => proof(id, OldKeyFound::Taken),
+                        None => proof(word, OldKeyFound::Refused),
+                    })
+                    .collect(),
+            },
+            "late" => Event::Unproven { instances: ids(0), why: "no route".to_string() },
+            "held:host" => {
+                let (id, keys) = words[0].split_once('=').unwrap();
+                let (pinned, seen) = keys.split_once('/').unwrap();
+                let (pinned, seen) = (host_key(pinned), host_key(seen));
+                Event::Held { reason: HoldReason::WrongHost { instance: id.into(), pinned, seen } }
+            }
+            "trust" => {
+                let (id, key) = words[0].split_once('=').unwrap();
+                Event::Trusted { instance: id.into(), host_key: host_key(key), note: String::new() }
+            }
             "active" => Event::Activated { instances: ids(0) },
             "running" => Event::Running { instances: ids(0) },
             "gone" => Event::Gone { instances: ids(0) },
@@ -178,4 +215,38 @@ impl Story {
     pub(super) fn illegal(&self) -> String {
         Rotation::fold(self.id(), self.plan.clone(), &self.instances, &self.entries).unwrap_err().to_string()
     }
+}
+
+fn login_with(old_key: OldKey) -> Verify {
+    Verify::Ssh(SshLogin {
+        user: "root".to_string(),
+        port: 22,
+        address: AddressFrom::Private,
+        old_key,
+        connect_timeout: Duration::from_secs(10),
+    })
+}
+
+/// The host key of this name.
+pub(super) fn host_key(name: &str) -> HostKey {
+    let fingerprint = serde_json::from_value(format!("SHA256:{name}").into()).unwrap();
+    HostKey { fingerprint, algorithm: "ssh-ed25519".to_string() }
+}
+
+/// An image: `IMAGE` or, made anew by a request, `IMAGE!REQUEST`.
+pub(super) fn image(text: &str) -> Image {
+    let (id, reset) = text.split_once('!').map_or((text, None), |(id, reset)| (id, Some(reset.to_string())));
+    Image { id: id.to_string(), reset }
+}
+
+/// A pin: `KEY` or `KEY@IMAGE`.
+pub(super) fn pin(text: &str) -> Pin {
+    let (key, shown) = text.split_once('@').map_or((text, None), |(key, shown)| (key, Some(image(shown))));
+    Pin { host_key: host_key(key), image: shown }
+}
+
+/// A login that proved the new key.
+pub(super) fn proof(id: &str, old_key: OldKeyFound) -> Proof {
+    let key = PrivateKey::sample(1).public().fingerprint();
+    Proof { instance: id.into(), key, host_key: host_key("H"), image: None, server: "SSH-2.0-x".to_string(), old_key }
 }

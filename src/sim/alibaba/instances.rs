@@ -180,6 +180,7 @@ fn instance(cloud: &Cloud, machine: &Machine, view: &View) -> Value {
         "Status": status(view.power),
         "RegionId": cloud.region,
         "ZoneId": machine.zone,
+        "ImageId": format!("m-{}", machine.image + 1),
         "KeyPairName": view.keys.first().map_or("", String::as_str),
         "OSType": os.0,
         "OSName": os.1,

@@ -125,7 +125,7 @@ fn instance(cloud: &Cloud, machine: &Machine, view: &View) -> Value {
         "osName": os.0,
         "osVersion": os.1,
         "osArch": "x86_64 (64bit)",
-        "imageId": "m-1",
+        "imageId": format!("m-{}", machine.image + 1),
         "imageName": format!("{} {}", os.0, os.1),
         "imageType": "System",
         "vpcId": "vpc-1",

@@ -92,6 +92,7 @@ fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
     put("OsName", json!(if linux { "Debian 12 64bit" } else { "Windows Server 2022 64bit" }));
     put("DefaultLoginUser", json!(if linux { "root" } else { "Administrator" }));
     put("DefaultLoginPort", json!(if linux { 22 } else { 3389 }));
+    put("ImageId", json!("img-1"));
     put("StopChargingMode", json!(if machine.no_charge { "STOP_CHARGING" } else { "KEEP_CHARGING" }));
     put("Uuid", json!(listing::uuid(machine)));
     put("CreatedTime", json!(moment(machine.created)));

@@ -73,6 +73,8 @@ fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
     let mut put = |name: &str, value: Value| row.insert(name.to_string(), value);
     put("InstanceId", json!(machine.id));
     put("InstanceName", json!(machine.name));
+    // The same after a ResetInstance: only the latest operation tells.
+    put("BlueprintId", json!("lhbp-1"));
     put("BundleId", json!(listing::BUNDLE));
     put("InstanceState", json!(state(view.power)));
     put("InstanceRestrictState", json!("NORMAL"));
