@@ -99,13 +99,13 @@ fn nobody_else_is_bound_before_the_batch_is_proven() {
     // (The batch is not over: who of it was not bound yet may be.)
     next("r r ssh", active, "41: verify 0, bind 0");
     next("r r ssh", &format!("{active}\n50 proven a"), "51: bind 1");
-    next("r r ssh", &format!("{active}\n50 held"), "51: held: verify 0");
+    next("r r ssh", &format!("{active}\n50 held"), "51: held · verify 0");
     // A canary that is out, or was never reached, proves nothing.
     next("r r ssh failures=9", &format!("{active}\n50 out a"), "51: ! held canary");
     next("r r ssh", &format!("{active}\n50 late a"), "51: ! held canary");
     next("r r ssh", &format!("{active}\n50 late a\n51 held:canary\n60 release"), "61: bind 1");
     // Given up: what is bound need not be proven any more.
-    next("r r ssh", &format!("{active}\n50 abandon"), "51: held: ! ended abandoned");
+    next("r r ssh", &format!("{active}\n50 abandon"), "51: held · ! ended abandoned");
 }
 
 #[test]
