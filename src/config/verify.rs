@@ -11,6 +11,10 @@ use crate::rotation::{AddressFrom, OldKey, SshLogin, Verify};
 /// For a connection, and for each part of a login, unless the file says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For a machine that runs again to take its new key, unless the file says otherwise: a slow boot, and a guest agent that
+/// writes the key down late.
+const DEADLINE: Duration = Duration::from_secs(600);
+
 /// Reads `verify`.
 pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
     const WAYS: &str = "write verify: { ssh: { user: root, address: private } }, or verify: none; then the cloud's word is \
@@ -29,7 +33,8 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
         Value::Map(_) => {
             let verify = group.group(report, "verify", &["ssh"]);
             verify.need(report, "ssh", "it is the only way to prove a key; or write verify: none")?;
-            let ssh = verify.group(report, "ssh", &["user", "port", "address", "old_key", "connect_timeout"]);
+            let ssh =
+                verify.group(report, "ssh", &["user", "port", "address", "old_key", "connect_timeout", "deadline"]);
             let user = ssh.need(report, "user", "write the user whose login proves the key, as root")?;
             let user = user.parse(report, parse_user);
             let port = ssh.parse(report, "port", parse_port).unwrap_or(22);
@@ -37,7 +42,9 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
             let address = address.parse(report, parse_address);
             let old_key = ssh.parse(report, "old_key", parse_old_key).unwrap_or(OldKey::Refuse);
             let connect_timeout = ssh.parse(report, "connect_timeout", parse_timeout).unwrap_or(CONNECT_TIMEOUT);
-            Some(Verify::Ssh(SshLogin { user: user?, port, address: address?, old_key, connect_timeout }))
+            let deadline = ssh.parse(report, "deadline", parse_deadline).unwrap_or(DEADLINE);
+            let (user, address) = (user?, address?);
+            Some(Verify::Ssh(SshLogin { user, port, address, old_key, connect_timeout, deadline }))
         }
         _ => {
             report.problem(&field.at, format!("takes none, or ssh; {WAYS}"));
@@ -83,6 +90,14 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_deadline(text: &str) -> Result<Duration, String> {
+    let deadline = bounded_duration(text)?;
+    match (1..=3600).contains(&deadline.as_secs()) {
+        true => Ok(deadline),
+        false => Err(format!("{text} is no deadline of a proof: 1s to 1h")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +117,8 @@ mod tests {
         assert_eq!(parse_old_key("warn"), Ok(OldKey::Warn));
         assert!(parse_old_key("ignore").is_err());
         assert_eq!(parse_timeout("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_deadline("10m"), Ok(Duration::from_secs(600)));
+        assert!(parse_deadline("0s").is_err() && parse_deadline("2h").is_err());
         assert!(parse_timeout("0s").is_err() && parse_timeout("2m").is_err());
     }
 }

@@ -92,6 +92,8 @@ pub struct SshLogin {
     pub old_key: OldKey,
     /// For a connection, and for each part of a login.
     pub connect_timeout: Duration,
+    /// A machine that runs again, and refuses the new key or is out of reach for so long, has failed.
+    pub deadline: Duration,
 }
 
 /// Which of a machine's addresses is used.

@@ -2,15 +2,13 @@
 //! has refused it; unreachable is no evidence against a key, but a machine that was reachable before and is not so now has
 //! not come through the rotation.
 
-use crate::model::{Duration, HostKey, Image, InstanceId, Login, Timestamp};
+use crate::model::{HostKey, Image, InstanceId, Login, Timestamp};
 
 use super::event::{OldKeyFound, Proof};
-use super::policy::{SETTLE_DEADLINE, later};
+use super::plan::Verify;
+use super::policy::later;
 use super::reason::{Exclusion, HoldReason};
 use super::state::Rotation;
-
-/// A machine that answers, and refuses the new key, gets so long: its guest agent may be about to write it down.
-pub const REFUSED_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a login proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +46,8 @@ impl Rotation {
         let Some((_, key)) = &self.key else { return ProofFinding::Wait };
         // Time in which nobody drove it does not count.
         let since = member.active_at.unwrap_or(now).max(self.resumed());
+        let Verify::Ssh(login) = &self.plan.policy.verify else { return ProofFinding::Wait };
+        let is_late = now >= later(since, login.deadline);
         let failed = |why: String| ProofFinding::Excluded(Exclusion::Unproven { why });
         match answer {
             Login::WrongHost(seen) => match self.wrong_host(id, image, &seen.host_key) {
@@ -63,13 +63,13 @@ impl Rotation {
                     server: seen.server.clone(),
                     old_key,
                 }),
-                None if now >= later(since, SETTLE_DEADLINE) => {
+                None if is_late => {
                     failed("the new key is accepted, but whether the old one still is cannot be asked".to_string())
                 }
                 None => ProofFinding::Wait,
             },
-            Login::Refused(_) if now >= later(since, REFUSED_DEADLINE) => failed("it refuses the new key".to_string()),
-            Login::Unreachable { why } if now >= later(since, SETTLE_DEADLINE) => match member.pin {
+            Login::Refused(_) if is_late => failed("it refuses the new key".to_string()),
+            Login::Unreachable { why } if is_late => match member.pin {
                 Some(_) => failed(why.clone()),
                 None => ProofFinding::Unproven { why: why.clone() },
             },

@@ -73,6 +73,18 @@ impl Clouds {
         instances.map(one).collect()
     }
 
+    /// One instance as the control port tells it.
+    pub fn instance(&self, provider: &str, id: &str) -> Value {
+        let state = self.state(provider);
+        state["instances"].as_array().unwrap().iter().find(|one| one["id"] == id).unwrap().clone()
+    }
+
+    /// Meddles with a machine, and is obeyed.
+    pub fn post(&self, path: &str) {
+        let address = self.ready["control"].as_str().unwrap().strip_prefix("http://").unwrap();
+        assert_eq!(ask(address, "POST", path).unwrap(), (204, String::new()), "{path}");
+    }
+
     pub fn violations(&self) -> Value {
         self.control("/violations")["violations"].clone()
     }
@@ -97,6 +109,18 @@ pub type Picture = BTreeMap<String, (String, BTreeSet<String>)>;
 
 impl Stage {
     pub fn of(clouds: &Clouds, provider: &str, more: &str) -> Self {
+        Self::with_verify(clouds, provider, "none", more)
+    }
+
+    /// The same, with logins into the simulator's guests as proof.
+    pub fn proving(clouds: &Clouds, provider: &str, more: &str) -> Self {
+        let ssh = &clouds.ready["clouds"][0]["ssh"];
+        let (user, port) = (ssh["user"].as_str().unwrap(), &ssh["port"]);
+        let login = format!("{{ ssh: {{ user: {user}, port: {port}, address: private, deadline: 6s }} }}");
+        Self::with_verify(clouds, provider, &login, more)
+    }
+
+    fn with_verify(clouds: &Clouds, provider: &str, verify: &str, more: &str) -> Self {
         let room = tempfile::tempdir().unwrap();
         let cloud = clouds.ready["clouds"].as_array().unwrap().iter().find(|one| one["provider"] == provider).unwrap();
         let text = |name: &str| cloud[name].as_str().unwrap().to_string();
@@ -110,7 +134,7 @@ impl Stage {
              access_key_id: {{ env: THE_ID }}\n      access_key_secret: {{ env: THE_SECRET }}\n\
              fleets:\n  web:\n    account: main\n    region: {region}\n    tags: {tags}\n    key: {{ bits: 2048 }}\n    \
              rollout: {{ canary: 1, batch_max: 4, unavailable_max: 60%, failures_max: 20%, soak: 0s }}\n    \
-             verify: none\n    retire: {{ grace: 0s }}\n{more}",
+             verify: {verify}\n    retire: {{ grace: 0s }}\n{more}",
             dir = dir.display(),
             endpoint = text("endpoint"),
             region = text("region"),
@@ -139,6 +163,20 @@ impl Stage {
         let said = said(rekeyd(&self.path("rekeyd.yaml"), arguments).arg("--json").output().unwrap());
         assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
         serde_json::from_str(&said.out).unwrap()
+    }
+
+    /// The same of what may not be there yet: null then.
+    pub fn read_or_null(&self, arguments: &[&str]) -> Value {
+        let said = said(rekeyd(&self.path("rekeyd.yaml"), arguments).arg("--json").output().unwrap());
+        serde_json::from_str(&said.out).unwrap_or_default()
+    }
+
+    /// Changes the config file.
+    pub fn edit(&self, change: impl Fn(&str) -> String) {
+        let text = std::fs::read_to_string(self.path("rekeyd.yaml")).unwrap();
+        let changed = change(&text);
+        assert_ne!(text, changed);
+        std::fs::write(self.path("rekeyd.yaml"), changed).unwrap();
     }
 
     /// Starts a verb and lets it run.
@@ -243,9 +281,13 @@ impl Drop for Running {
 
 /// The status and the body of a page.
 pub fn fetch(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    ask(address, "GET", path)
+}
+
+fn ask(address: &str, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let cut_off = || std::io::Error::other(format!("cut off: {answer:?}"));

@@ -224,6 +224,7 @@ fn login_with(old_key: OldKey) -> Verify {
         address: AddressFrom::Private,
         old_key,
         connect_timeout: Duration::from_secs(10),
+        deadline: Duration::from_secs(600),
     })
 }
 
