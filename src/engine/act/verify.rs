@@ -1,4 +1,4 @@
-//! Verify: log in with the new key to each machine that is active, and offer it the old one. The address comes from a look
+//! Verify: log in with the new key to each machine that is active (a stranger's is only offered), and offer it the old one. The address comes from a look
 //! made just before, never from the plan. It changes nothing anywhere, so a hold does not stop it; it must never write
 //! down a proof that no login gave.
 
@@ -11,8 +11,8 @@ use crate::model::{
     Duration, HostKey, Image, Instance, InstanceId, KeyPairId, Login, Pin, PrivateKey, PublicKey, Timestamp,
 };
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, OldKeyFound, PinnedHost, Plan, ProofFinding, Rotation,
-    SshLogin, Step, Verify,
+    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, PinnedHost, Plan, ProofFinding,
+    Rotation, SshLogin, Step, Verify,
 };
 use crate::ssh::{LoginProbe, Target};
 
@@ -27,6 +27,23 @@ use crate::rotation::Sight;
 const AT_ONCE: usize = 16;
 /// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
+
+/// What a machine is to accept.
+enum Key {
+    /// Proven by a login.
+    Ours(PrivateKey),
+    /// A stranger's, whose private half nobody here has: proven by offering the public one.
+    Theirs(PublicKey),
+}
+
+impl Key {
+    fn public(&self) -> &PublicKey {
+        match self {
+            Self::Ours(key) => key.public(),
+            Self::Theirs(key) => key,
+        }
+    }
+}
 
 /// One machine to be logged in to.
 struct Job {
@@ -49,12 +66,17 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
         return failed(tools, case, step, error).await;
     }
-    let key = match kept(tools, case).await {
-        Ok(key) => key,
-        Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+    let key = match &case.rotation()?.plan.key {
+        KeySource::Stranger { public_key: Some(key), .. } => Key::Theirs(key.clone()),
+        // Nothing can prove it, and nobody awaits a proof.
+        KeySource::Stranger { public_key: None, .. } => return Ok(Done::Wait(REFUSED_PAUSE)),
+        KeySource::Generate | KeySource::Existing { .. } => match kept(tools, case).await {
+            Ok(key) => Key::Ours(key),
+            Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+        },
     };
     know_publics(tools, case, &ids).await?;
-    let public_key = key.public();
+    let public_key = key.public().clone();
     let rotation = case.rotation()?;
     let jobs: Vec<Job> = ids
         .iter()
@@ -171,7 +193,12 @@ fn pinned_anew(job: Job, answer: &Login) -> Option<PinnedHost> {
 fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMap<KeyPairId, PublicKey>) -> Job {
     let member = rotation.member(&seen.id);
     let found = member.and_then(|member| member.found.as_ref());
-    let old = found.map(|found| found.keys.iter().filter_map(|key| publics.get(key).cloned()).collect());
+    let ours = rotation.key.as_ref().map(|(key, _)| key);
+    let old = |found: &Found| {
+        let publics = found.keys.iter().filter_map(|key| publics.get(key).cloned());
+        publics.filter(|old| Some(old) != ours).collect()
+    };
+    let old = found.map(old);
     Job {
         id: seen.id.clone(),
         target: target(login, seen),
@@ -195,7 +222,7 @@ fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
 }
 
 /// Logs in with the new key, and offers the old ones.
-async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (Job, Login, Option<OldKeyFound>) {
+async fn prove(probe: &dyn LoginProbe, job: Job, key: &Key) -> (Job, Login, Option<OldKeyFound>) {
     let target = match &job.target {
         Ok(target) => target,
         Err(why) => {
@@ -203,7 +230,10 @@ async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (Job, Logi
             return (job, Login::Unreachable { why }, None);
         }
     };
-    let answer = probe.login(target, job.pinned.as_ref(), key).await;
+    let answer = match key {
+        Key::Ours(key) => probe.login(target, job.pinned.as_ref(), key).await,
+        Key::Theirs(key) => probe.offer(target, job.pinned.as_ref(), key).await,
+    };
     let Login::Accepted(seen) = &answer else { return (job, answer, None) };
     let mut old_key = Some(OldKeyFound::NotKnown);
     for old in &job.old {

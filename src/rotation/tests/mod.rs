@@ -5,6 +5,7 @@ mod deadlines;
 mod faults;
 mod fold;
 mod judge;
+mod known;
 mod luck;
 mod next;
 mod order;
