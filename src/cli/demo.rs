@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::daemon::{self, Daemon, SharedEnv};
 use crate::model::{FleetName, Mark, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, HoldReason, Outcome, Part, Plan};
+use crate::rotation::{Author, Entry, Event, HoldReason, Outcome, Part, Plan};
 use crate::sim::guest::Sshd;
 use crate::sim::serve::{Options, Ready, Running, ServeError, serve};
 use crate::sim::{Promise, TAGS};
@@ -197,10 +197,16 @@ async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<S
     {
         return Ok(Stand::Short(why));
     }
-    if let Some(open) = heads.iter().find(|head| head.ended.is_none()) {
+    let mut open = Vec::new();
+    for head in heads.iter().filter(|head| head.ended.is_none()) {
+        if !is_retired(head, &store.read(head.id, 0).await?) {
+            open.push(head);
+        }
+    }
+    if let Some(open) = open.first() {
         let held = store.read(open.id, 0).await?.into_iter().rev().find_map(|entry| match entry.event {
-            crate::rotation::Event::Held { reason } => Some(Some(reason)),
-            crate::rotation::Event::Released { .. } => Some(None),
+            Event::Held { reason } => Some(Some(reason)),
+            Event::Released { .. } => Some(None),
             _ => None,
         });
         return Ok(match held.flatten() {
@@ -209,6 +215,7 @@ async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<S
             Some(reason) => Stand::Short(format!("held: {reason}")),
         });
     }
+    // All of them are done, as far as they go today.
     let ended = |kind: fn(&Plan) -> bool| heads.iter().filter(|head| kind(&head.plan)).count();
     let rotations = ended(|plan| matches!(plan, Plan::Rotate(_)));
     let retired = ended(|plan| matches!(plan, Plan::Retire(_)));
@@ -220,6 +227,13 @@ async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<S
     })
 }
 
+/// Whether a retire journal has gone as far as it can in a demo: its pair is deleted. With logins as proof its private
+/// half waits for the machine that stays switched off: nobody has seen that one take a newer key.
+fn is_retired(head: &Head, entries: &[Entry]) -> bool {
+    let deleted = entries.iter().any(|entry| matches!(entry.event, Event::KeyPairDeleted));
+    matches!(&head.plan, Plan::Retire(plan) if head.ended.is_some() || (plan.proven && deleted))
+}
+
 /// Looks back at a moment at which nothing is under way: a tick of the schedule may come at any time.
 async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Vec<String>>, Vec<String>)> {
     let until = later(SystemClock.now(), ROUND_MAX);
@@ -227,7 +241,11 @@ async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Ve
         let journals = Journals::open(config).await?;
         let before = journals.heads().await?;
         let seen = look_back(config, running).await?;
-        let rested = before.readable.iter().all(|head| head.ended.is_some()) && journals.heads().await? == before;
+        let mut open = 0;
+        for head in before.readable.iter().filter(|head| head.ended.is_none()) {
+            open += usize::from(!is_retired(head, &journals.entries(head.id).await?));
+        }
+        let rested = open == 0 && journals.heads().await? == before;
         if rested || SystemClock.now() > until {
             return Ok(seen);
         }
@@ -281,6 +299,12 @@ fn fill_in(text: &str, directory: &Path, listen: &str, ready: &Ready, now: Times
         match cloud {
             Some((cloud, number)) => line.replace(&format!("http://127.0.0.1:{number}"), &cloud.endpoint),
             None if line.starts_with("listen:") => format!("listen: {listen}"),
+            None if line == "  verify: none" => match ready.clouds.iter().find_map(|cloud| cloud.ssh.as_ref()) {
+                Some(ssh) => {
+                    format!("  verify: {{ ssh: {{ user: {}, port: {}, address: private }} }}", ssh.user, ssh.port)
+                }
+                None => line.to_string(),
+            },
             None => line.replace("*/3", &format!("{first}-59/3")).replace(DIRECTORY, &directory.display().to_string()),
         }
     };
@@ -319,7 +343,10 @@ async fn look_back(config: &Config, running: &Running) -> Result<(Vec<Vec<String
             rotation.members().filter(|(_, member)| which(member)).count()
         };
         let rotations = heads.iter().filter(completed).count();
-        let retired = heads.iter().filter(|head| matches!(head.plan, Plan::Retire(_)) && head.ended.is_some()).count();
+        let mut retired = 0;
+        for head in &heads {
+            retired += usize::from(is_retired(head, &journals.entries(head.id).await?));
+        }
         let excluded: Vec<_> = rotation.members().filter(|(_, member)| member.excluded.is_some()).collect();
         let left_out: BTreeSet<String> =
             planned.iter().filter(|one| matches!(one.part, Part::Excluded(_))).map(|one| one.id.to_string()).collect();

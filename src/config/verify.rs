@@ -5,8 +5,10 @@ use super::fields::Group;
 use super::fleet::bounded_duration;
 use super::report::Report;
 use super::tree::Value;
-use crate::model::Duration;
-use crate::rotation::{AddressFrom, OldKey, SshLogin, Verify};
+use std::path::PathBuf;
+
+use crate::model::{Duration, HostKey, PublicKey};
+use crate::rotation::{AddressFrom, JumpHost, OldKey, SshLogin, Verify};
 
 /// For a connection, and for each part of a login, unless the file says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,8 +35,11 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
         Value::Map(_) => {
             let verify = group.group(report, "verify", &["ssh"]);
             verify.need(report, "ssh", "it is the only way to prove a key; or write verify: none")?;
-            let ssh =
-                verify.group(report, "ssh", &["user", "port", "address", "old_key", "connect_timeout", "deadline"]);
+            let ssh = verify.group(
+                report,
+                "ssh",
+                &["user", "port", "address", "old_key", "connect_timeout", "deadline", "jump"],
+            );
             let user = ssh.need(report, "user", "write the user whose login proves the key, as root")?;
             let user = user.parse(report, parse_user);
             let port = ssh.parse(report, "port", parse_port).unwrap_or(22);
@@ -43,14 +48,56 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Verify> {
             let old_key = ssh.parse(report, "old_key", parse_old_key).unwrap_or(OldKey::Refuse);
             let connect_timeout = ssh.parse(report, "connect_timeout", parse_timeout).unwrap_or(CONNECT_TIMEOUT);
             let deadline = ssh.parse(report, "deadline", parse_deadline).unwrap_or(DEADLINE);
+            let jump = match ssh.get("jump") {
+                Some(_) => Some(read_jump(report, &ssh)?),
+                None => None,
+            };
             let (user, address) = (user?, address?);
-            Some(Verify::Ssh(SshLogin { user, port, address, old_key, connect_timeout, deadline }))
+            Some(Verify::Ssh(SshLogin { user, port, address, old_key, connect_timeout, jump, deadline }))
         }
         _ => {
             report.problem(&field.at, format!("takes none, or ssh; {WAYS}"));
             None
         }
     }
+}
+
+/// The host that machines are reached through.
+fn read_jump(report: &mut Report, ssh: &Group<'_>) -> Option<JumpHost> {
+    let jump = ssh.group(report, "jump", &["host", "port", "user", "key_file", "host_key"]);
+    let host = jump
+        .need(report, "host", "write the jump host's address or name")
+        .and_then(|field| field.parse(report, parse_host));
+    let port = jump.parse(report, "port", parse_port).unwrap_or(22);
+    let user = jump
+        .need(report, "user", "write the user to log in as on the jump host")
+        .and_then(|field| field.parse(report, parse_user));
+    let key_file = jump.need(report, "key_file", "write the file of the private key that the jump host takes");
+    let key_file = key_file.and_then(|field| field.parse(report, parse_key_file));
+    const SCAN: &str = "write the public half of its host key, as `ssh-keyscan HOST` shows it: \"ssh-ed25519 AAAA…\"";
+    let host_key = jump.need(report, "host_key", SCAN).and_then(|field| field.parse(report, parse_host_key));
+    Some(JumpHost { host: host?, port, user: user?, key_file: key_file?, host_key: host_key? })
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    match (1..=253).contains(&text.len()) && text.chars().all(legal) && !text.starts_with('-') {
+        true => Ok(text.to_string()),
+        false => Err(format!("{text:?} is no host: an address or a name, without user and port")),
+    }
+}
+
+fn parse_key_file(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err(format!("{text:?} is no absolute path")),
+    }
+}
+
+fn parse_host_key(text: &str) -> Result<HostKey, String> {
+    let key = PublicKey::parse(text)
+        .map_err(|_| "is no public key: \"ssh-ed25519 AAAA…\", without the host's name".to_string())?;
+    Ok(HostKey::of(&key))
 }
 
 fn parse_user(text: &str) -> Result<String, String> {
@@ -114,6 +161,12 @@ mod tests {
         check("tag:ssh-address", Some(AddressFrom::Tag("ssh-address".to_string())));
         check("tag:", None);
         check("10.0.0.1", None);
+        assert!(parse_host("bastion.example").is_ok() && parse_host("2001:db8::1").is_ok());
+        assert!(parse_host("root@bastion").is_err() && parse_host("").is_err() && parse_host("-x").is_err());
+        assert!(parse_key_file("/etc/key").is_ok() && parse_key_file("key").is_err());
+        const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKRt5fUrGTvf1m8NgBbQ6BBAjSLiQbbcyYFhPzhB6YAF";
+        assert_eq!(parse_host_key(KEY).unwrap().algorithm, "ssh-ed25519");
+        assert!(parse_host_key(&format!("bastion {KEY}")).is_err());
         assert_eq!(parse_old_key("warn"), Ok(OldKey::Warn));
         assert!(parse_old_key("ignore").is_err());
         assert_eq!(parse_timeout("5s"), Ok(Duration::from_secs(5)));

@@ -26,8 +26,8 @@ pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
 pub use plan::{
-    AddressFrom, KeySource, Known, OldKey, Part, Place, Plan, PlannedInstance, Policy, Purpose, RetirePlan, RotatePlan,
-    SshLogin, Verify,
+    AddressFrom, JumpHost, KeySource, Known, OldKey, Part, Place, Plan, PlannedInstance, Policy, Purpose, RetirePlan,
+    RotatePlan, SshLogin, Verify,
 };
 pub use policy::Rollout;
 pub use proof::ProofFinding;

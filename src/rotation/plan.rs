@@ -1,11 +1,13 @@
 //! The frozen plan of a journal: what is to be done, decided once, before any call. What an edited config file says
 //! later must never change it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccountName, Duration, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Pin, ProviderKind, PublicKey,
-    Region,
+    AccountName, Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairId, KeyPairName, Pin, ProviderKind,
+    PublicKey, Region,
 };
 use crate::model::{Disruption, Power, Select};
 
@@ -177,8 +179,26 @@ pub struct SshLogin {
     pub old_key: OldKey,
     /// For a connection, and for each part of a login.
     pub connect_timeout: Duration,
+    /// The host that machines are reached through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump: Option<JumpHost>,
     /// A machine that runs again, and refuses the new key or is out of reach for so long, has failed.
     pub deadline: Duration,
+}
+
+/// The host that machines are reached through. Its private key stays where it is: it is no key of a fleet's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JumpHost {
+    /// An address, or a name.
+    pub host: String,
+    /// Where its sshd listens.
+    pub port: u16,
+    /// As whom.
+    pub user: String,
+    /// The file of the private key that it takes: OpenSSH, without a passphrase.
+    pub key_file: PathBuf,
+    /// The host key that it must show.
+    pub host_key: HostKey,
 }
 
 /// Which of a machine's addresses is used.

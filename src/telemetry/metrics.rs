@@ -11,7 +11,7 @@ use crate::engine::{Observer, View};
 use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
 use crate::provider::{self, Heard, Witness};
-use crate::rotation::{Call, Entry, Event, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
+use crate::rotation::{Call, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
 use super::stopwatch::Stopwatch;
 use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
@@ -190,6 +190,13 @@ impl Metrics {
         Arc::new(ear)
     }
 
+    /// So many proofs of a fleet came out so.
+    fn proved(&self, state: &State, fleet: &FleetName, outcome: &str, times: usize) {
+        if state.fleets.contains(fleet) {
+            (0..times).for_each(|_| count(&self.table.proofs, &[fleet.as_str(), outcome]));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,6 +314,12 @@ impl Observer for Metrics {
         match &entry.event {
             Event::Started { call: Call::Bind, found, .. } => {
                 observe(&self.table.batch_size, &[plan.place().provider.as_str()], found.len() as f64);
+            }
+            Event::Verified { proofs } => self.proved(&state, fleet, "proven", proofs.len()),
+            Event::Unproven { instances, .. } => self.proved(&state, fleet, "unreached", instances.len()),
+            Event::Excluded { instances } => {
+                let failed = instances.iter().filter(|one| matches!(one.reason, Exclusion::Unproven { .. }));
+                self.proved(&state, fleet, "failed", failed.count());
             }
             Event::Ended { outcome } if state.fleets.contains(fleet) => {
                 let counters = match plan {

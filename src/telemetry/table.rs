@@ -43,6 +43,7 @@ const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
 const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
+const PROVED: Label = Label("outcome", Values::Closed(&["proven", "failed", "unreached"]));
 const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
@@ -116,6 +117,7 @@ pub(super) struct Table {
     pub starts_owed_since: GaugeVec,
     pub retire_journals: GaugeVec,
     pub retire_journals_ended: IntCounterVec,
+    pub proofs: IntCounterVec,
     pub step_duration: HistogramVec,
     pub batch_size: HistogramVec,
     pub requests: IntCounterVec,
@@ -196,6 +198,12 @@ impl Table {
                 "retire_journals_ended_total",
                 "Retire journals that ended: private key destroyed (retired), or kept for want of a login proof.",
                 &[FLEET, RETIRED],
+            )?,
+            proofs: make.counters(
+                "proofs_total",
+                "Machines of the fleet whose new key was to be proven by a login: proven, failed (it refused the key, or was \
+                 out of reach since), unreached (it never was in reach: no failure).",
+                &[FLEET, PROVED],
             )?,
             step_duration: make.histograms(
                 "step_duration_seconds",

@@ -76,6 +76,7 @@ impl Scenario {
             address: AddressFrom::Private,
             old_key: OldKey::Refuse,
             connect_timeout: Duration::from_secs(10),
+            jump: None,
             deadline: Duration::from_secs(600),
         };
         if self.by_login { Verify::Ssh(login) } else { Verify::None }

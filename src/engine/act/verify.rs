@@ -14,7 +14,7 @@ use crate::rotation::{
     AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, PinnedHost, Plan, ProofFinding,
     Rotation, SshLogin, Step, Verify,
 };
-use crate::ssh::{LoginProbe, Target};
+use crate::ssh::{Jump, LoginProbe, Target};
 
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
@@ -218,7 +218,12 @@ fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
         }
     };
     let host = host.map_err(|what| format!("the cloud shows no {what}"))?;
-    Ok(Target { connect_timeout: login.connect_timeout, ..Target::new(host, login.port, login.user.clone()) })
+    let within = |target: Target| Target { connect_timeout: login.connect_timeout, ..target };
+    let target = within(Target::new(host, login.port, login.user.clone()));
+    let Some(jump) = &login.jump else { return Ok(target) };
+    let over = within(Target::new(jump.host.clone(), jump.port, jump.user.clone()));
+    let jump = Jump::with_key_file(over, &jump.key_file, jump.host_key.clone())?;
+    Ok(Target { jump: Some(Box::new(jump)), ..target })
 }
 
 /// Logs in with the new key, and offers the old ones.

@@ -16,6 +16,7 @@ fn by_login() -> Verify {
         address: AddressFrom::Private,
         old_key: OldKey::Refuse,
         connect_timeout: Duration::from_secs(10),
+        jump: None,
         deadline: Duration::from_secs(600),
     })
 }

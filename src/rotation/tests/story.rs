@@ -228,6 +228,7 @@ fn login_with(old_key: OldKey) -> Verify {
         address: AddressFrom::Private,
         old_key,
         connect_timeout: Duration::from_secs(10),
+        jump: None,
         deadline: Duration::from_secs(600),
     })
 }
