@@ -69,9 +69,10 @@ impl Rotation {
                 None => ProofFinding::Wait,
             },
             Login::Refused(_) if is_late => failed("it refuses the new key".to_string()),
-            Login::Unreachable { why } if is_late => match member.pin {
-                Some(_) => failed(why.clone()),
-                None => ProofFinding::Unproven { why: why.clone() },
+            // A host key of an earlier rotation says nothing of whether it was reachable before this one.
+            Login::Unreachable { why } if is_late => match member.reached {
+                true => failed(why.clone()),
+                false => ProofFinding::Unproven { why: why.clone() },
             },
             Login::Refused(_) | Login::Unreachable { .. } => ProofFinding::Wait,
         }
