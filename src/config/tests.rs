@@ -51,10 +51,11 @@ fleets:
 fn cloud(provider: ProviderKind) -> Cloud {
     match provider {
         ProviderKind::TencentLighthouse => {
-            Cloud { bind_max: 100, actions: &["AssociateInstancesKeyPairs", "DescribeInstances"] }
+            let actions = &["AssociateInstancesKeyPairs", "DescribeInstances"];
+            Cloud { bind_max: 100, key_pairs_max: Some(10), endangers: false, actions }
         }
-        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, actions: &[] },
-        _ => Cloud { bind_max: 100, actions: &[] },
+        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, key_pairs_max: Some(500), endangers: false, actions: &[] },
+        _ => Cloud { bind_max: 100, key_pairs_max: None, endangers: true, actions: &[] },
     }
 }
 
@@ -500,6 +501,7 @@ fn the_reference_example_shows_every_key() {
         "failures_max",
         "soak",
         "force_stop",
+        "allow",
         "grace",
     ];
     for key in others.into_iter().chain(fleet::KEYS) {

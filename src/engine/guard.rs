@@ -217,6 +217,7 @@ mod tests {
             boot: None,
             operation: None,
             unfit: None,
+            hazards: Default::default(),
             tags: Default::default(),
             zone: None,
             private_address: None,

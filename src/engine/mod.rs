@@ -9,6 +9,7 @@ pub mod guard;
 mod look;
 pub mod operate;
 pub mod planner;
+mod preflight;
 mod record;
 
 use std::collections::BTreeMap;

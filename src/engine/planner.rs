@@ -1,14 +1,15 @@
 //! From a fleet's settings to a plan: look at the fleet, draft the batches, forecast what it will cost. Nothing is made,
 //! imported or bound here; `begin` only opens the journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
-use crate::provider::{Disruption, Error, Instance, Power, Select};
-use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
+use crate::provider::{Disruption, Error, Hazard, Instance, Kind, Power, Select, grant};
+use crate::rotation::preflight::{Finding, refusals};
+use crate::rotation::{Draft, Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
 use crate::store::{Head, StoreError};
 
-use super::Tools;
+use super::{Tools, preflight};
 
 /// A fleet, as the config file has it.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Fleet {
     pub rollout: Rollout,
     /// Whether a stop may cut the power.
     pub force_stop: bool,
+    /// Machines with these hazards are stopped all the same.
+    pub allow: BTreeSet<Hazard>,
     /// From a superseded pair's deletion to the destruction of its private half.
     pub grace: Duration,
     /// How a new key is proven.
@@ -48,6 +51,22 @@ pub enum PlanError {
         /// What was found.
         problem: String,
     },
+    /// The account may not look.
+    #[error("{error}; {grant}")]
+    Denied {
+        /// The refusal.
+        error: Error,
+        /// What allows it.
+        grant: String,
+    },
+    /// The preflight found reasons not to begin.
+    #[error("fleet {fleet}: refused before it began: {}", .findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(". And: "))]
+    Refused {
+        /// The fleet.
+        fleet: FleetName,
+        /// The reasons, each with the way on.
+        findings: Vec<Finding>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +81,8 @@ pub struct Proposal {
     pub instances: Vec<PlannedInstance>,
     /// What it will cost.
     pub forecast: Forecast,
+    /// What was found out beforehand, the gravest first.
+    pub findings: Vec<Finding>,
 }
 
 /// What a plan will cost.
@@ -75,7 +96,7 @@ pub struct Forecast {
     pub goes_down: usize,
     /// For so long each, when all goes well.
     pub downtime: Duration,
-    /// Nobody of the canary batch runs: it proves nothing.
+    /// Nobody of the canary batch runs, or nobody of those asked answers a login: it proves nothing.
     pub canary_proves_nothing: bool,
     /// Who has no key pair now: a bind ends their password login, and no bind can bring it back.
     pub loses_password: Vec<InstanceId>,
@@ -84,7 +105,14 @@ pub struct Forecast {
 /// Plans a rotation: looks at the fleet, drafts the batches. `others` are the other fleets of the account and region.
 pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Proposal, PlanError> {
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
-    let listing = provider.instances(&fleet.select).await?;
+    let mut listing = provider.instances(&fleet.select).await.map_err(|error| match error.kind {
+        Kind::Denied => {
+            let grant = grant(fleet.place.provider, &error.action);
+            PlanError::Denied { error, grant }
+        }
+        _ => PlanError::Provider(error),
+    })?;
+    let foretold = preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
     let claimed = |seen: &Instance| {
         let matching = others
             .iter()
@@ -92,7 +120,13 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         matching.map(|other| other.name.clone())
     };
     let limits = provider.limits();
-    let draft = draft(&listing, &fleet.rollout, limits, &claimed);
+    let draft_with = |reachable: &BTreeSet<InstanceId>| draft(&listing, &fleet.rollout, limits, &claimed, reachable);
+    let mut draft = draft_with(&BTreeSet::new());
+    let mut reach = None;
+    if let Some((reachable, reached)) = preflight::reach(tools, &fleet.verify, &listing, &draft).await {
+        draft = draft_with(&reachable);
+        reach = Some(reached);
+    }
     let mut batches = Vec::new();
     for instance in &draft.instances {
         if let Part::Batch(batch) = instance.part {
@@ -103,7 +137,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     if batches.is_empty() {
         let problem = match draft.instances.len() {
             0 => "no instance matches its selection".to_string(),
-            count => format!("{count} instances match its selection, and all of them are excluded"),
+            count => format!("{count} instances match its selection, and all of them are excluded{}", example(&draft)),
         };
         return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem });
     }
@@ -125,12 +159,29 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         disruption: limits.disruption,
         policy,
     };
-    let forecast = forecast(&batches, limits.disruption, limits.downtime);
-    Ok(Proposal { plan, forecast, instances: draft.instances })
+    let mut forecast = forecast(&batches, limits.disruption, limits.downtime);
+    forecast.canary_proves_nothing |= reach.as_ref().is_some_and(|reach| reach.answered == 0);
+    let fleets = preflight::fleets_there(fleet, others);
+    let findings =
+        preflight::findings(provider.as_ref(), fleet, fleets, &listing, &draft, foretold, reach).await?;
+    Ok(Proposal { plan, forecast, findings, instances: draft.instances })
 }
 
-/// Opens the journal of a proposal.
+/// The reason of the first who is excluded.
+fn example(draft: &Draft) -> String {
+    let reasons = draft.instances.iter().filter_map(|one| match &one.part {
+        Part::Excluded(reason) => Some(format!(" ({}: {reason})", one.id)),
+        Part::Batch(_) => None,
+    });
+    reasons.take(1).collect()
+}
+
+/// Opens the journal of a proposal, unless one of its findings is a refusal.
 pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError> {
+    let findings = refusals(&proposal.findings);
+    if !findings.is_empty() {
+        return Err(PlanError::Refused { fleet: proposal.plan.fleet.clone(), findings });
+    }
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
     let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;

@@ -8,6 +8,10 @@
 //! | `slow=ID:DURATION` | its sshd answers that much later |
 //! | `well=ID` | takes these four back; keys that the guest has, it keeps |
 //! | `stopped=ID`, `running=ID` | its power, at once, as its owner would in the console |
+//! | `unbilled=ID` | the same as `stopped`, in the mode that costs nothing |
+//! | `spot=ID` | it is bought by bids |
+//! | `local-disk=ID` | it has a disk of its host |
+//! | `refuses=ID:ACTION:CODE` | it refuses every call of that action with that code |
 //!
 //! `POST /reimage?instance=ID` makes it from its image anew: other host keys, the keys of the cloud's record.
 //! `POST /hostkey?instance=ID` gives it other host keys, and nothing else.
@@ -21,13 +25,17 @@ use super::world::World;
 
 /// Something to be done to one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mischief {
+enum Mischief<'a> {
     Unreachable,
     OldKeyStays,
     NeverAccepts,
     Slow(Duration),
     Well,
     Power(Power),
+    Unbilled,
+    Spot,
+    LocalDisk,
+    Refuses { action: &'a str, code: &'a str },
     Reimage,
     HostKey,
 }
@@ -38,7 +46,8 @@ pub(super) enum NotDone {
     /// The text says nothing that is known.
     #[error(
         "{0:?} is no mischief: POST /meddle?unreachable=ID, old-key-stays=ID, never-accepts=ID, slow=ID:DURATION, \
-         well=ID, stopped=ID or running=ID, separated by &; or /reimage?instance=ID, /hostkey?instance=ID"
+         well=ID, stopped=ID, running=ID, unbilled=ID, spot=ID, local-disk=ID or refuses=ID:ACTION:CODE, separated by \
+         &; or /reimage?instance=ID, /hostkey?instance=ID"
     )]
     Unknown(String),
     /// No cloud has it.
@@ -64,17 +73,26 @@ pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), N
             Mischief::Well => guest(&|guest| *guest = Guest { image: guest.image, ..Guest::default() }),
             Mischief::HostKey => guest(&|guest| guest.image += 1),
             Mischief::Power(power) => world.set_power(cloud, id, power),
+            Mischief::Unbilled => world.stop_without_charging(cloud, id),
+            Mischief::Spot => world.make_spot(cloud, id),
+            Mischief::LocalDisk => world.give_local_disk(cloud, id),
+            Mischief::Refuses { action, code } => world.refuse(cloud, id, action, code),
             Mischief::Reimage => world.reimage(cloud, id),
         }
     }
     Ok(())
 }
 
-fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief)> {
+fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief<'a>)> {
     let (name, value) = part.split_once('=').filter(|(_, value)| !value.is_empty())?;
     if (path, name) == ("/meddle", "slow") {
         let (id, by) = value.split_once(':')?;
         return Some((id, Mischief::Slow(crate::model::parse_duration(by).ok()?)));
+    }
+    if (path, name) == ("/meddle", "refuses") {
+        let (id, rest) = value.split_once(':')?;
+        let (action, code) = rest.split_once(':').filter(|(action, code)| !action.is_empty() && !code.is_empty())?;
+        return Some((id, Mischief::Refuses { action, code }));
     }
     let mischief = match (path, name) {
         ("/meddle", "unreachable") => Mischief::Unreachable,
@@ -83,6 +101,9 @@ fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief)> {
         ("/meddle", "well") => Mischief::Well,
         ("/meddle", "stopped") => Mischief::Power(Power::Stopped),
         ("/meddle", "running") => Mischief::Power(Power::Running),
+        ("/meddle", "unbilled") => Mischief::Unbilled,
+        ("/meddle", "spot") => Mischief::Spot,
+        ("/meddle", "local-disk") => Mischief::LocalDisk,
         ("/reimage", "instance") => Mischief::Reimage,
         ("/hostkey", "instance") => Mischief::HostKey,
         _ => return None,
@@ -125,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_plan_should_find_is_put_there() {
+        let (mut world, [one, two]) = world();
+        let query = format!("spot={one}&local-disk={two}&refuses={two}:StartInstances:ResourceInsufficient");
+        commit(&mut world, "/meddle", &query).unwrap();
+        let machine = |world: &World, cloud: usize| world.cloud(cloud).machines()[0].clone();
+        assert_eq!((machine(&world, 0).spot, machine(&world, 0).local_disk), (true, false));
+        assert_eq!((machine(&world, 1).spot, machine(&world, 1).local_disk), (false, true));
+        assert_eq!(machine(&world, 1).refuses("StartInstances"), Some("ResourceInsufficient"));
+        commit(&mut world, "/meddle", &format!("unbilled={one}")).unwrap();
+        assert_eq!((machine(&world, 0).power, machine(&world, 0).no_charge), (Power::Stopped, true));
+    }
+
+    #[test]
     fn nothing_is_done_where_a_part_is_wrong() {
         let (mut world, [one, _]) = world();
         let mut check = |path: &str, query: &str, expect: &str| {
@@ -137,6 +171,8 @@ mod tests {
         check("/meddle", &format!("unreachable={one}&sick={one}"), "sick=");
         check("/meddle", &format!("slow={one}"), "no mischief");
         check("/meddle", &format!("slow={one}:soon"), "no mischief");
+        check("/meddle", &format!("refuses={one}:StartInstances"), "no mischief");
+        check("/meddle", &format!("refuses={one}::Code"), "no mischief");
         check("/meddle", &format!("instance={one}"), "no mischief");
         check("/hostkey", &format!("unreachable={one}"), "no mischief");
         check("/reimage", "instance=", "no mischief");

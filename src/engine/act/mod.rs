@@ -7,7 +7,7 @@ mod import_key;
 mod retire;
 mod settle;
 mod store_key;
-mod verify;
+pub(super) mod verify;
 
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;

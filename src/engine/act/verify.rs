@@ -22,7 +22,7 @@ use super::{Done, failed, hold, kept, look_interval};
 use crate::rotation::Sight;
 
 /// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
-const AT_ONCE: usize = 16;
+pub(in crate::engine) const AT_ONCE: usize = 16;
 /// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
@@ -158,7 +158,7 @@ fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMa
 }
 
 /// Where a machine is logged in to, by the newest look.
-fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
+pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
     let host = match &login.address {
         AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
         AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),

@@ -286,6 +286,23 @@ impl Ecs {
     }
 }
 
+/// The action of a change of power and its own parameters. KeepCharging always: the account's own default may be
+/// StopCharging.
+fn power_call(change: PowerChange) -> (&'static str, Parameters) {
+    match change {
+        PowerChange::Stop { force } => {
+            ("StopInstances", vec![parameter("ForceStop", force), parameter("StoppedMode", "KeepCharging")])
+        }
+        PowerChange::Start => ("StartInstances", Vec::new()),
+        PowerChange::Reboot => ("RebootInstances", vec![parameter("ForceReboot", false)]),
+    }
+}
+
+/// `InstanceId.1`, `InstanceId.2` …
+fn numbered(instances: &[InstanceId]) -> impl Iterator<Item = (String, String)> {
+    (1..).zip(instances).map(|(number, id)| parameter(&format!("InstanceId.{number}"), id))
+}
+
 /// The tags as filters, of as many as a request takes.
 fn tag_parameters(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
     (1..=TAGS_MAX).zip(tags).flat_map(|(number, (key, value))| {
@@ -375,20 +392,35 @@ impl Provider for Ecs {
     }
 
     async fn power(&self, change: PowerChange, instances: &[InstanceId], before: Timestamp) -> Result<Accepted> {
-        // KeepCharging always: the account's own default may be StopCharging. SuccessFirst: one instance in the wrong
-        // state does not hold up the others, and the answer tells of each.
-        let (action, own) = match change {
-            PowerChange::Stop { force } => {
-                ("StopInstances", vec![parameter("ForceStop", force), parameter("StoppedMode", "KeepCharging")])
-            }
-            PowerChange::Start => ("StartInstances", Vec::new()),
-            PowerChange::Reboot => ("RebootInstances", vec![parameter("ForceReboot", false)]),
-        };
+        // SuccessFirst: one instance in the wrong state does not hold up the others, and the answer tells of each.
+        let (action, own) = power_call(change);
         batch(action, instances, LIMITS.power_max)?;
-        let ids = (1..).zip(instances).map(|(number, id)| parameter(&format!("InstanceId.{number}"), id));
-        let parameters = ids.chain(own).chain([parameter("BatchOptimization", "SuccessFirst")]).collect();
+        let optimization = parameter("BatchOptimization", "SuccessFirst");
+        let parameters = numbered(instances).chain(own).chain([optimization]).collect();
         let changed = self.call(action, Intent::Change { before }, parameters, wire::powered).await?;
         Ok(self.accepted(action, instances, changed))
+    }
+
+    async fn denied(&self, _: &[InstanceId]) -> Result<Vec<(InstanceId, Error)>> {
+        Ok(Vec::new())
+    }
+
+    async fn rehearse(&self, change: PowerChange, instances: &[InstanceId]) -> Result<Option<&'static str>> {
+        let (action, own) = power_call(change);
+        batch(action, instances, LIMITS.power_max)?;
+        // All or none: with SuccessFirst a dry run always says that it went well (FACTS 4.1).
+        let together = [parameter("BatchOptimization", "AllTogether"), parameter("DryRun", true)];
+        let parameters = numbered(instances).chain(own).chain(together).collect();
+        // A dry run that would go well is answered with an error of its own.
+        match self.call(action, Intent::Read, parameters, wire::powered).await {
+            Err(error) if matches!(error.code.as_str(), "DRYRUN.SUCCESS" | "DryRunOperation") => Ok(Some(action)),
+            Err(error) => Err(error),
+            Ok(_) => Err(door::unreadable(action, "a dry run was answered as if it had been done")),
+        }
+    }
+
+    async fn key_pairs_max(&self) -> Result<Option<usize>> {
+        Ok(None)
     }
 
     fn clock_difference(&self) -> Option<SignedDuration> {

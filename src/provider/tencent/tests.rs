@@ -221,6 +221,7 @@ async fn an_instance_is_read_field_by_field() {
         boot: None,
         operation: Some(Operation { request_id: Some("r-9".to_string()), running: false, failed: false }),
         unfit: None,
+        hazards: Default::default(),
         tags: [("role", "web"), ("bare", "")].map(|(key, value)| (key.to_string(), value.to_string())).into(),
         zone: Some("ap-guangzhou-3".to_string()),
         private_address: Some("10.0.0.7".parse().unwrap()),
