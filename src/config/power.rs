@@ -23,7 +23,10 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>, spared: Option<Provid
     let Some(field) = power.get("allow") else { return Power { force_stop, allow: BTreeSet::new() } };
     let allow: BTreeSet<Hazard> = read_allow(report, &field);
     if let Some(provider) = spared.filter(|_| !allow.is_empty()) {
-        report.note(&field.at, format!("has no effect: on {provider} no rotation stops a machine that a stop could hurt"));
+        report.note(
+            &field.at,
+            format!("has no effect: on {provider} no rotation stops a machine that a stop could hurt"),
+        );
     }
     Power { force_stop, allow }
 }

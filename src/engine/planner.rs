@@ -162,8 +162,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     let mut forecast = forecast(&batches, limits.disruption, limits.downtime);
     forecast.canary_proves_nothing |= reach.as_ref().is_some_and(|reach| reach.answered == 0);
     let fleets = preflight::fleets_there(fleet, others);
-    let findings =
-        preflight::findings(provider.as_ref(), fleet, fleets, &listing, &draft, foretold, reach).await?;
+    let findings = preflight::findings(provider.as_ref(), fleet, fleets, &listing, &draft, foretold, reach).await?;
     Ok(Proposal { plan, forecast, findings, instances: draft.instances })
 }
 

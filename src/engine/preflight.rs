@@ -96,7 +96,9 @@ pub(super) async fn findings(
     let limits = provider.limits();
     let mut tried = Vec::new();
     let key_pairs = match provider.key_pairs("").await {
-        Ok(pairs) => Some(places(provider, pairs.into_iter().map(|pair| pair.name).collect(), fleets, &mut tried).await),
+        Ok(pairs) => {
+            Some(places(provider, pairs.into_iter().map(|pair| pair.name).collect(), fleets, &mut tried).await)
+        }
         Err(error) if error.kind == Kind::Denied => {
             tried.push(tried_one(limits.provider, Err(error)));
             None
@@ -138,12 +140,7 @@ pub(super) async fn findings(
 }
 
 /// How many key pairs there may be: by the account's own quota where it may be asked for, else by the cloud's pages.
-async fn places(
-    provider: &dyn Provider,
-    there: Vec<KeyPairName>,
-    fleets: usize,
-    tried: &mut Vec<Tried>,
-) -> KeyPairs {
+async fn places(provider: &dyn Provider, there: Vec<KeyPairName>, fleets: usize, tried: &mut Vec<Tried>) -> KeyPairs {
     let documented = provider.limits().key_pairs_max;
     let (max, told) = match provider.key_pairs_max().await {
         Ok(Some(max)) => (Some(max), true),
@@ -159,18 +156,12 @@ async fn places(
 }
 
 /// Tries the calls that a rotation makes of machines as they are now, where the cloud has dry runs: one of each.
-async fn rehearse(
-    provider: &dyn Provider,
-    batched: &BTreeMap<&InstanceId, &PlannedInstance>,
-    tried: &mut Vec<Tried>,
-) {
+async fn rehearse(provider: &dyn Provider, batched: &BTreeMap<&InstanceId, &PlannedInstance>, tried: &mut Vec<Tried>) {
     for (change, power) in [(PowerChange::Reboot, Power::Running), (PowerChange::Start, Power::Stopped)] {
         let Some(one) = batched.values().find(|one| one.power == power) else { continue };
         tried.extend(match provider.rehearse(change, std::slice::from_ref(&one.id)).await {
             Ok(None) => None,
-            Ok(Some(action)) => {
-                Some(Tried { action: action.to_string(), result: Ok(()), grant: String::new() })
-            }
+            Ok(Some(action)) => Some(Tried { action: action.to_string(), result: Ok(()), grant: String::new() }),
             Err(error) => Some(tried_one(provider.limits().provider, Err(error))),
         });
     }

@@ -1,8 +1,8 @@
 //! What to grant an access key that is denied an action, in the words of its cloud. A table; it must never be taken for
 //! more than a hint: which policy denied a call no answer says.
 
-use super::open::actions;
-use crate::model::ProviderKind;
+use super::open::{actions, limits};
+use crate::model::{Disruption, ProviderKind};
 
 /// How `action` is allowed. `action` is as an error or [`super::actions`] has it.
 pub fn grant(kind: ProviderKind, action: &str) -> String {
@@ -18,10 +18,19 @@ pub fn grant(kind: ProviderKind, action: &str) -> String {
     }
 }
 
-/// The actions with which a rotation changes something there.
+/// The actions with which a rotation changes something there: it takes no key off, and reboots and stops only where a
+/// bind wants that.
 pub fn changes(kind: ProviderKind) -> impl Iterator<Item = &'static str> {
-    let undoes = |action: &str| ["Disassociate", "Detach"].iter().any(|verb| action.starts_with(verb));
-    actions(kind).iter().copied().filter(move |action| !is_look(action) && !undoes(action))
+    let unused: &[&str] = match limits(kind).disruption {
+        Disruption::StopsInstance => &["Stop", "Reboot"],
+        Disruption::NeedsStopped | Disruption::RebootsInstance => &["Reboot"],
+        Disruption::NeedsReboot => &["Stop"],
+    };
+    let unused = move |action: &str| {
+        let verb = action.strip_prefix("Batch").unwrap_or(action);
+        ["Disassociate", "Detach"].iter().chain(unused).any(|unused| verb.starts_with(unused))
+    };
+    actions(kind).iter().copied().filter(move |action| !is_look(action) && !unused(action))
 }
 
 /// Whether an action only looks.
@@ -46,12 +55,12 @@ mod tests {
     #[test]
     fn every_cloud_has_its_changes_and_no_look_is_one() {
         let check = |kind, expect: &[&str]| assert_eq!(changes(kind).collect::<Vec<_>>(), expect, "{kind}");
-        let power = ["StopInstances", "StartInstances", "RebootInstances"];
-        let tencent = ["ImportKeyPair", "DeleteKeyPairs", "AssociateInstancesKeyPairs"];
-        check(ProviderKind::TencentLighthouse, &[tencent, power].concat());
-        check(ProviderKind::TencentCvm, &[tencent, power].concat());
-        check(ProviderKind::AlibabaEcs, &[["ImportKeyPair", "DeleteKeyPairs", "AttachKeyPair"], power].concat());
-        let power = ["BatchStopInstance", "BatchStartInstance", "BatchRebootInstance"];
-        check(ProviderKind::BaiduBcc, &[["ImportKeypair", "DeleteKeypair", "AttachKeypair"], power].concat());
+        let bind = "AssociateInstancesKeyPairs";
+        check(ProviderKind::TencentLighthouse, &["ImportKeyPair", "DeleteKeyPairs", bind, "StartInstances"]);
+        check(ProviderKind::TencentCvm, &["ImportKeyPair", "DeleteKeyPairs", bind, "StopInstances", "StartInstances"]);
+        let power = ["StartInstances", "RebootInstances"];
+        check(ProviderKind::AlibabaEcs, &["ImportKeyPair", "DeleteKeyPairs", "AttachKeyPair", power[0], power[1]]);
+        let power = ["BatchStopInstance", "BatchStartInstance"];
+        check(ProviderKind::BaiduBcc, &["ImportKeypair", "DeleteKeypair", "AttachKeypair", power[0], power[1]]);
     }
 }

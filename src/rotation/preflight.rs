@@ -203,7 +203,11 @@ fn clock(difference: Option<i64>) -> Finding {
         return Finding::new(Level::Warning, Rule::Clock, says).go("look whether a proxy takes the header off");
     };
     let way_on = "set this machine's clock (NTP)";
-    let off = format!("our clock is {} s {} the cloud's", difference.abs(), if difference < 0 { "behind" } else { "ahead of" });
+    let off = format!(
+        "our clock is {} s {} the cloud's",
+        difference.abs(),
+        if difference < 0 { "behind" } else { "ahead of" }
+    );
     match difference.abs() {
         seconds if seconds > CLOCK_DIFFERENCE_MAX => Finding::new(
             Level::Refusal,
@@ -233,7 +237,9 @@ fn key_pairs(pairs: &KeyPairs) -> Finding {
     if there >= max {
         // What only the pages say may have been raised for this account; the import tells, and disturbs nobody.
         return match pairs.told {
-            true => Finding::new(Level::Refusal, Rule::KeyPairs, format!("{taken}, and a rotation imports one")).go(free),
+            true => {
+                Finding::new(Level::Refusal, Rule::KeyPairs, format!("{taken}, and a rotation imports one")).go(free)
+            }
             false => Finding::new(
                 Level::Warning,
                 Rule::KeyPairs,
@@ -315,7 +321,8 @@ fn hazards(evidence: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !evidence.left_out.is_empty() {
         let ids: Vec<InstanceId> = evidence.left_out.iter().map(|(id, _)| id.clone()).collect();
-        let found: BTreeSet<Hazard> = evidence.left_out.iter().flat_map(|(_, hazards)| hazards.iter().copied()).collect();
+        let found: BTreeSet<Hazard> =
+            evidence.left_out.iter().flat_map(|(_, hazards)| hazards.iter().copied()).collect();
         let words = found.iter().map(|hazard| hazard.name()).collect::<Vec<_>>().join(", ");
         let says = format!("left out, since a stop could hurt them: {} ({words})", ids.len());
         let finding = Finding::new(Level::Warning, Rule::Hazards, says).about(&ids);
@@ -362,7 +369,8 @@ fn canary(evidence: &Evidence) -> Option<Finding> {
             Finding::new(Level::Warning, Rule::Canary, says).go(way_on)
         }
         _ if answered < canary => {
-            let says = format!("{answered} of {asked} that were asked answer at sshd, fewer than the canary's {canary}");
+            let says =
+                format!("{answered} of {asked} that were asked answer at sshd, fewer than the canary's {canary}");
             Finding::new(Level::Warning, Rule::Canary, says).go(way_on)
         }
         _ => {

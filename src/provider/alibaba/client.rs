@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
+use super::parameters::{Parameters, numbered, parameter, power_call, tag_parameters};
 use super::wire::{self, Changed, Page};
 use super::{error, sign};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
@@ -56,8 +57,6 @@ const VERSION: &str = "2014-05-26";
 const DIALECT: Dialect = Dialect { request_id: "x-acs-request-id", verdict: error::verdict };
 /// Instances that DescribeInstances finds by tags, at most (alibabacloud_ecs20140526 7.11.8).
 const TAGGED_MAX: usize = 1000;
-/// Tags a request: more are matched on our side only.
-const TAGS_MAX: usize = 20;
 /// Key pairs a page.
 const KEY_PAIRS_MAX: usize = 50;
 /// A listing that goes on for more pages than this goes in circles.
@@ -68,12 +67,6 @@ const LISTINGS_MAX: usize = 5;
 /// ECS: one account in one region.
 pub(in crate::provider) struct Ecs {
     parts: Parts,
-}
-
-type Parameters = Vec<(String, String)>;
-
-fn parameter(name: &str, value: impl ToString) -> (String, String) {
-    (name.to_string(), value.to_string())
 }
 
 impl Ecs {
@@ -284,33 +277,6 @@ impl Ecs {
         let changed = self.call(action, Intent::Change { before }, parameters, wire::attached).await?;
         Ok(self.accepted(action, instances, changed))
     }
-}
-
-/// The action of a change of power and its own parameters. KeepCharging always: the account's own default may be
-/// StopCharging.
-fn power_call(change: PowerChange) -> (&'static str, Parameters) {
-    match change {
-        PowerChange::Stop { force } => {
-            ("StopInstances", vec![parameter("ForceStop", force), parameter("StoppedMode", "KeepCharging")])
-        }
-        PowerChange::Start => ("StartInstances", Vec::new()),
-        PowerChange::Reboot => ("RebootInstances", vec![parameter("ForceReboot", false)]),
-    }
-}
-
-/// `InstanceId.1`, `InstanceId.2` …
-fn numbered(instances: &[InstanceId]) -> impl Iterator<Item = (String, String)> {
-    (1..).zip(instances).map(|(number, id)| parameter(&format!("InstanceId.{number}"), id))
-}
-
-/// The tags as filters, of as many as a request takes.
-fn tag_parameters(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
-    (1..=TAGS_MAX).zip(tags).flat_map(|(number, (key, value))| {
-        let key = parameter(&format!("Tag.{number}.Key"), key);
-        // A value must have 1 to 128 characters here: without it the key alone is looked for.
-        let value = (!value.is_empty()).then(|| parameter(&format!("Tag.{number}.Value"), value));
-        [Some(key), value].into_iter().flatten()
-    })
 }
 
 /// Whether an action is closed to this account, or unknown here: others may be open.

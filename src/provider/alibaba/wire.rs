@@ -385,6 +385,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stop_could_hurt_is_read_and_a_count_that_is_none_is_an_error() {
+        let check = |fields: &str, expect: &[Hazard]| {
+            let instance = one(&format!(r#""Status":"Running",{fields}"#));
+            assert_eq!(instance.hazards, expect.iter().copied().collect(), "{fields}");
+        };
+        check(r#""SpotStrategy":"NoSpot","LocalStorageAmount":null,"StoppedMode":"Not-applicable""#, &[]);
+        check(
+            r#""SpotStrategy":"","LocalStorageAmount":0,"LocalStorageCapacity":"0","StoppedMode":"KeepCharging""#,
+            &[],
+        );
+        check(r#""SpotStrategy":"SpotAsPriceGo""#, &[Hazard::Spot]);
+        check(r#""SpotStrategy":"SpotWithPriceLimit""#, &[Hazard::Spot]);
+        check(r#""LocalStorageAmount":2,"LocalStorageCapacity":5905"#, &[Hazard::LocalDisk]);
+        check(r#""LocalStorageCapacity":"894""#, &[Hazard::LocalDisk]);
+        check(r#""StoppedMode":"StopCharging""#, &[Hazard::StopCharging]);
+        for bad in [r#""LocalStorageAmount":"some""#, r#""LocalStorageCapacity":[1]"#, r#""SpotStrategy":1"#] {
+            let body = format!(r#"{{"Instances":{{"Instance":[{{"InstanceId":"i-1","Status":"Running",{bad}}}]}}}}"#);
+            assert!(instances(body.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_nothing_hangs_on_makes_no_instance_unreadable() {
         for fields in [
             r#""Tags":null,"OperationLocks":null"#,

@@ -303,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stop_could_hurt_is_read_and_a_size_that_is_none_is_an_error() {
+        let check = |fields: &str, expect: &[Hazard]| {
+            let instance = one(&format!(r#""status":"Running",{fields}"#));
+            assert_eq!(instance.hazards, expect.iter().copied().collect(), "{fields}");
+        };
+        check(r#""paymentTiming":"Postpaid","localDiskSizeInGB":0,"chargeStatus":"charge""#, &[]);
+        check(r#""paymentTiming":null,"localDiskSizeInGB":null,"chargeStatus":null"#, &[]);
+        check(r#""paymentTiming":"bidding""#, &[Hazard::Spot]);
+        check(r#""paymentTiming":"Spotpaid""#, &[Hazard::Spot]);
+        check(r#""localDiskSizeInGB":447"#, &[Hazard::LocalDisk]);
+        check(r#""chargeStatus":"noCharge""#, &[Hazard::StopCharging]);
+        for bad in [r#""localDiskSizeInGB":"some""#, r#""paymentTiming":7"#] {
+            let body = format!(r#"{{"instances":[{{"id":"i-1","status":"Running",{bad}}}],"isTruncated":false}}"#);
+            assert!(instances(body.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_nothing_hangs_on_makes_no_page_unreadable() {
         for fields in [
             r#""tags":null,"name":null,"zoneName":null,"keypairId":null,"osName":null,"imageName":null"#,

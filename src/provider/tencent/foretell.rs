@@ -82,8 +82,7 @@ fn lasting(denial: Denial, request_id: &str) -> Option<Error> {
         return None;
     }
     let (kind, effect, blame) = judge(&action, &code);
-    let passes =
-        matches!(kind, Kind::InvalidState | Kind::Busy | Kind::Already | Kind::Throttled | Kind::Unavailable);
+    let passes = matches!(kind, Kind::InvalidState | Kind::Busy | Kind::Already | Kind::Throttled | Kind::Unavailable);
     let (message, request_id) = (message.unwrap_or_default(), Some(request_id.to_string()));
     (!passes).then_some(Error { kind, effect, blame, action, code, message, request_id, retry_after: None })
 }

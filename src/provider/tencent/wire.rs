@@ -314,7 +314,10 @@ mod tests {
             assert_eq!(instance(fields.clone()).hazards, expect.iter().copied().collect(), "{fields}");
         };
         check(json!({}), &[]);
-        check(json!({"InstanceChargeType": null, "SystemDisk": null, "DataDisks": null, "StopChargingMode": null}), &[]);
+        check(
+            json!({"InstanceChargeType": null, "SystemDisk": null, "DataDisks": null, "StopChargingMode": null}),
+            &[],
+        );
         let cloud = json!({"DiskType": "CLOUD_PREMIUM", "DiskSize": 50});
         check(json!({"InstanceChargeType": "POSTPAID_BY_HOUR", "SystemDisk": cloud, "DataDisks": [cloud]}), &[]);
         check(json!({"InstanceChargeType": "SPOTPAID"}), &[Hazard::Spot]);
@@ -323,7 +326,11 @@ mod tests {
         check(json!({"StopChargingMode": "NOT_APPLICABLE"}), &[]);
         check(json!({"StopChargingMode": "KEEP_CHARGING"}), &[]);
         check(json!({"StopChargingMode": "STOP_CHARGING"}), &[Hazard::StopCharging]);
-        for bad in [json!({"InstanceChargeType": 1}), json!({"DataDisks": "LOCAL_PRO"}), json!({"SystemDisk": {"DiskType": 7}})] {
+        for bad in [
+            json!({"InstanceChargeType": 1}),
+            json!({"DataDisks": "LOCAL_PRO"}),
+            json!({"SystemDisk": {"DiskType": 7}}),
+        ] {
             let mut whole = json!({"InstanceId": "i", "InstanceState": "RUNNING"});
             whole.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
             assert!(serde_json::from_value::<RawInstance>(whole).is_err(), "{bad}");

@@ -36,7 +36,11 @@ fn nothing_refuses_where_all_is_well_and_what_was_not_tried_is_said() {
     let findings = judge(&evidence);
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
     assert!(refusals(&findings).is_empty());
-    check(&evidence, Rule::Permissions, &[(Level::Ok, &["cannot be tried without being done: ImportKeyPair, AttachKeyPair"])]);
+    check(
+        &evidence,
+        Rule::Permissions,
+        &[(Level::Ok, &["cannot be tried without being done: ImportKeyPair, AttachKeyPair"])],
+    );
 }
 
 #[test]
@@ -71,7 +75,15 @@ fn a_rotation_needs_a_free_place_for_its_key_pair() {
     places(7, 3, None, false, 9, Level::Ok, &["10 in the account", "no quota"]);
     // Five fleets are ten pairs while all of them rotate; one stranger's pair is one too many.
     places(5, 0, Some(10), true, 5, Level::Ok, &["5 of 10"]);
-    places(5, 1, Some(10), true, 5, Level::Warning, &["the 5 fleets", "up to 11 with 1 of others", "one after the other"]);
+    places(
+        5,
+        1,
+        Some(10),
+        true,
+        5,
+        Level::Warning,
+        &["the 5 fleets", "up to 11 with 1 of others", "one after the other"],
+    );
     places(0, 0, Some(10), true, 6, Level::Warning, &["up to 12"]);
 }
 
@@ -97,7 +109,10 @@ fn a_denied_action_refuses_and_names_what_allows_it() {
     let with = |tried: Vec<Tried>, expect: &[(Level, &[&str])]| {
         check(&Evidence { tried, untried: vec!["ImportKeyPair"], ..well() }, Rule::Permissions, expect);
     };
-    with(vec![tried("RebootInstances", Ok(()))], &[(Level::Ok, &["RebootInstances would be taken (dry run)", "ImportKeyPair"])]);
+    with(
+        vec![tried("RebootInstances", Ok(()))],
+        &[(Level::Ok, &["RebootInstances would be taken (dry run)", "ImportKeyPair"])],
+    );
     let denied = Err(error(Kind::Denied, "RebootInstances"));
     with(
         vec![tried("RebootInstances", denied), tried("StartInstances", Ok(()))],
@@ -110,10 +125,8 @@ fn a_denied_action_refuses_and_names_what_allows_it() {
 #[test]
 fn who_is_left_out_or_taken_along_is_told_with_the_way_on() {
     let hazard = |hazards: &[Hazard]| -> BTreeSet<Hazard> { hazards.iter().copied().collect() };
-    let left_out = vec![
-        ("i-1".into(), hazard(&[Hazard::Spot])),
-        ("i-2".into(), hazard(&[Hazard::LocalDisk, Hazard::Spot])),
-    ];
+    let left_out =
+        vec![("i-1".into(), hazard(&[Hazard::Spot])), ("i-2".into(), hazard(&[Hazard::LocalDisk, Hazard::Spot]))];
     let evidence = Evidence { left_out, taken_along: ids(&["i-3"]), unbilled: ids(&["i-4"]), ..well() };
     check(
         &evidence,
@@ -125,7 +138,8 @@ fn who_is_left_out_or_taken_along_is_told_with_the_way_on() {
         ],
     );
     let findings = judge(&evidence);
-    let whom: Vec<_> = findings.iter().filter(|one| one.rule == Rule::Hazards).map(|one| one.instances.clone()).collect();
+    let whom: Vec<_> =
+        findings.iter().filter(|one| one.rule == Rule::Hazards).map(|one| one.instances.clone()).collect();
     assert_eq!(whom, [ids(&["i-1", "i-2"]), ids(&["i-3"]), ids(&["i-4"])]);
     check(&well(), Rule::Hazards, &[]);
 }
