@@ -100,7 +100,7 @@ pub(super) async fn findings(
             Some(places(provider, pairs.into_iter().map(|pair| pair.name).collect(), fleets, &mut tried).await)
         }
         Err(error) if error.kind == Kind::Denied => {
-            tried.push(tried_one(limits.provider, Err(error)));
+            tried.push(tried_one(limits.provider, error, true));
             None
         }
         Err(error) => return Err(error),
@@ -147,8 +147,7 @@ async fn places(provider: &dyn Provider, there: Vec<KeyPairName>, fleets: usize,
         Ok(None) => (documented, false),
         Err(error) => {
             // The pages' number does for a forecast: a rotation needs no such question.
-            let kind = if error.kind == Kind::Denied { Kind::Unsupported } else { error.kind };
-            tried.push(tried_one(provider.limits().provider, Err(Error { kind, ..error })));
+            tried.push(tried_one(provider.limits().provider, error, false));
             (documented, false)
         }
     };
@@ -161,15 +160,17 @@ async fn rehearse(provider: &dyn Provider, batched: &BTreeMap<&InstanceId, &Plan
         let Some(one) = batched.values().find(|one| one.power == power) else { continue };
         tried.extend(match provider.rehearse(change, std::slice::from_ref(&one.id)).await {
             Ok(None) => None,
-            Ok(Some(action)) => Some(Tried { action: action.to_string(), result: Ok(()), grant: String::new() }),
-            Err(error) => Some(tried_one(provider.limits().provider, Err(error))),
+            Ok(Some(action)) => {
+                Some(Tried { action: action.to_string(), result: Ok(()), needed: true, grant: String::new() })
+            }
+            Err(error) => Some(tried_one(provider.limits().provider, error, true)),
         });
     }
 }
 
-fn tried_one(kind: ProviderKind, result: Result<(), Error>) -> Tried {
-    let action = result.as_ref().err().map(|error| error.action.clone()).unwrap_or_default();
-    Tried { grant: grant(kind, &action), action, result }
+fn tried_one(kind: ProviderKind, error: Error, needed: bool) -> Tried {
+    let action = error.action.clone();
+    Tried { grant: grant(kind, &action), action, result: Err(error), needed }
 }
 
 /// How many fleets of the file live where this one does, itself among them.
@@ -178,3 +179,7 @@ pub(super) fn fleets_there(fleet: &Fleet, others: &[Fleet]) -> usize {
         others.iter().filter(|other| other.place == fleet.place).map(|other| &other.name).collect();
     beside.len() + usize::from(!beside.contains(&fleet.name))
 }
+
+#[cfg(test)]
+#[path = "preflight_tests.rs"]
+mod tests;

@@ -163,6 +163,8 @@ pub struct Tried {
     pub action: String,
     /// What came of it.
     pub result: Result<(), Error>,
+    /// Whether a rotation makes it; else it only asks.
+    pub needed: bool,
     /// What allows it, where it is denied.
     pub grant: String,
 }
@@ -272,33 +274,33 @@ fn is_rekeyds(name: &KeyPairName) -> bool {
 }
 
 fn permissions(tried: &[Tried], untried: &[&'static str]) -> Vec<Finding> {
+    let mut says = "looks are allowed".to_string();
+    let passed: Vec<&str> = tried.iter().filter(|one| one.result.is_ok()).map(|one| one.action.as_str()).collect();
     let mut findings = Vec::new();
-    let mut passed = Vec::new();
     for one in tried {
-        findings.extend(match &one.result {
-            Ok(()) => {
-                passed.push(one.action.as_str());
-                None
+        let Err(error) = &one.result else { continue };
+        findings.push(match (error.kind, one.needed) {
+            (Kind::Denied, needed) => {
+                let level = if needed { Level::Refusal } else { Level::Warning };
+                Finding::new(level, Rule::Permissions, format!("denied: {error}")).go(&*one.grant)
             }
-            Err(error) if error.kind == Kind::Denied => {
-                Some(Finding::new(Level::Refusal, Rule::Permissions, format!("denied: {error}")).go(&*one.grant))
+            (_, true) => {
+                let text = format!("a dry run of {} would fail: {error}", one.action);
+                Finding::new(Level::Warning, Rule::Permissions, text)
             }
-            Err(error) => {
-                let says = format!("a trial of {} would fail: {error}", one.action);
-                Some(Finding::new(Level::Warning, Rule::Permissions, says))
-            }
+            (_, false) => Finding::new(Level::Warning, Rule::Permissions, format!("could not be asked: {error}")),
         });
     }
-    if findings.is_empty() {
-        let mut says = "looks are allowed".to_string();
-        if !passed.is_empty() {
-            says += &format!("; {} would be taken (dry run)", passed.join(", "));
-        }
-        if !untried.is_empty() {
-            says += &format!("; cannot be tried without being done: {}", untried.join(", "));
-        }
-        findings.push(Finding::new(Level::Ok, Rule::Permissions, says));
+    if !findings.is_empty() {
+        says = "other looks are allowed".to_string();
     }
+    if !passed.is_empty() {
+        says += &format!("; {} would be taken (dry run)", passed.join(", "));
+    }
+    if !untried.is_empty() {
+        says += &format!("; cannot be tried without being done: {}", untried.join(", "));
+    }
+    findings.push(Finding::new(Level::Ok, Rule::Permissions, says));
     findings
 }
 

@@ -73,6 +73,13 @@ impl Clouds {
         instances.map(one).collect()
     }
 
+    /// Meddles over the control port.
+    pub fn meddle(&self, query: &str) {
+        let address = self.ready["control"].as_str().unwrap().strip_prefix("http://").unwrap();
+        let (status, said) = ask(address, "POST", &format!("/meddle?{query}")).unwrap();
+        assert_eq!(status, 204, "{query}: {said}");
+    }
+
     pub fn violations(&self) -> Value {
         self.control("/violations")["violations"].clone()
     }
@@ -243,9 +250,13 @@ impl Drop for Running {
 
 /// The status and the body of a page.
 pub fn fetch(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    ask(address, "GET", path)
+}
+
+fn ask(address: &str, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let cut_off = || std::io::Error::other(format!("cut off: {answer:?}"));

@@ -101,25 +101,40 @@ fn pairs_of_rekeyds_making_are_known_by_their_names() {
 
 #[test]
 fn a_denied_action_refuses_and_names_what_allows_it() {
-    let tried = |action: &str, result: Result<(), Error>| Tried {
+    let tried = |action: &str, result: Result<(), Error>, needed| Tried {
         action: action.to_string(),
         result,
+        needed,
         grant: format!("allow ecs:{action}"),
     };
     let with = |tried: Vec<Tried>, expect: &[(Level, &[&str])]| {
         check(&Evidence { tried, untried: vec!["ImportKeyPair"], ..well() }, Rule::Permissions, expect);
     };
+    let fails = |kind| Err(error(kind, "RebootInstances"));
+    let untried: (Level, &[&str]) = (Level::Ok, &["cannot be tried without being done: ImportKeyPair"]);
     with(
-        vec![tried("RebootInstances", Ok(()))],
+        vec![tried("RebootInstances", Ok(()), true)],
         &[(Level::Ok, &["RebootInstances would be taken (dry run)", "ImportKeyPair"])],
     );
-    let denied = Err(error(Kind::Denied, "RebootInstances"));
     with(
-        vec![tried("RebootInstances", denied), tried("StartInstances", Ok(()))],
-        &[(Level::Refusal, &["denied: RebootInstances: Forbidden.RAM", "; allow ecs:RebootInstances"])],
+        vec![tried("RebootInstances", fails(Kind::Denied), true), tried("StartInstances", Ok(()), true)],
+        &[
+            (Level::Refusal, &["denied: RebootInstances: Forbidden.RAM", "; allow ecs:RebootInstances"]),
+            (Level::Ok, &["StartInstances would be taken (dry run)"]),
+        ],
     );
-    let later = Err(error(Kind::InvalidState, "RebootInstances"));
-    with(vec![tried("RebootInstances", later)], &[(Level::Warning, &["a trial of RebootInstances would fail"])]);
+    with(
+        vec![tried("RebootInstances", fails(Kind::InvalidState), true)],
+        &[(Level::Warning, &["a dry run of RebootInstances would fail"]), untried],
+    );
+    with(
+        vec![tried("DescribeQuotas", fails(Kind::Denied), false)],
+        &[(Level::Warning, &["denied: ", "; allow ecs:DescribeQuotas"]), untried],
+    );
+    with(
+        vec![tried("DescribeQuotas", fails(Kind::Unavailable), false)],
+        &[(Level::Warning, &["could not be asked"]), untried],
+    );
 }
 
 #[test]
