@@ -23,7 +23,7 @@ use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region}
 use crate::provider::http::transport::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Place, Rollout};
+use crate::rotation::{Author, Place, Rollout, hazard};
 use crate::scheduler::work::MakeTools;
 use crate::ssh::{RsaKeyMaker, SshProbe};
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
@@ -38,7 +38,14 @@ pub type MakeWitness = dyn Fn(&AccountName, &Region) -> Arc<dyn Witness> + Send 
 
 /// What the config room must know of a cloud.
 pub fn cloud(kind: ProviderKind) -> config::Cloud {
-    config::Cloud { bind_max: provider::limits(kind).bind_max, actions: provider::actions(kind) }
+    let limits = provider::limits(kind);
+    config::Cloud {
+        bind_max: limits.bind_max,
+        key_pairs_max: limits.key_pairs_max,
+        // Lighthouse shows nothing that a stop could hurt.
+        endangers: hazard::stops(limits.disruption) && kind != ProviderKind::TencentLighthouse,
+        actions: provider::actions(kind),
+    }
 }
 
 /// Where a fleet of the file lives.
@@ -68,6 +75,7 @@ pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
             soak: fleet.rollout.soak,
         },
         force_stop: fleet.force_stop,
+        allow: fleet.allow.clone(),
         grace: fleet.grace,
         verify: fleet.verify.clone(),
     })

@@ -14,7 +14,8 @@ use crate::engine::planner::{Proposal, propose};
 use crate::model::{FleetName, InstanceId, Timestamp, show_duration};
 use crate::provider::Power;
 use crate::rotation::policy::SETTLE_DEADLINE;
-use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation};
+use crate::rotation::preflight::{Finding, Level, refusals};
+use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation, Verify};
 use crate::store::Head;
 
 use super::journals::{Folded, Journals};
@@ -131,25 +132,28 @@ impl Outlook {
     }
 
     fn notes(&self) -> Vec<String> {
-        let (forecast, policy) = (&self.proposal.forecast, &self.proposal.plan.policy);
-        let mut notes = vec![
-            "verify: none: the cloud's word is taken that a machine accepts its new key; the canary proves only the \
-             cloud's record"
-                .to_string(),
-        ];
-        if forecast.canary_proves_nothing {
-            notes
-                .push("no machine that could be the canary runs: it proves nothing before the others are bound".into());
-        }
-        notes.push(match &self.superseded {
+        let policy = &self.proposal.plan.policy;
+        let (verify, private_key) = match &policy.verify {
+            Verify::None => (
+                "verify: none: the cloud's word is taken that a machine accepts its new key; the canary proves only the \
+                 cloud's record"
+                    .to_string(),
+                "is kept, as no login proves the new one".to_string(),
+            ),
+            Verify::Ssh(login) => (
+                format!("verify: ssh: a login as {} proves the new key on each machine", login.user),
+                format!("is destroyed {} after that", show_duration(policy.grace)),
+            ),
+        };
+        let superseded = match &self.superseded {
             Some(name) => format!(
                 "afterwards key pair {name} is retired: after a soak of {} it is deleted, if nobody hangs on it; its \
-                 private key is kept, as no login proves the new one",
+                 private key {private_key}",
                 show_duration(policy.soak)
             ),
             None => "key pairs that rekeyd did not make are not touched".to_string(),
-        });
-        notes
+        };
+        vec![verify, superseded]
     }
 
     fn json(&self) -> Value {
@@ -181,6 +185,8 @@ impl Outlook {
             "loses_password": forecast.loses_password,
             "excluded": excluded,
             "supersedes": self.superseded,
+            "findings": self.proposal.findings,
+            "refused": !refusals(&self.proposal.findings).is_empty(),
             "notes": self.notes(),
         })
     }
@@ -240,11 +246,31 @@ impl Outlook {
             line(format!("excluded: {}", excluded.len()));
             line(output::table(2, &["INSTANCE", "NAME", "WHY"], &excluded).trim_end().to_string());
         }
+        line("preflight:".to_string());
+        for finding in &self.proposal.findings {
+            line(out.tone(tone(finding.level), format!("  {:<9}{}{}", finding.level.name(), finding, whom(finding))));
+        }
         for note in self.notes() {
             line(out.tone(Tone::Careful, format!("note: {note}")));
         }
+        if !refusals(&self.proposal.findings).is_empty() {
+            line(out.tone(Tone::Bad, format!("`rekeyd rotate {}` is refused until that is put right", plan.fleet)));
+        }
         text
     }
+}
+
+fn tone(level: Level) -> Tone {
+    match level {
+        Level::Ok => Tone::Good,
+        Level::Warning => Tone::Careful,
+        Level::Refusal => Tone::Bad,
+    }
+}
+
+/// The ids of a finding, where it is about some.
+fn whom(finding: &Finding) -> String {
+    if finding.instances.is_empty() { String::new() } else { format!(" ({})", some(&finding.instances, SHOWN)) }
 }
 
 /// What an open rotation would do next: the brain's answer, as of now.

@@ -42,7 +42,9 @@ pub(super) struct Arguments {
     ///
     /// It takes the keys that the guest accepts at that moment, and each session prints the instance's id. Tests meddle
     /// over the control port: POST /meddle?NAME=ID with unreachable, old-key-stays, never-accepts, slow (ID:DURATION),
-    /// well, stopped or running, several separated by &; POST /reimage?instance=ID; POST /hostkey?instance=ID.
+    /// well, stopped, running, unbilled, spot, local-disk or refuses (ID:ACTION:CODE), and of a cloud denies
+    /// (PROVIDER:ACTION) or key-pairs-max (PROVIDER:NUMBER), several separated by &; POST /reimage?instance=ID;
+    /// POST /hostkey?instance=ID.
     #[arg(long, verbatim_doc_comment)]
     sshd: bool,
     /// Who may log in [default: who runs this; another one only as root]

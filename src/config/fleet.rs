@@ -1,18 +1,20 @@
 //! The `fleets` of the file: which machines, when, how carefully. What a fleet does not say, `defaults` say, and what
 //! those do not say has a default here, except what nobody should get unasked: `verify`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cloud;
 use super::account::Account;
 use super::fields::{Field, Group, Quote, nearest, parse_bool};
+use super::power::{self, Power};
 use super::report::{At, Report};
 use super::schedule::{self, Schedule};
 use super::tree::Value;
 use super::verify;
 use crate::model::{AccountName, Amount, Duration, ProviderKind, Region, parse_duration};
-use crate::provider::Select;
+use crate::provider::{Hazard, Select};
 use crate::rotation::Verify;
+use crate::rotation::preflight::KEY_PAIRS_A_FLEET;
 
 /// The keys of a fleet, and of `defaults`.
 pub(super) const KEYS: [&str; 13] = [
@@ -48,6 +50,8 @@ pub struct Fleet {
     pub rollout: Rollout,
     /// Whether a stop may cut the power. Default: no.
     pub force_stop: bool,
+    /// Machines with these hazards are stopped all the same. Default: none.
+    pub allow: BTreeSet<Hazard>,
     /// How a new key is proven.
     pub verify: Verify,
     /// From a superseded pair's deletion to the destruction of its private half. Default 7 days.
@@ -98,8 +102,8 @@ impl Fleet {
         let schedule = schedule::read(report, &group);
         let key = group.group(report, "key", &["bits"]);
         let key_bits = key.parse(report, "bits", parse_bits).unwrap_or(4096);
-        let power = group.group(report, "power", &["force_stop"]);
-        let force_stop = power.parse(report, "force_stop", parse_bool).unwrap_or(false);
+        let spared = provider.filter(|provider| !clouds(*provider).endangers);
+        let Power { force_stop, allow } = power::read(report, &group, spared);
         let retire = group.group(report, "retire", &["grace"]);
         let grace = retire.parse(report, "grace", bounded_duration).unwrap_or(Duration::from_secs(7 * 24 * 3600));
         let rollout = read_rollout(report, &group, provider, clouds);
@@ -112,6 +116,7 @@ impl Fleet {
             key_bits,
             rollout,
             force_stop,
+            allow,
             verify: verify?,
             grace,
         };
@@ -246,6 +251,37 @@ pub(super) fn check_overlap(report: &mut Report, fleets: &[(&str, Placed)], acco
                     ),
                 );
             }
+        }
+    }
+}
+
+/// Fleets that together may need more key pairs than their account can hold in their region. It is a note: they may be
+/// rotated one after the other, and the account's own quota may be another.
+pub(super) fn note_key_pairs(
+    report: &mut Report,
+    fleets: &[(&str, Placed)],
+    accounts: &[(&str, Option<Account>)],
+    clouds: &dyn Fn(ProviderKind) -> Cloud,
+) {
+    let mut places: BTreeMap<(&AccountName, &Region), Vec<&Placed>> = BTreeMap::new();
+    for (_, placed) in fleets {
+        places.entry((&placed.fleet.account, &placed.fleet.region)).or_default().push(placed);
+    }
+    for ((account, region), placed) in places {
+        let Some(provider) = find(accounts, account.as_str()).map(|account| account.provider) else { continue };
+        let needed = KEY_PAIRS_A_FLEET * placed.len();
+        if let (Some(max), Some(last)) = (clouds(provider).key_pairs_max, placed.last())
+            && needed > max
+        {
+            report.note(
+                &last.at,
+                format!(
+                    "is one of {} fleets of account {account} in {region}, which take up to {needed} key pairs while all \
+                     of them are rotated ({KEY_PAIRS_A_FLEET} each); {provider} allows {max} there unless the quota was \
+                     raised",
+                    placed.len()
+                ),
+            );
         }
     }
 }

@@ -7,6 +7,7 @@
 mod account;
 mod fields;
 mod fleet;
+mod power;
 mod report;
 mod schedule;
 mod secret;
@@ -64,6 +65,10 @@ pub struct Custody {
 pub struct Cloud {
     /// Instances a bind: caps `batch_max`.
     pub bind_max: usize,
+    /// Key pairs that an account may have in a region by the cloud's pages, where they say so.
+    pub key_pairs_max: Option<usize>,
+    /// Whether a rotation stops machines there that a stop could hurt: else `power: allow` has no effect.
+    pub endangers: bool,
     /// The actions whose rate can be set under `rates`. Empty: any name is taken.
     pub actions: &'static [&'static str],
 }
@@ -172,6 +177,7 @@ fn read_root(
         }
     }
     fleet::check_overlap(report, &fleets, &accounts);
+    fleet::note_key_pairs(report, &fleets, &accounts, clouds);
     for (name, _) in &accounts {
         if let Some(field) =
             group.get("accounts").filter(|_| fleets.iter().all(|(_, placed)| placed.fleet.account.as_str() != *name))

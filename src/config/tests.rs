@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::model::{Amount, Duration, Region};
-use crate::provider::Select;
+use crate::provider::{Hazard, Select};
 
 /// A file with every key, line by line as the tests count them.
 const FULL: &str = r#"store: sqlite:///var/lib/rekeyd/rekeyd.db
@@ -51,10 +51,11 @@ fleets:
 fn cloud(provider: ProviderKind) -> Cloud {
     match provider {
         ProviderKind::TencentLighthouse => {
-            Cloud { bind_max: 100, actions: &["AssociateInstancesKeyPairs", "DescribeInstances"] }
+            let actions = &["AssociateInstancesKeyPairs", "DescribeInstances"];
+            Cloud { bind_max: 100, key_pairs_max: Some(10), endangers: false, actions }
         }
-        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, actions: &[] },
-        _ => Cloud { bind_max: 100, actions: &[] },
+        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, key_pairs_max: Some(500), endangers: false, actions: &[] },
+        _ => Cloud { bind_max: 100, key_pairs_max: None, endangers: true, actions: &[] },
     }
 }
 
@@ -308,6 +309,9 @@ fn fleets_are_checked() {
     check(&edit("timezone", "timezon"), &["yaml:16: defaults.timezon: unknown key; did you mean timezone?"]);
     check(&edit("bits: 2048", "bits: 1024"), &["yaml:25: fleets.web.key.bits: \"1024\" is no key size"]);
     check(&edit("force_stop: true", "force_stop: 1"), &["power.force_stop: \"1\" is neither true nor false"]);
+    let allow = |list: &str| edit("force_stop: true", &format!("allow: {list}"));
+    check(&allow("[sport]"), &["power.allow[0]: \"sport\" is nothing that a stop could hurt; did you mean spot?"]);
+    check(&allow("spot"), &["fleets.web.power.allow: expected a list"]);
     check(&edit("grace: 1d", "grace: 1"), &["yaml:29: fleets.web.retire.grace: \"1\" is no duration"]);
     check(&edit("grace: 1d", "grace: 3years"), &["retire.grace: \"3years\" is longer than a year"]);
     let none = FULL.replace(&FULL[FULL.find("  web:").unwrap()..], "");
@@ -417,6 +421,39 @@ fn what_is_worth_knowing_is_noted() {
 }
 
 #[test]
+fn fleets_that_want_more_key_pairs_than_there_are_places_are_noted() {
+    let fleets = |number: usize, region: &str| -> String {
+        let fleet = |n| format!("  f{n}: {{ account: lh, region: {region}, tags: {{ role: r{n} }}, verify: none }}\n");
+        FULL.to_string() + &(0..number).map(fleet).collect::<String>()
+    };
+    // Ten places for the five fleets of two pairs each; the sixth is one too many, and another region has its own.
+    check_notes(&fleets(4, "ap-singapore"), &[]);
+    let expect = "yaml:34: fleets.f4: is one of 6 fleets of account lh in ap-singapore, which take up to 12 key pairs";
+    check_notes(&fleets(5, "ap-singapore"), &[expect]);
+    check_notes(&fleets(5, "ap-guangzhou"), &[]);
+}
+
+#[test]
+fn what_may_be_stopped_is_read_and_noted_where_nothing_is() {
+    let least = |power: &str, provider: &str| {
+        LEAST
+            .replace("alibaba-ecs", provider)
+            .replace("cn-hangzhou", "bj")
+            .replace(", verify", &format!(", power: {power}, verify"))
+    };
+    let config = load_text(&least("{ allow: [spot, local_disk, spot] }", "baidu-bcc")).unwrap();
+    let fleet = &config.fleets[&"f".into()];
+    assert_eq!((fleet.allow.clone(), fleet.force_stop), ([Hazard::Spot, Hazard::LocalDisk].into(), false));
+    check_notes(&least("{ allow: [stop_charging] }", "tencent-cvm"), &[]);
+    check_notes(&least("{ allow: [] }", "alibaba-ecs"), &[]);
+    check_notes(
+        &least("{ allow: [spot] }", "alibaba-ecs"),
+        &["power.allow: has no effect: on alibaba-ecs no rotation"],
+    );
+    assert!(load_text(LEAST).unwrap().fleets[&"f".into()].allow.is_empty());
+}
+
+#[test]
 fn secrets_are_fetched_apart_and_all_that_are_missing_are_named() {
     let config = load_text(LEAST).unwrap_or_else(|error| panic!("{error}"));
     let full = |name: &str| match name {
@@ -500,6 +537,7 @@ fn the_reference_example_shows_every_key() {
         "failures_max",
         "soak",
         "force_stop",
+        "allow",
         "grace",
     ];
     for key in others.into_iter().chain(fleet::KEYS) {

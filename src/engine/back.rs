@@ -52,7 +52,7 @@ pub(super) async fn propose_back(
     };
     let chosen: Vec<Instance> = listing.iter().filter(|seen| ids.contains(&seen.id)).cloned().collect();
     let claimed = claimed_by(fleet, others);
-    let mut draft = drafted(fleet, &chosen, provider.limits(), &claimed)?;
+    let mut draft = drafted(fleet, &chosen, provider.limits(), &claimed, &Default::default())?;
     // Said once: in the first journal of the way back.
     if done.is_empty() {
         draft.instances.extend(staying(&listing, &stays));

@@ -245,6 +245,7 @@ mod tests {
             boot: None,
             operation: None,
             unfit: None,
+            hazards: Default::default(),
             tags: Default::default(),
             zone: None,
             image: None,

@@ -13,11 +13,11 @@ use crate::rotation::{
 };
 use crate::store::Head;
 
-use super::Tools;
 use super::act::login_target;
 use super::drive::pairs;
 use super::past::{Past, past};
 use super::planner::{Fleet, PlanError, Proposal, claimed_by, drafted, planned_of};
+use super::{Tools, preflight};
 
 /// So many machines are asked at once whether they take the key.
 const AT_ONCE: usize = 16;
@@ -55,7 +55,9 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
     let past = past(tools, &fleet.place).await?;
     let Some(key) = key_of(&past, name) else { return Ok(Late::default()) };
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
-    let listing = provider.instances(&fleet.select).await?;
+    let mut listing = provider.instances(&fleet.select).await?;
+    // New ones that a stop could hurt are left out like those of any rotation.
+    preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
     let stands = stands(&past);
     let known = rotated_since(&past, fleet, &of_fleet);
     let claimed = claimed_by(fleet, others);
@@ -166,7 +168,7 @@ pub(super) async fn propose_catch_up(
         known(fleet, late, limits)
     } else if new && !late.new.is_empty() {
         let chosen: Vec<Instance> = late.listing.iter().filter(|seen| late.new.contains(&seen.id)).cloned().collect();
-        drafted(fleet, &chosen, limits, &claimed_by(fleet, others))?
+        drafted(fleet, &chosen, limits, &claimed_by(fleet, others), &Default::default())?
     } else {
         return Err(nobody());
     };
@@ -177,7 +179,7 @@ pub(super) async fn propose_catch_up(
 
 /// Those who are back, in batches. Nobody of them is disturbed, so none that fails holds the fleet.
 fn known(fleet: &Fleet, late: &Late, limits: &Limits) -> Draft {
-    let empty = draft(&[], &fleet.rollout, limits, &|_| None);
+    let empty = draft(&[], &fleet.rollout, limits, &|_| None, &Default::default());
     let instances = late.back.iter().enumerate().map(|(index, planned)| PlannedInstance {
         part: Part::Batch(u32::try_from(index / limits.bind_max.max(1)).unwrap_or(u32::MAX)),
         ..planned.clone()

@@ -12,6 +12,7 @@ mod look;
 pub mod operate;
 mod past;
 pub mod planner;
+mod preflight;
 mod record;
 
 use std::collections::BTreeMap;

@@ -1,20 +1,21 @@
 //! From a fleet's settings to a plan: look at the fleet, draft the batches, forecast what it will cost. Nothing is made,
 //! imported or bound here; `begin` only opens the journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin};
-use crate::provider::{Disruption, Error, Instance, Limits, Power, Select};
+use crate::provider::{Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
+use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
     Draft, KeySource, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Verify, draft,
 };
 use crate::store::{Head, StoreError};
 
-use super::Tools;
 use super::back::propose_back;
 use super::late::{late, propose_catch_up};
 use super::past::past;
+use super::{Tools, preflight};
 
 /// A fleet, as the config file has it.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Fleet {
     pub rollout: Rollout,
     /// Whether a stop may cut the power.
     pub force_stop: bool,
+    /// Machines with these hazards are stopped all the same.
+    pub allow: BTreeSet<Hazard>,
     /// From a superseded pair's deletion to the destruction of its private half.
     pub grace: Duration,
     /// How a new key is proven.
@@ -57,6 +60,22 @@ pub enum PlanError {
     /// It may not be done, or not now: the rule, and the way on.
     #[error(transparent)]
     Refused(Refusal),
+    /// The account may not look.
+    #[error("{error}; {grant}")]
+    Denied {
+        /// The refusal.
+        error: Error,
+        /// What allows it.
+        grant: String,
+    },
+    /// The preflight found reasons not to begin.
+    #[error("fleet {fleet}: refused before it began: {}", .findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(". And: "))]
+    Preflight {
+        /// The fleet.
+        fleet: FleetName,
+        /// The reasons, each with the way on.
+        findings: Vec<Finding>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +92,8 @@ pub struct Proposal {
     pub forecast: Forecast,
     /// What is to be known besides, in words.
     pub notes: Vec<String>,
+    /// What was found out beforehand, the gravest first.
+    pub findings: Vec<Finding>,
 }
 
 /// What a plan will cost.
@@ -86,7 +107,7 @@ pub struct Forecast {
     pub goes_down: usize,
     /// For so long each, when all goes well.
     pub downtime: Duration,
-    /// Nobody of the canary batch runs: it proves nothing.
+    /// Nobody of the canary batch runs, or nobody of those asked answers a login: it proves nothing.
     pub canary_proves_nothing: bool,
     /// Who has no key pair now: a bind ends their password login, and no bind can bring it back.
     pub loses_password: Vec<InstanceId>,
@@ -121,15 +142,34 @@ pub async fn propose_for(tools: &Tools, fleet: &Fleet, others: &[Fleet], aim: Ai
 /// Plans a rotation: looks at the fleet, drafts the batches. `others` are the other fleets of the account and region.
 pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Proposal, PlanError> {
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
-    let listing = provider.instances(&fleet.select).await?;
+    let mut listing = provider.instances(&fleet.select).await.map_err(|error| match error.kind {
+        Kind::Denied => {
+            let grant = grant(fleet.place.provider, &error.action);
+            PlanError::Denied { error, grant }
+        }
+        _ => PlanError::Provider(error),
+    })?;
+    let foretold = preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
     let limits = provider.limits();
-    let draft = drafted(fleet, &listing, limits, &claimed_by(fleet, others))?;
+    let claimed = claimed_by(fleet, others);
+    let mut draft = drafted(fleet, &listing, limits, &claimed, &BTreeSet::new())?;
+    let mut reach = None;
+    if let Some((reachable, reached)) = preflight::reach(tools, &fleet.verify, &listing, &draft).await {
+        draft = drafted(fleet, &listing, limits, &claimed, &reachable)?;
+        reach = Some(reached);
+    }
     let pins = match fleet.verify {
         Verify::None => BTreeMap::new(),
         Verify::Ssh(_) => pins(&past(tools, &fleet.place).await?),
     };
+    let silent = reach.as_ref().is_some_and(|reach| reach.answered == 0);
+    let fleets = preflight::fleets_there(fleet, others);
+    let findings = preflight::findings(provider.as_ref(), fleet, fleets, &listing, &draft, foretold, reach).await?;
     let key_name = KeyPairName::derive(&tools.mark, tools.clock.now(), chance(tools) as u32);
-    Ok(planned_of(fleet, limits, draft, &pins, key_name, KeySource::Generate, None))
+    let mut proposal = planned_of(fleet, limits, draft, &pins, key_name, KeySource::Generate, None);
+    proposal.forecast.canary_proves_nothing |= silent;
+    proposal.findings = findings;
+    Ok(proposal)
 }
 
 /// Which other fleet matches an instance too.
@@ -148,12 +188,13 @@ pub(super) fn drafted(
     listing: &[Instance],
     limits: &Limits,
     claimed: &dyn Fn(&Instance) -> Option<FleetName>,
+    reachable: &BTreeSet<InstanceId>,
 ) -> Result<Draft, PlanError> {
-    let draft = draft(listing, &fleet.rollout, limits, claimed);
+    let draft = draft(listing, &fleet.rollout, limits, claimed, reachable);
     if !draft.instances.iter().any(|instance| matches!(instance.part, Part::Batch(_))) {
         let problem = match draft.instances.len() {
             0 => "no instance matches its selection".to_string(),
-            count => format!("{count} instances match its selection, and all of them are excluded"),
+            count => format!("{count} instances match its selection, and all of them are excluded{}", example(&draft)),
         };
         return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem });
     }
@@ -200,11 +241,24 @@ pub(super) fn planned_of(
         policy,
     };
     let forecast = forecast(&batches, limits.disruption, limits.downtime);
-    Proposal { plan, forecast, instances: draft.instances, notes: Vec::new() }
+    Proposal { plan, forecast, instances: draft.instances, notes: Vec::new(), findings: Vec::new() }
 }
 
-/// Opens the journal of a proposal.
+/// The reason of the first who is excluded.
+fn example(draft: &Draft) -> String {
+    let reasons = draft.instances.iter().filter_map(|one| match &one.part {
+        Part::Excluded(reason) => Some(format!(" ({}: {reason})", one.id)),
+        Part::Batch(_) => None,
+    });
+    reasons.take(1).collect()
+}
+
+/// Opens the journal of a proposal, unless one of its findings is a refusal.
 pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError> {
+    let findings = refusals(&proposal.findings);
+    if !findings.is_empty() {
+        return Err(PlanError::Preflight { fleet: proposal.plan.fleet.clone(), findings });
+    }
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
     let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;

@@ -1,7 +1,8 @@
 //! What a cloud shows and allows, as plain values: instances, key pairs, limits. Every room speaks of clouds in these
 //! words, the brain too; they must never say how a cloud is called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Instance {
     pub operation: Option<Operation>,
     /// Why it can take no key by this way, where the listing shows it: Windows, a restriction, a scaling group.
     pub unfit: Option<String>,
+    /// What the listing shows of it that a stop could hurt.
+    pub hazards: BTreeSet<Hazard>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Its zone, where shown.
@@ -81,6 +84,41 @@ pub enum Power {
     Gone,
     /// Any state in which nothing may be done to it (rescue mode, isolated, a state that we do not know).
     Other,
+}
+
+/// What a listing shows of an instance that a stop could hurt. Lighthouse sells none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hazard {
+    /// Bought for as long as nobody bids more: CVM `InstanceChargeType` SPOTPAID, ECS `SpotStrategy` other than NoSpot,
+    /// BCC `paymentTiming` bidding.
+    Spot,
+    /// With disks of its host: CVM `LOCAL_*` disks, ECS `LocalStorageAmount` or `LocalStorageCapacity`, BCC
+    /// `localDiskSizeInGB`.
+    LocalDisk,
+    /// Its place on the host is given back while it is stopped: CVM `StopChargingMode`, ECS `StoppedMode`, BCC
+    /// `chargeStatus`.
+    StopCharging,
+}
+
+impl Hazard {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Spot, Self::LocalDisk, Self::StopCharging];
+
+    /// Its name, as the config file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spot => "spot",
+            Self::LocalDisk => "local_disk",
+            Self::StopCharging => "stop_charging",
+        }
+    }
+}
+
+impl fmt::Display for Hazard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// An instance's latest operation.

@@ -9,7 +9,7 @@ mod ids;
 mod key;
 
 pub use amount::{Amount, parse_duration, show_duration};
-pub use cloud::{Disruption, Image, Instance, KeyPair, Limits, Operation, Power, Select};
+pub use cloud::{Disruption, Hazard, Image, Instance, KeyPair, Limits, Operation, Power, Select};
 pub use host::{HostKey, Login, Pin, Seen};
 pub use ids::{
     AccountName, FleetName, InstanceId, JournalId, KeyPairId, KeyPairName, Mark, ProviderKind, Region, RequestId,

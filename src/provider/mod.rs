@@ -4,6 +4,7 @@
 mod alibaba;
 mod baidu;
 mod credentials;
+mod grant;
 pub mod http;
 mod open;
 mod tencent;
@@ -12,10 +13,11 @@ mod witness;
 use async_trait::async_trait;
 
 pub use crate::model::error;
-pub use crate::model::{Disruption, Instance, KeyPair, Limits, Operation, Power, Select};
+pub use crate::model::{Disruption, Hazard, Instance, KeyPair, Limits, Operation, Power, Select};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
+pub use grant::{changes, grant};
 pub use open::{OpenError, Settings, actions, limits, open, open_heard};
 pub use witness::{Deaf, Heard, Witness};
 
@@ -58,6 +60,18 @@ pub trait Provider: Send + Sync {
 
     /// Stops, starts or reboots at most `power_max` instances.
     async fn power(&self, change: PowerChange, instances: &[InstanceId], before: Timestamp) -> Result<Accepted>;
+
+    /// Those of these instances that the cloud itself says it would refuse a call of a rotation, each with the refusal. What
+    /// may pass (a state, an operation under way) is left out. Nobody where the cloud cannot be asked: all but Lighthouse.
+    async fn denied(&self, instances: &[InstanceId]) -> Result<Vec<(InstanceId, Error)>>;
+
+    /// Asks the cloud whether it would take this change of power now, without its being made: the name of the action that
+    /// it would take, or the error that the call would bring. `None` where the cloud has no dry run: all but ECS.
+    async fn rehearse(&self, change: PowerChange, instances: &[InstanceId]) -> Result<Option<&'static str>>;
+
+    /// How many key pairs the account may hold in the region, by the cloud's own count; `None` where it cannot be asked
+    /// (all but Lighthouse), and [`Limits::key_pairs_max`] is what its pages say.
+    async fn key_pairs_max(&self) -> Result<Option<usize>>;
 
     /// Our clock less the cloud's, by the `Date` header of the newest answer; `None` before the first one.
     fn clock_difference(&self) -> Option<jiff::SignedDuration>;

@@ -74,7 +74,7 @@ fn cloud(kind: ProviderKind) -> Cloud {
         ProviderKind::TencentLighthouse => Cloud {
             limits: tencent::LIGHTHOUSE.limits,
             endpoint: |_| "https://lighthouse.tencentcloudapi.com".to_string(),
-            actions: tencent::ACTIONS,
+            actions: tencent::LIGHTHOUSE_ACTIONS,
             open: |parts| Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts)),
         },
         ProviderKind::TencentCvm => Cloud {

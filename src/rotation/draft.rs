@@ -1,8 +1,10 @@
 //! From a listing to the instances of a plan: who takes part, in which batch, and who does not and why. Pure; what it
 //! decides is frozen when the journal begins.
 
+use std::collections::BTreeSet;
+
 use crate::model::FleetName;
-use crate::model::{Instance, Limits, Power};
+use crate::model::{Instance, InstanceId, Limits, Power};
 
 use super::plan::{Part, PlannedInstance};
 use super::policy::Rollout;
@@ -18,7 +20,8 @@ pub struct Draft {
     pub failures_max: u32,
 }
 
-/// Drafts a plan. `claimed` tells whether another fleet matches an instance too.
+/// Drafts a plan. `claimed` tells whether another fleet matches an instance too; `reachable` who was found to answer a
+/// login, and comes first.
 ///
 /// Percentages are of the running instances that take part, rounded down. The canary is drawn from running machines; if
 /// none runs, from the stopped ones. No batch holds more than the cloud takes, nor more running machines than
@@ -28,6 +31,7 @@ pub fn draft(
     rollout: &Rollout,
     limits: &Limits,
     claimed: &dyn Fn(&Instance) -> Option<FleetName>,
+    reachable: &BTreeSet<InstanceId>,
 ) -> Draft {
     let mut listing: Vec<&Instance> = listing.iter().filter(|seen| seen.power != Power::Gone).collect();
     listing.sort_by(|a, b| a.id.cmp(&b.id));
@@ -41,6 +45,8 @@ pub fn draft(
             None => running.push(seen),
         }
     }
+    // Who does not answer before the bind is no evidence after it: the canary is drawn from those that do.
+    running.sort_by_key(|seen| !reachable.contains(&seen.id));
     let unavailable_max = rollout.unavailable_max.of(running.len()).max(1);
     let failures_max = rollout.failures_max.of(running.len());
     let bind_max = u32::try_from(limits.bind_max.min(limits.power_max)).unwrap_or(u32::MAX);
@@ -125,7 +131,8 @@ mod tests {
         }
     }
 
-    /// `r` runs, `s` is stopped, `w` is Windows, `o` is in another state, `g` is gone, `c` is on its way, `x` is claimed.
+    /// `r` runs, `s` is stopped, `w` is Windows, `o` is in another state, `g` is gone, `c` is on its way, `x` is claimed,
+    /// `a` runs and answers.
     fn listing(letters: &str) -> Vec<Instance> {
         letters
             .chars()
@@ -145,6 +152,7 @@ mod tests {
                 boot: None,
                 operation: None,
                 unfit: (letter == 'w').then(|| "Windows".to_string()),
+                hazards: Default::default(),
                 tags: Default::default(),
                 zone: None,
                 image: None,
@@ -156,7 +164,9 @@ mod tests {
 
     fn check(letters: &str, rollout: &Rollout, bind_max: usize, expect: &str) {
         let claimed = |seen: &Instance| (seen.name == "x").then(|| FleetName::new("db"));
-        let draft = draft(&listing(letters), rollout, &limits(bind_max), &claimed);
+        let listing = listing(letters);
+        let answers = listing.iter().filter(|seen| seen.name == "a").map(|seen| seen.id.clone()).collect();
+        let draft = draft(&listing, rollout, &limits(bind_max), &claimed, &answers);
         let mut batches: Vec<String> = Vec::new();
         let mut out = Vec::new();
         for instance in &draft.instances {
@@ -189,6 +199,14 @@ mod tests {
         check("sss", &rollout("100%", None, "1"), 50, "s ss |  | 1");
         check("rrss", &rollout("50%", None, "100%"), 50, "r rss |  | 2");
         check("rrsss", &rollout("1", None, "1"), 3, "r rss s |  | 1");
+    }
+
+    #[test]
+    fn the_canary_is_drawn_from_those_that_answer() {
+        check("rrar", &rollout("1", None, "100%"), 50, "a rrr |  | 4");
+        check("rarara", &rollout("2", None, "100%"), 2, "aa ar rr |  | 6");
+        check("rra", &rollout("2", None, "100%"), 50, "ar r |  | 3");
+        check("swa", &rollout("1", None, "100%"), 50, "a s | Windows | 1");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 pub mod back;
 pub mod draft;
 pub mod event;
+pub mod hazard;
 pub mod judge;
 pub mod member;
 pub mod next;
 pub mod order;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod proof;
 pub mod reason;
 pub mod retire;

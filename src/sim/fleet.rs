@@ -63,7 +63,7 @@ pub fn furnish_fleets(world: &mut World, cloud: usize, instances: usize, fleets:
         let power = if number % 7 == turn && !windows && number > 0 { Power::Stopped } else { Power::Running };
         let os = if windows { Os::Windows } else { Os::Linux };
         let name = format!("web-{number}");
-        let id = world.add_instance(cloud, InstanceSpec { name, power, os, tags, keys, poisoned: false });
+        let id = world.add_instance(cloud, InstanceSpec { name, power, os, tags, keys, ..InstanceSpec::default() });
         if !windows {
             linux.push(id);
         }

@@ -205,6 +205,10 @@ pub struct Machine {
     pub reboots: u32,
     /// Stopped in the mode that costs nothing (CVM STOP_CHARGING, ECS StopCharging).
     pub no_charge: bool,
+    /// Bought by bids: the cloud may take it back.
+    pub spot: bool,
+    /// It has disks of its host.
+    pub local_disk: bool,
     /// Its latest operation.
     pub operation: Option<Operation>,
 

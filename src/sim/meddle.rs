@@ -22,6 +22,10 @@ pub struct InstanceSpec {
     pub keys: Vec<String>,
     /// Whether every bind that names it fails.
     pub poisoned: bool,
+    /// Whether it is bought by bids. Lighthouse sells no such.
+    pub spot: bool,
+    /// Whether it has disks of its host. Lighthouse shows none.
+    pub local_disk: bool,
 }
 
 impl World {
@@ -108,6 +112,8 @@ impl World {
             starts: 0,
             reboots: 0,
             no_charge: false,
+            spot: spec.spot,
+            local_disk: spec.local_disk,
             operation: None,
             guest: Guest::default(),
             poisoned: spec.poisoned,
@@ -131,6 +137,19 @@ impl World {
 
     // ---- meddling
 
+    /// Makes a machine one that is bought by bids.
+    pub fn make_spot(&mut self, cloud: usize, id: &str) {
+        self.meddle(cloud, id, |machine| machine.spot = true);
+    }
+    /// Gives a machine a disk of its host.
+    pub fn give_local_disk(&mut self, cloud: usize, id: &str) {
+        self.meddle(cloud, id, |machine| machine.local_disk = true);
+    }
+    /// Stops a machine in the mode that costs nothing, at once, as its owner would in the console.
+    pub fn stop_without_charging(&mut self, cloud: usize, id: &str) {
+        self.set_power(cloud, id, Power::Stopped);
+        self.meddle(cloud, id, |machine| machine.no_charge = true);
+    }
     /// Makes every bind that names this machine fail, or not. Unknown ids are ignored, as in all of these.
     pub fn poison(&mut self, cloud: usize, id: &str, poisoned: bool) {
         self.meddle(cloud, id, |machine| machine.poisoned = poisoned);

@@ -1,4 +1,4 @@
-//! What a test does to a machine or its guest over the control port. `POST /meddle?NAME=ID`, several separated by `&`:
+//! What a test does to a machine, its guest or a whole cloud over the control port. `POST /meddle?NAME=ID`, several separated by `&`:
 //!
 //! | | |
 //! |---|---|
@@ -8,26 +8,38 @@
 //! | `slow=ID:DURATION` | its sshd answers that much later |
 //! | `well=ID` | takes these four back; keys that the guest has, it keeps |
 //! | `stopped=ID`, `running=ID` | its power, at once, as its owner would in the console |
+//! | `unbilled=ID` | the same as `stopped`, in the mode that costs nothing |
+//! | `spot=ID` | it is bought by bids |
+//! | `local-disk=ID` | it has a disk of its host |
+//! | `refuses=ID:ACTION:CODE` | it refuses every call of that action with that code |
+//! | `denies=PROVIDER:ACTION` | that cloud's account may no longer do that |
+//! | `key-pairs-max=PROVIDER:NUMBER` | that cloud's account may hold so many key pairs |
 //!
 //! `POST /reimage?instance=ID` makes it from its image anew: other host keys, the keys of the cloud's record.
 //! `POST /hostkey?instance=ID` gives it other host keys, and nothing else.
 //!
-//! It must never do half of what was asked: all of it is read, and every machine found, before anything changes.
+//! It must never do half of what was asked: all of it is read, and everything found, before anything changes.
 
 use std::time::Duration;
 
 use super::machine::{Guest, Habit, Power};
 use super::world::World;
 
-/// Something to be done to one machine.
+/// Something to be done to one machine, or to one cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mischief {
+enum Mischief<'a> {
     Unreachable,
     OldKeyStays,
     NeverAccepts,
     Slow(Duration),
     Well,
     Power(Power),
+    Unbilled,
+    Spot,
+    LocalDisk,
+    Refuses { action: &'a str, code: &'a str },
+    Denies(&'a str),
+    KeyPairsMax(usize),
     Reimage,
     HostKey,
 }
@@ -38,12 +50,16 @@ pub(super) enum NotDone {
     /// The text says nothing that is known.
     #[error(
         "{0:?} is no mischief: POST /meddle?unreachable=ID, old-key-stays=ID, never-accepts=ID, slow=ID:DURATION, \
-         well=ID, stopped=ID or running=ID, separated by &; or /reimage?instance=ID, /hostkey?instance=ID"
+         well=ID, stopped=ID, running=ID, unbilled=ID, spot=ID, local-disk=ID, refuses=ID:ACTION:CODE, \
+         denies=PROVIDER:ACTION or key-pairs-max=PROVIDER:NUMBER, separated by &; or /reimage?instance=ID, /hostkey?instance=ID"
     )]
     Unknown(String),
     /// No cloud has it.
     #[error("there is no instance {0}")]
     NoInstance(String),
+    /// It is not served.
+    #[error("there is no cloud {0}")]
+    NoCloud(String),
 }
 
 /// Does what was posted to this path.
@@ -51,8 +67,14 @@ pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), N
     let mut found = Vec::new();
     for part in query.split('&') {
         let (id, mischief) = read(path, part).ok_or_else(|| NotDone::Unknown(format!("{path}?{part}")))?;
-        let cloud = world.clouds().iter().position(|cloud| cloud.machine(id).is_some());
-        found.push((cloud.ok_or_else(|| NotDone::NoInstance(id.to_string()))?, id, mischief));
+        let is_of_cloud = matches!(mischief, Mischief::Denies(_) | Mischief::KeyPairsMax(_));
+        let (cloud, missing) = match is_of_cloud {
+            true => (world.clouds().iter().position(|cloud| cloud.kind.as_str() == id), NotDone::NoCloud(id.into())),
+            false => {
+                (world.clouds().iter().position(|cloud| cloud.machine(id).is_some()), NotDone::NoInstance(id.into()))
+            }
+        };
+        found.push((cloud.ok_or(missing)?, id, mischief));
     }
     for (cloud, id, mischief) in found {
         let mut guest = |change: &dyn Fn(&mut Guest)| world.change_guest(cloud, id, change);
@@ -64,17 +86,34 @@ pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), N
             Mischief::Well => guest(&|guest| *guest = Guest { image: guest.image, ..Guest::default() }),
             Mischief::HostKey => guest(&|guest| guest.image += 1),
             Mischief::Power(power) => world.set_power(cloud, id, power),
+            Mischief::Unbilled => world.stop_without_charging(cloud, id),
+            Mischief::Spot => world.make_spot(cloud, id),
+            Mischief::LocalDisk => world.give_local_disk(cloud, id),
+            Mischief::Refuses { action, code } => world.refuse(cloud, id, action, code),
+            Mischief::Denies(action) => drop(world.cloud_mut(cloud).denied.insert(action.to_string())),
+            Mischief::KeyPairsMax(max) => world.cloud_mut(cloud).key_pairs_max = max,
             Mischief::Reimage => world.reimage(cloud, id),
         }
     }
     Ok(())
 }
 
-fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief)> {
+fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief<'a>)> {
     let (name, value) = part.split_once('=').filter(|(_, value)| !value.is_empty())?;
     if (path, name) == ("/meddle", "slow") {
         let (id, by) = value.split_once(':')?;
         return Some((id, Mischief::Slow(crate::model::parse_duration(by).ok()?)));
+    }
+    if (path, name) == ("/meddle", "refuses") {
+        let (id, rest) = value.split_once(':')?;
+        let (action, code) = rest.split_once(':').filter(|(action, code)| !action.is_empty() && !code.is_empty())?;
+        return Some((id, Mischief::Refuses { action, code }));
+    }
+    if path == "/meddle" && matches!(name, "denies" | "key-pairs-max") {
+        let (provider, what) = value.split_once(':').filter(|(_, what)| !what.is_empty())?;
+        let mischief =
+            if name == "denies" { Mischief::Denies(what) } else { Mischief::KeyPairsMax(what.parse().ok()?) };
+        return Some((provider, mischief));
     }
     let mischief = match (path, name) {
         ("/meddle", "unreachable") => Mischief::Unreachable,
@@ -83,6 +122,9 @@ fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief)> {
         ("/meddle", "well") => Mischief::Well,
         ("/meddle", "stopped") => Mischief::Power(Power::Stopped),
         ("/meddle", "running") => Mischief::Power(Power::Running),
+        ("/meddle", "unbilled") => Mischief::Unbilled,
+        ("/meddle", "spot") => Mischief::Spot,
+        ("/meddle", "local-disk") => Mischief::LocalDisk,
         ("/reimage", "instance") => Mischief::Reimage,
         ("/hostkey", "instance") => Mischief::HostKey,
         _ => return None,
@@ -125,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_plan_should_find_is_put_there() {
+        let (mut world, [one, two]) = world();
+        let query = format!("spot={one}&local-disk={two}&refuses={two}:StartInstances:ResourceInsufficient");
+        commit(&mut world, "/meddle", &query).unwrap();
+        let machine = |world: &World, cloud: usize| world.cloud(cloud).machines()[0].clone();
+        assert_eq!((machine(&world, 0).spot, machine(&world, 0).local_disk), (true, false));
+        assert_eq!((machine(&world, 1).spot, machine(&world, 1).local_disk), (false, true));
+        assert_eq!(machine(&world, 1).refuses("StartInstances"), Some("ResourceInsufficient"));
+        commit(&mut world, "/meddle", &format!("unbilled={one}")).unwrap();
+        assert_eq!((machine(&world, 0).power, machine(&world, 0).no_charge), (Power::Stopped, true));
+        commit(&mut world, "/meddle", "denies=alibaba-ecs:RebootInstances&key-pairs-max=tencent-cvm:7").unwrap();
+        assert!(world.cloud(0).denied.contains("RebootInstances") && world.cloud(1).denied.is_empty());
+        assert_eq!((world.cloud(0).key_pairs_max, world.cloud(1).key_pairs_max), (500, 7));
+    }
+
+    #[test]
     fn nothing_is_done_where_a_part_is_wrong() {
         let (mut world, [one, _]) = world();
         let mut check = |path: &str, query: &str, expect: &str| {
@@ -137,6 +195,10 @@ mod tests {
         check("/meddle", &format!("unreachable={one}&sick={one}"), "sick=");
         check("/meddle", &format!("slow={one}"), "no mischief");
         check("/meddle", &format!("slow={one}:soon"), "no mischief");
+        check("/meddle", &format!("refuses={one}:StartInstances"), "no mischief");
+        check("/meddle", &format!("refuses={one}::Code"), "no mischief");
+        check("/meddle", &format!("unreachable={one}&denies=baidu-bcc:BatchStopInstance"), "no cloud baidu-bcc");
+        check("/meddle", "key-pairs-max=alibaba-ecs:many", "no mischief");
         check("/meddle", &format!("instance={one}"), "no mischief");
         check("/hostkey", &format!("unreachable={one}"), "no mischief");
         check("/reimage", "instance=", "no mischief");

@@ -657,6 +657,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
             soak: Duration::from_secs(30),
         },
         force_stop: false,
+        allow: Default::default(),
         grace: Duration::from_secs(120),
         verify: Default::default(),
     };

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod preflight;
 #[path = "../stage/mod.rs"]
 mod stage;
 

@@ -122,6 +122,14 @@ suite! {
         a_machine_under_operation_is_busy,
         a_machine_that_is_gone_is_not_found,
         a_batch_of_power_max_is_taken_and_one_more_is_refused;
+    foretold:
+        what_a_stop_could_hurt_is_shown_where_the_cloud_sells_it,
+        whom_the_cloud_would_refuse_is_told_where_it_can_be_asked,
+        a_state_that_passes_is_no_refusal,
+        a_dry_run_disturbs_nobody_and_says_what_the_call_would_meet,
+        a_dry_run_of_a_denied_call_is_denied,
+        a_question_that_is_closed_to_the_account_is_denied_and_others_stay_open,
+        how_many_pairs_there_may_be_is_told_where_it_can_be_asked;
     faults:
         a_throttled_look_is_repeated_until_it_goes_through,
         a_look_without_an_answer_is_repeated_until_it_goes_through,
@@ -171,5 +179,5 @@ fn every_case_of_every_module_is_in_the_table_and_runs_on_four_providers() {
             .collect();
         assert_eq!(written, *cases, "{module}: written and listed, in the same order");
     }
-    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 100, "cases, each on four providers");
+    assert_eq!(CASES.iter().map(|(_, cases)| cases.len()).sum::<usize>(), 107, "cases, each on four providers");
 }

@@ -85,6 +85,11 @@ impl Clouds {
         assert_eq!(ask(address, "POST", path).unwrap(), (204, String::new()), "{path}");
     }
 
+    /// Meddles over the control port.
+    pub fn meddle(&self, query: &str) {
+        self.post(&format!("/meddle?{query}"));
+    }
+
     pub fn violations(&self) -> Value {
         self.control("/violations")["violations"].clone()
     }

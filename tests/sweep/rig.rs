@@ -171,6 +171,7 @@ impl Rig {
                 soak: Duration::from_secs(30),
             },
             force_stop: false,
+            allow: Default::default(),
             grace: Duration::from_secs(120),
             verify: self.scenario.verify(),
         }

@@ -7,7 +7,7 @@ mod import_key;
 mod retire;
 mod settle;
 mod store_key;
-mod verify;
+pub(super) mod verify;
 
 pub(super) use retire::{load, recall};
 pub(super) use verify::target as login_target;

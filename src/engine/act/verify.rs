@@ -24,7 +24,7 @@ use super::{Done, failed, hold, kept, look_interval};
 use crate::rotation::Sight;
 
 /// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
-const AT_ONCE: usize = 16;
+pub(in crate::engine) const AT_ONCE: usize = 16;
 /// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 

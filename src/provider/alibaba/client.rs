@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
+use super::parameters::{Parameters, numbered, parameter, power_call, tag_parameters};
 use super::wire::{self, Changed, Page};
 use super::{error, sign};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey};
@@ -56,8 +57,6 @@ const VERSION: &str = "2014-05-26";
 const DIALECT: Dialect = Dialect { request_id: "x-acs-request-id", verdict: error::verdict };
 /// Instances that DescribeInstances finds by tags, at most (alibabacloud_ecs20140526 7.11.8).
 const TAGGED_MAX: usize = 1000;
-/// Tags a request: more are matched on our side only.
-const TAGS_MAX: usize = 20;
 /// Key pairs a page.
 const KEY_PAIRS_MAX: usize = 50;
 /// A listing that goes on for more pages than this goes in circles.
@@ -68,12 +67,6 @@ const LISTINGS_MAX: usize = 5;
 /// ECS: one account in one region.
 pub(in crate::provider) struct Ecs {
     parts: Parts,
-}
-
-type Parameters = Vec<(String, String)>;
-
-fn parameter(name: &str, value: impl ToString) -> (String, String) {
-    (name.to_string(), value.to_string())
 }
 
 impl Ecs {
@@ -286,16 +279,6 @@ impl Ecs {
     }
 }
 
-/// The tags as filters, of as many as a request takes.
-fn tag_parameters(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
-    (1..=TAGS_MAX).zip(tags).flat_map(|(number, (key, value))| {
-        let key = parameter(&format!("Tag.{number}.Key"), key);
-        // A value must have 1 to 128 characters here: without it the key alone is looked for.
-        let value = (!value.is_empty()).then(|| parameter(&format!("Tag.{number}.Value"), value));
-        [Some(key), value].into_iter().flatten()
-    })
-}
-
 /// Whether an action is closed to this account, or unknown here: others may be open.
 fn may_not_ask(error: &Error) -> bool {
     let unknown = ["UnsupportedOperation", "InvalidAction.NotFound", "NoSuchVersion"];
@@ -375,20 +358,35 @@ impl Provider for Ecs {
     }
 
     async fn power(&self, change: PowerChange, instances: &[InstanceId], before: Timestamp) -> Result<Accepted> {
-        // KeepCharging always: the account's own default may be StopCharging. SuccessFirst: one instance in the wrong
-        // state does not hold up the others, and the answer tells of each.
-        let (action, own) = match change {
-            PowerChange::Stop { force } => {
-                ("StopInstances", vec![parameter("ForceStop", force), parameter("StoppedMode", "KeepCharging")])
-            }
-            PowerChange::Start => ("StartInstances", Vec::new()),
-            PowerChange::Reboot => ("RebootInstances", vec![parameter("ForceReboot", false)]),
-        };
+        // SuccessFirst: one instance in the wrong state does not hold up the others, and the answer tells of each.
+        let (action, own) = power_call(change);
         batch(action, instances, LIMITS.power_max)?;
-        let ids = (1..).zip(instances).map(|(number, id)| parameter(&format!("InstanceId.{number}"), id));
-        let parameters = ids.chain(own).chain([parameter("BatchOptimization", "SuccessFirst")]).collect();
+        let optimization = parameter("BatchOptimization", "SuccessFirst");
+        let parameters = numbered(instances).chain(own).chain([optimization]).collect();
         let changed = self.call(action, Intent::Change { before }, parameters, wire::powered).await?;
         Ok(self.accepted(action, instances, changed))
+    }
+
+    async fn denied(&self, _: &[InstanceId]) -> Result<Vec<(InstanceId, Error)>> {
+        Ok(Vec::new())
+    }
+
+    async fn rehearse(&self, change: PowerChange, instances: &[InstanceId]) -> Result<Option<&'static str>> {
+        let (action, own) = power_call(change);
+        batch(action, instances, LIMITS.power_max)?;
+        // All or none: with SuccessFirst a dry run always says that it went well (FACTS 4.1).
+        let together = [parameter("BatchOptimization", "AllTogether"), parameter("DryRun", true)];
+        let parameters = numbered(instances).chain(own).chain(together).collect();
+        // A dry run that would go well is answered with an error of its own.
+        match self.call(action, Intent::Read, parameters, wire::powered).await {
+            Err(error) if matches!(error.code.as_str(), "DRYRUN.SUCCESS" | "DryRunOperation") => Ok(Some(action)),
+            Err(error) => Err(error),
+            Ok(_) => Err(door::unreadable(action, "a dry run was answered as if it had been done")),
+        }
+    }
+
+    async fn key_pairs_max(&self) -> Result<Option<usize>> {
+        Ok(None)
     }
 
     fn clock_difference(&self) -> Option<SignedDuration> {

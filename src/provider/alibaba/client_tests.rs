@@ -545,6 +545,35 @@ async fn an_unknown_conflict_is_an_instances_wrong_state_and_halts_nothing() {
 }
 
 #[tokio::test]
+async fn a_dry_run_says_so_is_all_or_none_and_its_success_is_an_error() {
+    let told = |code: &str| answer(400, &[], &format!(r#"{{"Code":"{code}","Message":"m","RequestId":"R"}}"#));
+    let script = Script::of([
+        told("DRYRUN.SUCCESS"),
+        told("DryRunOperation"),
+        answer(403, &[], r#"{"Code":"Forbidden.RAM","Message":"no","RequestId":"R"}"#),
+        ok(r#"{"RequestId":"R","InstanceResponses":{"InstanceResponse":[]}}"#),
+    ]);
+    let client = client(&script);
+    let one = ids(&["i-1"]);
+    assert_eq!(client.rehearse(PowerChange::Reboot, &one).await, Ok(Some("RebootInstances")));
+    assert_eq!(client.rehearse(PowerChange::Start, &ids(&["i-1", "i-2"])).await, Ok(Some("StartInstances")));
+    assert_eq!(client.rehearse(PowerChange::Start, &one).await.unwrap_err().kind, Kind::Denied);
+    // Answered as if it had been done: whoever does not know the parameter may have done it.
+    let error = client.rehearse(PowerChange::Stop { force: false }, &one).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (Kind::Protocol, Effect::Unknown));
+    assert_eq!(
+        asked(&script),
+        [
+            "RebootInstances BatchOptimization=AllTogether&DryRun=true&ForceReboot=false&InstanceId.1=i-1",
+            "StartInstances BatchOptimization=AllTogether&DryRun=true&InstanceId.1=i-1&InstanceId.2=i-2",
+            "StartInstances BatchOptimization=AllTogether&DryRun=true&InstanceId.1=i-1",
+            "StopInstances BatchOptimization=AllTogether&DryRun=true&ForceStop=false&InstanceId.1=i-1&StoppedMode=KeepCharging",
+        ]
+    );
+    script.is_played_out();
+}
+
+#[tokio::test]
 async fn a_change_of_unknown_outcome_goes_back_to_the_engine() {
     let fault = r#"{"Code":"InternalError","Message":"oops","RequestId":"R"}"#;
     for (reply, kind) in [

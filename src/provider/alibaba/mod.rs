@@ -3,6 +3,7 @@
 
 mod client;
 mod error;
+mod parameters;
 mod sign;
 mod wire;
 

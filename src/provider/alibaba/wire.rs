@@ -4,14 +4,14 @@
 //! Source of the fields: alibabacloud_ecs20140526 7.11.8; ListTagResources: alibabacloud.com/help/en/ecs/api-listtagresources,
 //! read 2026-11-22.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
-use crate::provider::{Instance, KeyPair, Power};
+use crate::provider::{Hazard, Instance, KeyPair, Power};
 
 /// The system tag of an instance that Auto Scaling made; such instances are replaced at its will, and their key pair is
 /// the scaling configuration's. Source: ACK help pages ("ESS adds the ECS tag acs:autoscaling:scalingGroupId") and the
@@ -77,6 +77,15 @@ struct RawInstance {
     #[serde(rename = "OSType")]
     os_type: Option<String>,
     start_time: Option<String>,
+    /// NoSpot, SpotWithPriceLimit or SpotAsPriceGo.
+    spot_strategy: Option<String>,
+    /// Local disks, and what they hold: 0 or nothing for none.
+    #[serde(default)]
+    local_storage_amount: Value,
+    #[serde(default)]
+    local_storage_capacity: Value,
+    /// KeepCharging, StopCharging or Not-applicable.
+    stopped_mode: Option<String>,
     #[serde(default)]
     zone_id: Value,
     /// Another one once the system disk was replaced by one of another image.
@@ -150,6 +159,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     if raw.instance_id.is_empty() {
         return Err("an instance without an id".to_string());
     }
+    let hazards = hazards(&raw)?;
     let tags: BTreeMap<String, String> = raw.tags.list.into_iter().map(|tag| (tag.tag_key, tag.tag_value)).collect();
     // Whatever stands in the list is a lock, readable or not.
     let lock = |lock: Value| text(lock["LockReason"].clone()).unwrap_or_else(|| "?".to_string());
@@ -175,6 +185,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         boot: filled(raw.start_time),
         operation: None,
         unfit,
+        hazards,
         tags,
         zone: text(raw.zone_id),
         image: text(raw.image_id).map(|id| Image { id, reset: None }),
@@ -184,6 +195,20 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         ]),
         public_address: first_address(&[&raw.public_ip_address["IpAddress"], &raw.eip_address["IpAddress"]]),
     })
+}
+
+/// What a stop could hurt. Ephemeral SSDs of the phased-out kind are no local storage by these fields and are not shown.
+fn hazards(raw: &RawInstance) -> Result<BTreeSet<Hazard>, Unreadable> {
+    let spot = filled(raw.spot_strategy.clone()).is_some_and(|strategy| !strategy.eq_ignore_ascii_case("NoSpot"));
+    let mut local = false;
+    for (name, value) in
+        [("LocalStorageAmount", &raw.local_storage_amount), ("LocalStorageCapacity", &raw.local_storage_capacity)]
+    {
+        local |= !value.is_null() && count(value).ok_or_else(|| format!("{name} is no count"))? > 0;
+    }
+    let unbilled = raw.stopped_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("StopCharging"));
+    let shown = [(Hazard::Spot, spot), (Hazard::LocalDisk, local), (Hazard::StopCharging, unbilled)];
+    Ok(shown.into_iter().filter(|(_, is)| *is).map(|(hazard, _)| hazard).collect())
 }
 
 /// Reads an answer of ListTagResources: the ids, each once. One row is one tag of one resource.
@@ -315,6 +340,7 @@ mod tests {
             boot: Some("2024-04-14T22:32Z".to_string()),
             operation: None,
             unfit: None,
+            hazards: Default::default(),
             tags: tags.into(),
             zone: Some("cn-hangzhou-h".to_string()),
             image: Some(Image { id: "m-1".to_string(), reset: None }),
@@ -361,6 +387,28 @@ mod tests {
         check("Quantum", Power::Other);
         check("RUNNING", Power::Running);
         check("stopped", Power::Stopped);
+    }
+
+    #[test]
+    fn what_a_stop_could_hurt_is_read_and_a_count_that_is_none_is_an_error() {
+        let check = |fields: &str, expect: &[Hazard]| {
+            let instance = one(&format!(r#""Status":"Running",{fields}"#));
+            assert_eq!(instance.hazards, expect.iter().copied().collect(), "{fields}");
+        };
+        check(r#""SpotStrategy":"NoSpot","LocalStorageAmount":null,"StoppedMode":"Not-applicable""#, &[]);
+        check(
+            r#""SpotStrategy":"","LocalStorageAmount":0,"LocalStorageCapacity":"0","StoppedMode":"KeepCharging""#,
+            &[],
+        );
+        check(r#""SpotStrategy":"SpotAsPriceGo""#, &[Hazard::Spot]);
+        check(r#""SpotStrategy":"SpotWithPriceLimit""#, &[Hazard::Spot]);
+        check(r#""LocalStorageAmount":2,"LocalStorageCapacity":5905"#, &[Hazard::LocalDisk]);
+        check(r#""LocalStorageCapacity":"894""#, &[Hazard::LocalDisk]);
+        check(r#""StoppedMode":"StopCharging""#, &[Hazard::StopCharging]);
+        for bad in [r#""LocalStorageAmount":"some""#, r#""LocalStorageCapacity":[1]"#, r#""SpotStrategy":1"#] {
+            let body = format!(r#"{{"Instances":{{"Instance":[{{"InstanceId":"i-1","Status":"Running",{bad}}}]}}}}"#);
+            assert!(instances(body.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

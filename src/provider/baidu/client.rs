@@ -380,6 +380,18 @@ impl Provider for Bcc {
         self.change(call, instances, before).await
     }
 
+    async fn denied(&self, _: &[InstanceId]) -> Result<Vec<(InstanceId, Error)>> {
+        Ok(Vec::new())
+    }
+
+    async fn rehearse(&self, _: PowerChange, _: &[InstanceId]) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
+    async fn key_pairs_max(&self) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
     fn clock_difference(&self) -> Option<SignedDuration> {
         self.parts.door.clock_difference()
     }

@@ -4,14 +4,14 @@
 //! Source of the fields: bce-sdk-go 6916310 (`services/bcc/api/model.go`: InstanceModel, ListInstancesResult,
 //! KeypairModel, ListKeypairResult; ListInstanceByInstanceIds answers a ListInstancesResult), read 2026-11-22.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::{Unreadable, count, filled, first_address, or_default, read, text};
-use crate::provider::{Instance, KeyPair, Power};
+use crate::provider::{Hazard, Instance, KeyPair, Power};
 
 /// A page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,13 @@ struct RawInstance {
     keypair_id: Option<String>,
     os_name: Option<String>,
     image_name: Option<String>,
+    /// Prepaid, Postpaid or bidding.
+    payment_timing: Option<String>,
+    /// 0 for none. Disks that a family brings along (`ephemeralDisks` at its making) no listing shows.
+    #[serde(default, rename = "localDiskSizeInGB")]
+    local_disk_size: Value,
+    /// `noCharge` for a machine that is stopped without charging (the words are unconfirmed).
+    charge_status: Option<String>,
     #[serde(default)]
     zone_name: Value,
     #[serde(default)]
@@ -103,6 +110,7 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
     let says_windows =
         |text: &Option<String>| text.as_ref().is_some_and(|text| text.to_lowercase().contains("windows"));
     let unfit = (says_windows(&raw.os_name) || says_windows(&raw.image_name)).then(|| "Windows".to_string());
+    let hazards = hazards(&raw)?;
     Ok(Instance {
         id: InstanceId::new(raw.id),
         name: text(raw.name).unwrap_or_default(),
@@ -112,12 +120,28 @@ fn instance(raw: RawInstance) -> Result<Instance, Unreadable> {
         boot: None,
         operation: None,
         unfit,
+        hazards,
         tags: raw.tags.into_iter().flatten().map(|tag| (tag.tag_key, tag.tag_value)).collect::<BTreeMap<_, _>>(),
         zone: text(raw.zone_name),
         image: text(raw.image_id).map(|id| Image { id, reset: None }),
         private_address: first_address(&[&raw.internal_ip]),
         public_address: first_address(&[&raw.public_ip]),
     })
+}
+
+/// What a stop could hurt.
+fn hazards(raw: &RawInstance) -> Result<BTreeSet<Hazard>, Unreadable> {
+    // "Spotpaid" is the word of the SDK's third version for the same.
+    let says = |word: &Option<String>, what: &str| word.as_ref().is_some_and(|word| word.eq_ignore_ascii_case(what));
+    let spot = says(&raw.payment_timing, "bidding") || says(&raw.payment_timing, "spotpaid");
+    let size = &raw.local_disk_size;
+    let local = !size.is_null() && count(size).ok_or("localDiskSizeInGB is no count")? > 0;
+    let shown = [
+        (Hazard::Spot, spot),
+        (Hazard::LocalDisk, local),
+        (Hazard::StopCharging, says(&raw.charge_status, "noCharge")),
+    ];
+    Ok(shown.into_iter().filter(|(_, is)| *is).map(|(hazard, _)| hazard).collect())
 }
 
 /// `Rebooting` is not in the SDK's list and may exist. States in which the machine may well go on running
@@ -252,6 +276,7 @@ mod tests {
             boot: None,
             operation: None,
             unfit: None,
+            hazards: Default::default(),
             tags: [("role".to_string(), "web".to_string())].into(),
             zone: Some("cn-bj-d".to_string()),
             image: Some(Image { id: "m-1".to_string(), reset: None }),
@@ -279,6 +304,24 @@ mod tests {
         }
         check("Quantum", Power::Other);
         check("RUNNING", Power::Running);
+    }
+
+    #[test]
+    fn what_a_stop_could_hurt_is_read_and_a_size_that_is_none_is_an_error() {
+        let check = |fields: &str, expect: &[Hazard]| {
+            let instance = one(&format!(r#""status":"Running",{fields}"#));
+            assert_eq!(instance.hazards, expect.iter().copied().collect(), "{fields}");
+        };
+        check(r#""paymentTiming":"Postpaid","localDiskSizeInGB":0,"chargeStatus":"charge""#, &[]);
+        check(r#""paymentTiming":null,"localDiskSizeInGB":null,"chargeStatus":null"#, &[]);
+        check(r#""paymentTiming":"bidding""#, &[Hazard::Spot]);
+        check(r#""paymentTiming":"Spotpaid""#, &[Hazard::Spot]);
+        check(r#""localDiskSizeInGB":447"#, &[Hazard::LocalDisk]);
+        check(r#""chargeStatus":"noCharge""#, &[Hazard::StopCharging]);
+        for bad in [r#""localDiskSizeInGB":"some""#, r#""paymentTiming":7"#] {
+            let body = format!(r#"{{"instances":[{{"id":"i-1","status":"Running",{bad}}}],"isTruncated":false}}"#);
+            assert!(instances(body.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

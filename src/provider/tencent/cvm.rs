@@ -9,7 +9,8 @@ use crate::model::{KeyPairName, ProviderKind, PublicKey};
 use crate::provider::{Disruption, Limits};
 
 /// CVM.
-pub(super) static FACE: Face = Face { service: "cvm", version: "2017-03-12", limits: &LIMITS, import, stop };
+pub(super) static FACE: Face =
+    Face { service: "cvm", version: "2017-03-12", limits: &LIMITS, import, stop, hazards: true, foretells: false };
 
 /// FACTS 2.2 (PY-CVM 3.1.178; rates: DOC 213/568, 213/15700, 213/15703, 213/33229, 213/33232).
 pub(super) static LIMITS: Limits = Limits {

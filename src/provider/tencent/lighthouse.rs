@@ -9,7 +9,15 @@ use crate::model::{KeyPairName, ProviderKind, PublicKey};
 use crate::provider::{Disruption, Limits};
 
 /// Lighthouse.
-pub(super) static FACE: Face = Face { service: "lighthouse", version: "2020-03-24", limits: &LIMITS, import, stop };
+pub(super) static FACE: Face = Face {
+    service: "lighthouse",
+    version: "2020-03-24",
+    limits: &LIMITS,
+    import,
+    stop,
+    hazards: false,
+    foretells: true,
+};
 
 /// FACTS 2.2 (PY-LH 3.1.177; rates: SEED-000, SEED-002 and the vendor's pages named there).
 pub(super) static LIMITS: Limits = Limits {
@@ -23,7 +31,9 @@ pub(super) static LIMITS: Limits = Limits {
     key_bits: &[2048, 3072, 4096],
     disruption: Disruption::StopsInstance,
     whole_batch_fails: true,
-    key_pairs_max: None,
+    // "Up to ten SSH key pairs can be created in each region under one account" (DOC 1103/41392, 2022-04-06); what this
+    // account may hold `DescribeGeneralResourceQuotas` tells.
+    key_pairs_max: Some(10),
     // DescribeInstances: none seen. StopInstances: unconfirmed.
     requests_per_second: &[
         ("ImportKeyPair", 10),

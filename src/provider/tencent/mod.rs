@@ -4,6 +4,7 @@
 mod client;
 mod cvm;
 mod error;
+mod foretell;
 mod lighthouse;
 mod sign;
 mod wire;
@@ -18,7 +19,7 @@ use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 use crate::provider::http::Intent;
 use crate::provider::http::door::{refused_here, unreadable};
 use crate::provider::open::Parts;
-use crate::provider::{Accepted, Instance, KeyPair, Limits, PowerChange, Provider, Result, Select};
+use crate::provider::{Accepted, Error, Instance, KeyPair, Limits, PowerChange, Provider, Result, Select};
 use client::{Answer, Client};
 use wire::Imported;
 
@@ -27,9 +28,24 @@ pub(super) static LIGHTHOUSE: &Face = &lighthouse::FACE;
 /// CVM: what it is called and what it allows.
 pub(super) static CVM: &Face = &cvm::FACE;
 
-/// The actions that are called, for the config's `rates`.
+/// The actions of either API that are called, for the config's `rates`.
 pub(super) const ACTIONS: &[&str] = &[
     "DescribeInstances",
+    "DescribeKeyPairs",
+    "ImportKeyPair",
+    "DeleteKeyPairs",
+    "AssociateInstancesKeyPairs",
+    "DisassociateInstancesKeyPairs",
+    "StopInstances",
+    "StartInstances",
+    "RebootInstances",
+];
+
+/// The same, with what only Lighthouse can be asked.
+pub(super) const LIGHTHOUSE_ACTIONS: &[&str] = &[
+    "DescribeInstances",
+    "DescribeInstancesDeniedActions",
+    "DescribeGeneralResourceQuotas",
     "DescribeKeyPairs",
     "ImportKeyPair",
     "DeleteKeyPairs",
@@ -49,6 +65,10 @@ pub(super) struct Face {
     import: fn(&KeyPairName, &PublicKey) -> Value,
     /// The parameters of a stop, by force or not.
     stop: fn(bool) -> Value,
+    /// Whether what a stop could hurt is read from a listing.
+    hazards: bool,
+    /// Whether the cloud tells beforehand which calls an instance would be refused, and how many key pairs may be.
+    foretells: bool,
 }
 
 /// One account in one region.
@@ -142,7 +162,12 @@ impl Provider for Tencent {
                 (raw, Box::new(|seen| tags.iter().all(|(key, value)| seen.tags.get(key) == Some(value))))
             }
         };
-        Ok(raw.into_iter().map(wire::RawInstance::read).filter(|seen| keep(seen)).collect())
+        let read = |raw: wire::RawInstance| {
+            let seen = raw.read();
+            let hazards = if self.face.hazards { seen.hazards } else { BTreeSet::new() };
+            Instance { hazards, ..seen }
+        };
+        Ok(raw.into_iter().map(read).filter(|seen| keep(seen)).collect())
     }
 
     async fn bind(&self, key_pair: &KeyPairId, instances: &[InstanceId], before: Timestamp) -> Result<Accepted> {
@@ -166,6 +191,24 @@ impl Provider for Tencent {
             PowerChange::Reboot => ("RebootInstances", json!({})),
         };
         self.change(action, body, instances, self.face.limits.power_max, before).await
+    }
+
+    async fn denied(&self, instances: &[InstanceId]) -> Result<Vec<(InstanceId, Error)>> {
+        match self.face.foretells {
+            true => foretell::denied(&self.client, instances).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn rehearse(&self, _: PowerChange, _: &[InstanceId]) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
+    async fn key_pairs_max(&self) -> Result<Option<usize>> {
+        match self.face.foretells {
+            true => foretell::key_pairs_max(&self.client).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     fn clock_difference(&self) -> Option<jiff::SignedDuration> {

@@ -222,6 +222,7 @@ async fn an_instance_is_read_field_by_field() {
         boot: None,
         operation: Some(Operation { request_id: Some("r-9".to_string()), running: false, failed: false }),
         unfit: None,
+        hazards: Default::default(),
         tags: [("role", "web"), ("bare", "")].map(|(key, value)| (key.to_string(), value.to_string())).into(),
         zone: Some("ap-guangzhou-3".to_string()),
         image: Some(Image { id: "lhbp-1".to_string(), reset: None }),
@@ -242,6 +243,53 @@ async fn an_instance_is_read_field_by_field() {
     assert_eq!((seen.zone.as_deref(), seen.name.as_str()), (Some("z"), ""));
     let addresses = [seen.private_address, seen.public_address].map(|address| address.unwrap().to_string());
     assert_eq!(addresses, ["172.16.0.2", "203.0.113.9"]);
+}
+
+#[tokio::test]
+async fn lighthouse_foretells_lasting_refusals_and_the_accounts_quota() {
+    let denial = |action: &str, code: &str| json!({"Action": action, "Code": code, "Message": "m"});
+    let passing = denial("StartInstances", "UnsupportedOperation.InvalidInstanceState");
+    let busy = denial("AssociateInstancesKeyPairs", "OperationDenied.InstanceOperationInProgress");
+    let expired = denial("StartInstances", "UnsupportedOperation.InstanceExpired");
+    let other = denial("ResetInstance", "UnsupportedOperation.InstanceExpired");
+    let (cloud, script) = lighthouse(vec![
+        well(json!({"InstanceDeniedActionSet": [
+            {"InstanceId": "lhins-1", "DeniedActions": [passing, busy, other]},
+            {"InstanceId": "lhins-2", "DeniedActions": [passing, expired]},
+            {"InstanceId": "lhins-3", "DeniedActions": null},
+            {"InstanceId": "lhins-stranger", "DeniedActions": [expired]},
+        ]})),
+        well(json!({"GeneralResourceQuotaSet": [
+            {"ResourceName": "USER_KEY_PAIR", "ResourceQuotaAvailable": 3, "ResourceQuotaTotal": 20},
+        ]})),
+        well(json!({"GeneralResourceQuotaSet": []})),
+    ]);
+    let denied = cloud.denied(&ids(&["lhins-2", "lhins-1", "lhins-3", "lhins-1"])).await.unwrap();
+    let told: Vec<_> = denied.iter().map(|(id, error)| (id.as_str(), error.action.as_str(), error.kind)).collect();
+    assert_eq!(told, [("lhins-2", "StartInstances", Kind::Unsupported)]);
+    assert_eq!(cloud.key_pairs_max().await, Ok(Some(20)));
+    assert_eq!(cloud.key_pairs_max().await.unwrap_err().kind, Kind::Protocol);
+    let quotas = || ("DescribeGeneralResourceQuotas".to_string(), json!({"ResourceNames": ["USER_KEY_PAIR"]}));
+    let denials = json!({"InstanceIds": ["lhins-1", "lhins-2", "lhins-3"]});
+    assert_eq!(asked(&script), [("DescribeInstancesDeniedActions".to_string(), denials), quotas(), quotas()]);
+    // CVM has no such questions: nothing is sent.
+    let (cloud, script) = cvm(vec![]);
+    assert_eq!((cloud.denied(&ids(&["ins-1"])).await, cloud.key_pairs_max().await), (Ok(vec![]), Ok(None)));
+    assert_eq!(cloud.rehearse(PowerChange::Start, &ids(&["ins-1"])).await, Ok(None));
+    assert_eq!(asked(&script), []);
+}
+
+#[tokio::test]
+async fn what_lighthouse_shows_of_disks_is_no_hazard_and_what_cvm_shows_is() {
+    let shown = || {
+        well(json!({"TotalCount": 1, "InstanceSet": [{
+            "InstanceId": "i-1", "InstanceState": "RUNNING", "SystemDisk": {"DiskType": "LOCAL_SSD"}
+        }]}))
+    };
+    let (cloud, _) = lighthouse(vec![shown()]);
+    assert!(cloud.instances(&Select::All).await.unwrap()[0].hazards.is_empty());
+    let (cloud, _) = cvm(vec![shown()]);
+    assert_eq!(cloud.instances(&Select::All).await.unwrap()[0].hazards, [crate::provider::Hazard::LocalDisk].into());
 }
 
 #[tokio::test]

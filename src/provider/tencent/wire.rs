@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::{Image, InstanceId, KeyPairId, KeyPairName, PublicKey};
 use crate::provider::http::answer::first_address;
-use crate::provider::{Instance, KeyPair, Operation, Power};
+use crate::provider::{Hazard, Instance, KeyPair, Operation, Power};
 
 /// `{"Response": …}`.
 #[derive(Deserialize)]
@@ -112,6 +112,12 @@ pub(super) struct RawInstance {
     /// CVM.
     image_id: Option<String>,
     latest_operation: Option<String>,
+    /// CVM: SPOTPAID is what is bought by bids.
+    instance_charge_type: Option<String>,
+    /// CVM.
+    system_disk: Option<RawDisk>,
+    /// CVM; may be null.
+    data_disks: Option<Vec<RawDisk>>,
     latest_operation_state: Option<String>,
     latest_operation_request_id: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -144,6 +150,12 @@ struct RawTag {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct RawDisk {
+    disk_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct RawPlacement {
     zone: Option<String>,
 }
@@ -158,6 +170,7 @@ impl RawInstance {
         let power = power(&self.instance_state);
         let unfit = self.unfit(power);
         let image = self.image();
+        let hazards = self.hazards();
         let operation =
             (self.latest_operation_state.is_some() || self.latest_operation_request_id.is_some()).then(|| Operation {
                 running: self.latest_operation_state.as_deref() == Some("OPERATING"),
@@ -173,6 +186,7 @@ impl RawInstance {
             boot: None,
             operation,
             unfit,
+            hazards,
             tags: self.tags.into_iter().map(|tag| (tag.key, tag.value)).collect::<BTreeMap<_, _>>(),
             private_address: first_address(&[&self.private_addresses, &self.private_ip_addresses]),
             public_address: first_address(&[&self.public_addresses, &self.public_ip_addresses]),
@@ -187,6 +201,21 @@ impl RawInstance {
         let id = self.blueprint_id.clone().or(self.image_id.clone()).filter(|id| !id.is_empty())?;
         let is_reset = self.latest_operation.as_deref() == Some("ResetInstance");
         Some(Image { id, reset: self.latest_operation_request_id.clone().filter(|_| is_reset) })
+    }
+
+    /// What a stop could hurt, by the fields of CVM's Instance (tencentcloud-sdk-python-cvm 3.1.178: InstanceChargeType,
+    /// SystemDisk and DataDisks of a type LOCAL_…, StopChargingMode). Lighthouse is sold for a term and its shutdown is
+    /// always its own: what it shows under these names is not read ([`super::Face::hazards`]).
+    fn hazards(&self) -> BTreeSet<Hazard> {
+        let is = |word: &Option<String>, what: &str| word.as_deref() == Some(what);
+        let mut disks = self.system_disk.iter().chain(self.data_disks.iter().flatten());
+        let local = disks.any(|disk| disk.disk_type.as_ref().is_some_and(|kind| kind.starts_with("LOCAL_")));
+        let shown = [
+            (Hazard::Spot, is(&self.instance_charge_type, "SPOTPAID")),
+            (Hazard::LocalDisk, local),
+            (Hazard::StopCharging, is(&self.stop_charging_mode, "STOP_CHARGING")),
+        ];
+        shown.into_iter().filter(|(_, is)| *is).map(|(hazard, _)| hazard).collect()
     }
 
     /// Why no key pair can be bound to it, or should not be by this way.
@@ -292,6 +321,35 @@ mod tests {
         check(json!({"InstanceState": "STOPPED", "StopChargingMode": "STOP_CHARGING"}), unbilled);
         check(json!({"InstanceState": "RUNNING", "StopChargingMode": "STOP_CHARGING"}), None);
         check(json!({"InstanceState": "STOPPED", "StopChargingMode": "KEEP_CHARGING"}), None);
+    }
+
+    #[test]
+    fn what_a_stop_could_hurt_is_read_and_a_mistyped_word_is_an_error() {
+        let check = |fields: Value, expect: &[Hazard]| {
+            assert_eq!(instance(fields.clone()).hazards, expect.iter().copied().collect(), "{fields}");
+        };
+        check(json!({}), &[]);
+        check(
+            json!({"InstanceChargeType": null, "SystemDisk": null, "DataDisks": null, "StopChargingMode": null}),
+            &[],
+        );
+        let cloud = json!({"DiskType": "CLOUD_PREMIUM", "DiskSize": 50});
+        check(json!({"InstanceChargeType": "POSTPAID_BY_HOUR", "SystemDisk": cloud, "DataDisks": [cloud]}), &[]);
+        check(json!({"InstanceChargeType": "SPOTPAID"}), &[Hazard::Spot]);
+        check(json!({"SystemDisk": {"DiskType": "LOCAL_BASIC"}, "DataDisks": []}), &[Hazard::LocalDisk]);
+        check(json!({"SystemDisk": cloud, "DataDisks": [cloud, {"DiskType": "LOCAL_NVME"}]}), &[Hazard::LocalDisk]);
+        check(json!({"StopChargingMode": "NOT_APPLICABLE"}), &[]);
+        check(json!({"StopChargingMode": "KEEP_CHARGING"}), &[]);
+        check(json!({"StopChargingMode": "STOP_CHARGING"}), &[Hazard::StopCharging]);
+        for bad in [
+            json!({"InstanceChargeType": 1}),
+            json!({"DataDisks": "LOCAL_PRO"}),
+            json!({"SystemDisk": {"DiskType": 7}}),
+        ] {
+            let mut whole = json!({"InstanceId": "i", "InstanceState": "RUNNING"});
+            whole.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
+            assert!(serde_json::from_value::<RawInstance>(whole).is_err(), "{bad}");
+        }
     }
 
     #[test]

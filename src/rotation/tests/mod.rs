@@ -170,6 +170,7 @@ fn seen(id: &str, look: &str) -> Instance {
         boot,
         operation,
         unfit: None,
+        hazards: Default::default(),
         tags: Default::default(),
         zone: None,
         image: None,

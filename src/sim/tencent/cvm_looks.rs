@@ -80,8 +80,12 @@ fn row(machine: &Machine, now: jiff::Timestamp) -> Value {
     put("InstanceName", json!(machine.name));
     put("InstanceState", json!(state(view.power)));
     put("RestrictState", json!("NORMAL"));
-    put("InstanceChargeType", json!(listing::CHARGE_TYPE));
-    put("InstanceType", json!("S5.MEDIUM2"));
+    put("InstanceChargeType", json!(if machine.spot { "SPOTPAID" } else { listing::CHARGE_TYPE }));
+    put("InstanceType", json!(if machine.local_disk { "IT5.4XLARGE64" } else { "S5.MEDIUM2" }));
+    put("SystemDisk", json!({ "DiskType": "CLOUD_PREMIUM", "DiskId": "disk-sim00001", "DiskSize": 50 }));
+    // "May be null".
+    let local = json!([{ "DiskType": "LOCAL_NVME", "DiskId": "", "DiskSize": 3570 }]);
+    put("DataDisks", if machine.local_disk { local } else { Value::Null });
     put("Placement", json!({ "Zone": machine.zone, "ProjectId": 0 }));
     put("VirtualPrivateCloud", json!({ "VpcId": listing::VPC, "SubnetId": listing::SUBNET }));
     // "May be null" (FACTS §2.2).

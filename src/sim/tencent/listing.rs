@@ -172,7 +172,7 @@ impl Filter {
             "private-ip-address" => self.has(&machine.private_address),
             "public-ip-address" => self.has(&machine.public_address),
             "instance-state" => self.has(state(machine.view(now).power)),
-            "instance-charge-type" => self.has(CHARGE_TYPE),
+            "instance-charge-type" => self.has(if machine.spot { "SPOTPAID" } else { CHARGE_TYPE }),
             "bundle-id" => self.has(BUNDLE),
             "project-id" => self.has("0"),
             "vpc-id" => self.has(VPC),

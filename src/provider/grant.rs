@@ -1,0 +1,66 @@
+//! What to grant an access key that is denied an action, in the words of its cloud. A table; it must never be taken for
+//! more than a hint: which policy denied a call no answer says.
+
+use super::open::{actions, limits};
+use crate::model::{Disruption, ProviderKind};
+
+/// How `action` is allowed. `action` is as an error or [`super::actions`] has it.
+pub fn grant(kind: ProviderKind, action: &str) -> String {
+    match kind {
+        ProviderKind::TencentLighthouse => format!("allow lighthouse:{action} in the access key's CAM policy"),
+        ProviderKind::TencentCvm => format!("allow cvm:{action} in the access key's CAM policy"),
+        ProviderKind::AlibabaEcs => format!("allow ecs:{action} in the access key's RAM policy"),
+        // The API has paths and no names, and its policies name permissions and not calls.
+        ProviderKind::BaiduBcc => {
+            let permission = if is_look(action) { "READ" } else { "OPERATE" };
+            format!("give the access key's user an IAM policy for BCC with the permission {permission} (for {action})")
+        }
+    }
+}
+
+/// The actions with which a rotation changes something there: it takes no key off, and reboots and stops only where a
+/// bind wants that.
+pub fn changes(kind: ProviderKind) -> impl Iterator<Item = &'static str> {
+    let unused: &[&str] = match limits(kind).disruption {
+        Disruption::StopsInstance => &["Stop", "Reboot"],
+        Disruption::NeedsStopped | Disruption::RebootsInstance => &["Reboot"],
+        Disruption::NeedsReboot => &["Stop"],
+    };
+    let unused = move |action: &str| {
+        let verb = action.strip_prefix("Batch").unwrap_or(action);
+        ["Disassociate", "Detach"].iter().chain(unused).any(|unused| verb.starts_with(unused))
+    };
+    actions(kind).iter().copied().filter(move |action| !is_look(action) && !unused(action))
+}
+
+/// Whether an action only looks.
+fn is_look(action: &str) -> bool {
+    ["Describe", "List", "Get"].iter().any(|verb| action.starts_with(verb))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_action_is_granted_in_the_clouds_own_words() {
+        let check = |kind, action, expect: &str| assert!(grant(kind, action).contains(expect), "{kind} {action}");
+        check(ProviderKind::TencentLighthouse, "ImportKeyPair", "lighthouse:ImportKeyPair in the access key's CAM");
+        check(ProviderKind::TencentCvm, "StopInstances", "cvm:StopInstances");
+        check(ProviderKind::AlibabaEcs, "RebootInstances", "ecs:RebootInstances in the access key's RAM");
+        check(ProviderKind::BaiduBcc, "AttachKeypair", "OPERATE (for AttachKeypair)");
+        check(ProviderKind::BaiduBcc, "ListInstances", "READ (for ListInstances)");
+    }
+
+    #[test]
+    fn every_cloud_has_its_changes_and_no_look_is_one() {
+        let check = |kind, expect: &[&str]| assert_eq!(changes(kind).collect::<Vec<_>>(), expect, "{kind}");
+        let bind = "AssociateInstancesKeyPairs";
+        check(ProviderKind::TencentLighthouse, &["ImportKeyPair", "DeleteKeyPairs", bind, "StartInstances"]);
+        check(ProviderKind::TencentCvm, &["ImportKeyPair", "DeleteKeyPairs", bind, "StopInstances", "StartInstances"]);
+        let power = ["StartInstances", "RebootInstances"];
+        check(ProviderKind::AlibabaEcs, &["ImportKeyPair", "DeleteKeyPairs", "AttachKeyPair", power[0], power[1]]);
+        let power = ["BatchStopInstance", "BatchStartInstance"];
+        check(ProviderKind::BaiduBcc, &["ImportKeypair", "DeleteKeypair", "AttachKeypair", power[0], power[1]]);
+    }
+}
