@@ -15,7 +15,7 @@ use super::{Exit, Scene, owner};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The rotation's id or the beginning of one, or a fleet: its newest rotation
+    /// The rotation's id, or the beginning of one
     rotation: String,
 }
 
@@ -29,6 +29,10 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let store = store_beside(&config.store).await.context("the store cannot be read")?;
     let heads = store.heads().await?.readable;
     let head = find(&heads, &arguments.rotation)?.clone();
+    // A fleet's newest rotation is the way back itself once that has begun: the same command would turn it round.
+    if head.plan.fleet().as_str() == arguments.rotation {
+        bail!("name the rotation, not its fleet: `rekeyd rollback {}` is the newest one", head.id);
+    }
     let Plan::Rotate(plan) = &head.plan else {
         bail!("{} is a retire journal: a rotation is rolled back, and `rekeyd history` lists them", head.id);
     };

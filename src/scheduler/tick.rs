@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::engine::back::may_roll_back;
 use crate::engine::drive::begin_retirements;
+use crate::engine::late::Late;
 use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{Aim, Fleet, PlanError};
 use crate::engine::{EngineError, Tools};
-use crate::model::{Duration, FleetName, JournalId, Timestamp};
+use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Order, Outcome, Plan, Purpose};
 use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
@@ -45,6 +46,8 @@ pub struct Scheduler {
     paused: BTreeSet<FleetName>,
     /// When fleets are looked at next for who is late.
     surveys: BTreeMap<FleetName, Timestamp>,
+    /// Who was told to be late in them: waiting, and new.
+    late: BTreeMap<FleetName, (Vec<InstanceId>, Vec<InstanceId>)>,
     /// Fleets whose superseded pairs are to be looked through.
     to_retire: BTreeSet<FleetName>,
     /// Journals that cannot be read, as far as it is known.
@@ -87,6 +90,7 @@ impl Scheduler {
             failed: BTreeMap::new(),
             paused: BTreeSet::new(),
             surveys: BTreeMap::new(),
+            late: BTreeMap::new(),
             to_retire: BTreeSet::new(),
             unreadable: heads.unreadable,
             touched,
@@ -361,6 +365,10 @@ impl Scheduler {
         let now = self.tools.clock.now();
         if let Ok(Begun { late: Some(late), .. }) = &result {
             self.observers.iter().for_each(|observer| observer.late(name, late));
+            let told = self.late.insert(name.clone(), (late.waiting.clone(), late.new.clone()));
+            if told.is_none_or(|(waiting, new)| waiting != late.waiting || new != late.new) {
+                tell_of_late(name, late);
+            }
         }
         let answer = match result {
             Ok(Begun { head: None, .. }) => return Ok(()),
@@ -460,6 +468,23 @@ impl Scheduler {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+fn tell_of_late(fleet: &FleetName, late: &Late) {
+    const NAMED: usize = 20;
+    let some = |ids: &[InstanceId]| {
+        let named: Vec<&str> = ids.iter().take(NAMED).map(InstanceId::as_str).collect();
+        let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+        named.join(",") + &more
+    };
+    if !late.waiting.is_empty() {
+        let instance = some(&late.waiting);
+        tracing::info!(%fleet, instance, "bound to the fleet's key, and off, out of reach or never proven");
+    }
+    if !late.new.is_empty() {
+        let instance = some(&late.new);
+        tracing::warn!(%fleet, instance, "came after the last rotation, and have another key: `rekeyd catch-up {fleet}` binds them");
     }
 }
 
