@@ -3,7 +3,7 @@
 //! at any moment. It knows traits only, no cloud, no file, no SQL.
 
 pub mod act;
-mod back;
+pub mod back;
 mod case;
 pub mod drive;
 pub mod guard;

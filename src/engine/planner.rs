@@ -160,7 +160,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     }
     let pins = match fleet.verify {
         Verify::None => BTreeMap::new(),
-        Verify::Ssh(_) => pins(&past(tools, &fleet.place).await?),
+        Verify::Ssh(_) => pins(&past(tools.journal.as_ref(), &fleet.place).await?),
     };
     let silent = reach.as_ref().is_some_and(|reach| reach.answered == 0);
     let fleets = preflight::fleets_there(fleet, others);

@@ -152,6 +152,14 @@ impl Metrics {
     pub fn due(&self, fleet: &FleetName, at: Option<Timestamp>) {
         self.tell(&self.table.next_due, fleet, seconds(at));
     }
+    /// How many miss a fleet's key.
+    pub fn late(&self, fleet: &FleetName, waiting: usize, new: usize) {
+        let state = self.state();
+        if state.fleets.contains(fleet) {
+            set(&self.table.late_instances, &[fleet.as_str(), "waiting"], waiting as f64);
+            set(&self.table.late_instances, &[fleet.as_str(), "new"], new as f64);
+        }
+    }
     /// Whether an operator holds this fleet's schedule.
     pub fn paused(&self, fleet: &FleetName, paused: bool) {
         self.tell(&self.table.paused, fleet, f64::from(u8::from(paused)));

@@ -42,7 +42,8 @@ const PHASE: Label = Label(
 const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "grace", "held"]));
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
-const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
+const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept", "recalled"]));
+const LATE: Label = Label("late", Values::Closed(&["waiting", "new"]));
 const PROVED: Label = Label("outcome", Values::Closed(&["proven", "failed", "unreached"]));
 const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
@@ -108,6 +109,7 @@ pub(super) struct Table {
     pub next_due: GaugeVec,
     pub last_success: GaugeVec,
     pub paused: GaugeVec,
+    pub late_instances: GaugeVec,
     pub journals_unreadable: GaugeVec,
     pub rotations: IntCounterVec,
     pub rotation_open: GaugeVec,
@@ -162,6 +164,12 @@ impl Table {
                 &[FLEET],
             )?,
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
+            late_instances: make.gauges(
+                "fleet_late_instances",
+                "Instances that miss the fleet's key, as of the last look within the hour: waiting (bound, and off, out \
+                 of reach or never proven), new (came after the last rotation).",
+                &[FLEET, LATE],
+            )?,
             journals_unreadable: make.gauges(
                 "journals_unreadable",
                 "Journals of the fleet that cannot be read; they hold the fleet.",
@@ -196,7 +204,8 @@ impl Table {
             )?,
             retire_journals_ended: make.counters(
                 "retire_journals_ended_total",
-                "Retire journals that ended: private key destroyed (retired), or kept for want of a login proof.",
+                "Retire journals that ended: private key destroyed (retired), kept for want of a login proof, or recalled as a \
+                 later rotation binds the pair again.",
                 &[FLEET, RETIRED],
             )?,
             proofs: make.counters(
