@@ -163,6 +163,17 @@ impl Clouds {
         self.tools(journal, custody, mark, Author::Engine("plan".to_string()), Vec::new())
     }
 
+    /// Tools that can survey these journals and this custody. Without a mark nothing of ours was ever made.
+    pub fn tools_to_look(
+        self: &Arc<Self>,
+        journal: Arc<dyn Journal>,
+        custody: Arc<dyn Custodian>,
+        mark: Option<Mark>,
+    ) -> Tools {
+        let mark = mark.unwrap_or_else(fresh_mark);
+        self.tools(journal, custody, mark, Author::Engine("survey".to_string()), Vec::new())
+    }
+
     fn tools(
         self: &Arc<Self>,
         journal: Arc<dyn Journal>,

@@ -5,6 +5,7 @@ mod abandon;
 mod check;
 mod counts;
 mod demo;
+mod drift;
 mod follow;
 mod history;
 mod hold;
@@ -41,7 +42,7 @@ enum Exit {
     Done = 0,
     /// It did not work.
     Failed = 1,
-    /// `plan`: there is something to do.
+    /// `plan`: there is something to do; `drift`: there is some.
     Something = 2,
     /// `rotate`: held.
     Held = 3,
@@ -92,6 +93,11 @@ enum Verb {
     Rotate(rotate::Arguments),
     /// Show how the fleets stand
     Status(status::Arguments),
+    /// Show where clouds, custody and machines differ from what the journals record
+    ///
+    /// It only looks, and offers machines public halves where `verify: ssh` says how. Exit code 0: no drift. 2: deviations, each with
+    /// the way on. 1: error, or not all could be seen.
+    Drift(drift::Arguments),
     /// Show the journals of a fleet, newest first
     History(history::Arguments),
     /// Tell the story of one rotation or retirement, entry by entry
@@ -155,6 +161,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Plan(arguments) => plan::run(&scene, &arguments).await,
             Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,
             Verb::Status(arguments) => status::run(&scene, &arguments).await,
+            Verb::Drift(arguments) => drift::run(&scene, &arguments).await,
             Verb::History(arguments) => history::run(&scene, &arguments).await,
             Verb::Show(arguments) => show::run(&scene, &arguments).await,
             Verb::Sim(arguments) => sim::run(&scene, &arguments).await,

@@ -10,6 +10,7 @@ mod look;
 pub mod operate;
 pub mod planner;
 mod record;
+pub mod survey;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -235,7 +235,8 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
     })
 }
 
-async fn load(
+/// A rotation's journal, folded, with all the instances of its plan; `None` for a retire journal.
+pub(in crate::engine) async fn load(
     tools: &Tools,
     id: crate::model::JournalId,
 ) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, EngineError> {

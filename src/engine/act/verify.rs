@@ -158,7 +158,7 @@ fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMa
 }
 
 /// Where a machine is logged in to, by the newest look.
-fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
+pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
     let host = match &login.address {
         AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
         AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),
