@@ -158,9 +158,7 @@ impl Report {
             line(out.tone(Tone::Bad, format!("{}: not seen: {why}", of(fleet))));
         }
         line(match self.deviations.len() {
-            0 if self.unseen.is_empty() => {
-                out.tone(Tone::Good, format!("no drift in {}", count(fleets, "fleet")))
-            }
+            0 if self.unseen.is_empty() => out.tone(Tone::Good, format!("no drift in {}", count(fleets, "fleet"))),
             number => format!("{} in {}", count(number, "deviation"), count(fleets, "fleet")),
         });
         text

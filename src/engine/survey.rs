@@ -10,9 +10,7 @@ use crate::model::{
 };
 use crate::provider::{Provider, Select};
 use crate::rotation::ledger::{Half, Ledger, Looks, Offered};
-use crate::rotation::{
-    Deviation, Holdings, Named, Place, Plan, PlannedInstance, Retirement, Rotation, Verify,
-};
+use crate::rotation::{Deviation, Holdings, Named, Place, Plan, PlannedInstance, Retirement, Rotation, Verify};
 use crate::ssh::{LoginProbe, Target};
 use crate::store::{Head, Heads};
 
@@ -158,8 +156,7 @@ async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>,
         if !is_ours {
             let failed = |error: &dyn std::fmt::Display| format!("journal {}: {error}", head.id);
             let entries = tools.journal.read(head.id, 0).await.map_err(|error| failed(&error))?;
-            let retirement =
-                Retirement::fold(head.id, plan.clone(), &entries).map_err(|error| failed(&error))?;
+            let retirement = Retirement::fold(head.id, plan.clone(), &entries).map_err(|error| failed(&error))?;
             is_ours = retirement.asked.is_some() || retirement.deleted.is_some();
         }
         if is_ours {

@@ -176,7 +176,10 @@ mod tests {
         rounds.done(&Round::Fleet("far".into()), &nothing(), at(110));
         assert_eq!(rounds.due[&Round::Fleet("far".into())].1, later(due, EVERY));
         // One that comes hours late comes once.
-        assert_eq!(rounds.due(at(9 * 3600), &free).iter().filter(|round| names(&[(*round).clone()]) == ["far"]).count(), 1);
+        assert_eq!(
+            rounds.due(at(9 * 3600), &free).iter().filter(|round| names(&[(*round).clone()]) == ["far"]).count(),
+            1
+        );
         rounds.done(&Round::Fleet("far".into()), &nothing(), at(9 * 3600));
         assert_eq!(rounds.due[&Round::Fleet("far".into())].1, at(10 * 3600));
     }

@@ -2,6 +2,7 @@
 //! design, never from the code. The notation is read by [`Story`] and [`seen`].
 
 mod deadlines;
+mod drift;
 mod faults;
 mod fold;
 mod judge;
