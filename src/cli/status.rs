@@ -392,6 +392,7 @@ mod tests {
                 keys: Vec::new(),
                 part: Part::Batch(0),
                 pin: None,
+                known: None,
             };
             let (by, at) = (Author::Engine("x".into()), Timestamp::UNIX_EPOCH);
             store.begin(id(number), &plan, &[instance], &by, at).await.unwrap();

@@ -98,6 +98,8 @@ pub(super) struct Case {
     /// Public halves of pairs on which machines were found, and whether the journals were read for them.
     pub(super) publics: BTreeMap<KeyPairId, PublicKey>,
     pub(super) knows_publics: bool,
+    /// The rotation that this one undoes, once it was read.
+    pub(super) undone: Option<Box<Rotation>>,
     /// When a turn was taken last.
     pub(super) turned: Option<Timestamp>,
     looks: BTreeMap<Step, Timestamp>,
@@ -117,6 +119,7 @@ impl Case {
             waiting: None,
             publics: BTreeMap::new(),
             knows_publics: false,
+            undone: None,
             turned: None,
             looks: BTreeMap::new(),
         })

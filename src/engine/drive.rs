@@ -3,7 +3,7 @@
 
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::retire::{Pair, due};
-use crate::rotation::{HoldReason, Outcome, Plan, RetirePlan, Standing, Verify};
+use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, Standing, Verify};
 use crate::store::{Head, StoreError};
 
 use super::planner::{announce, new_id};
@@ -44,6 +44,7 @@ pub struct Retiring {
 impl Engine {
     /// Drives a rotation until it ends, or is held with nothing more to be done.
     pub async fn drive(&mut self, id: JournalId) -> Result<Reached, EngineError> {
+        self.recall(id).await?;
         loop {
             let turn = self.turn(id).await?;
             let now = self.tools.clock.now();
@@ -64,6 +65,21 @@ impl Engine {
             }
             self.wait(turn.wake).await?;
         }
+    }
+
+    /// A rotation that binds an earlier pair again waits until no retire journal of that pair is open: those end as soon
+    /// as they take a turn.
+    async fn recall(&mut self, id: JournalId) -> Result<(), EngineError> {
+        let head = self.tools.journal.head(id).await?;
+        if !matches!(&head.plan, Plan::Rotate(plan) if matches!(plan.key, KeySource::Existing { .. })) {
+            return Ok(());
+        }
+        for other in self.tools.journal.named(head.plan.key_name()).await? {
+            if matches!(other.plan, Plan::Retire(_)) && other.ended.is_none() {
+                self.turn(other.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Drives the retire journals of a fleet until each has ended, or waits for time, a machine or a person. A wait of
@@ -118,17 +134,7 @@ impl Engine {
 /// over), and answers theirs.
 pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head]) -> Result<Vec<Head>, EngineError> {
     let heads: Vec<&Head> = heads.iter().filter(|head| head.plan.fleet() == fleet).collect();
-    let retired =
-        |name: &_| heads.iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name));
-    let rotations = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_)));
-    let pairs: Vec<Pair> = rotations
-        .map(|head| Pair {
-            rotation: head.id,
-            key_name: head.plan.key_name().clone(),
-            ended: head.ended.map(|(_, outcome)| outcome),
-            retired: retired(head.plan.key_name()),
-        })
-        .collect();
+    let pairs = pairs(&heads);
     // Soak and grace are those of the rotation that superseded the pair: the newest one.
     let newest = heads.iter().rev().find_map(|head| match &head.plan {
         Plan::Rotate(plan) => Some(plan.policy.clone()),
@@ -152,10 +158,30 @@ pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head])
                 announce(tools, &head).await?;
                 begun.push(head);
             }
-            // Begun by another process between our reading and our writing: that one will do.
+            // Begun by another process between our reading and our writing: that one will do. Or a rotation binds the
+            // pair again, or an earlier retire journal of it is still to end for that.
             Err(StoreError::Open { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(begun)
+}
+
+/// What the journals of one fleet, oldest first, say of its pairs.
+pub(super) fn pairs(heads: &[&Head]) -> Vec<Pair> {
+    let retired = |after: usize, name: &_| {
+        heads[after..].iter().any(|head| matches!(&head.plan, Plan::Retire(plan) if plan.key_name == *name))
+    };
+    let pair = |(index, head): (usize, &&Head)| match &head.plan {
+        Plan::Rotate(plan) => Some(Pair {
+            rotation: head.id,
+            key_name: plan.key_name.clone(),
+            strangers: plan.key.is_strangers(),
+            undoes: plan.undoes,
+            ended: head.ended.map(|(_, outcome)| outcome),
+            retired: retired(index, &plan.key_name),
+        }),
+        Plan::Retire(_) => None,
+    };
+    heads.iter().enumerate().filter_map(pair).collect()
 }

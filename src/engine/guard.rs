@@ -1,10 +1,10 @@
 //! The last look before a call that cannot be taken back. Pure: evidence in, refusal out. Whatever the brain decided, a
 //! guard that refuses wins (DESIGN, the promise, numbers 2, 3, 5 and 9).
 
-use crate::model::{InstanceId, Mark, PrivateKey, PublicKey};
+use crate::model::{InstanceId, KeyPairId, Mark, PrivateKey, PublicKey};
 use crate::provider::{Error, Instance, KeyPair, Power};
 use crate::rotation::policy::CLOCK_DIFFERENCE_MAX;
-use crate::rotation::{Found, HoldReason};
+use crate::rotation::{Found, HoldReason, Rotation};
 use crate::store::Unreadable;
 
 /// Our clock may not differ from the cloud's by more than a minute. Every look before a call shows it; an answer without a
@@ -36,6 +36,34 @@ pub fn custody(journalled: &PublicKey, kept: Result<PrivateKey, String>) -> Resu
         Ok(_) => Err(HoldReason::Custody { problem: "the private half is not the one that the journal names".into() }),
         Err(problem) => Err(HoldReason::Custody { problem }),
     }
+}
+
+/// Before a bind to a stranger's pair, whose private half nobody here has: the cloud shows it as it was when the way back
+/// was planned, and the rotation that is undone found each of these instances on it.
+pub fn bind_back(
+    key_pair: &KeyPairId,
+    planned: Option<&PublicKey>,
+    shown: Option<&KeyPair>,
+    instances: &[Found],
+    undone: Option<&Rotation>,
+) -> Result<(), HoldReason> {
+    let refuse = |problem: String| Err(HoldReason::StrangersPair { problem });
+    let Some(shown) = shown.filter(|shown| shown.id == *key_pair) else {
+        return refuse(format!("the cloud shows no key pair {key_pair} any more: nobody is bound to it again"));
+    };
+    if planned.is_some() && shown.public_key.as_ref() != planned {
+        return refuse(format!("the cloud shows key pair {key_pair} with another public key than before"));
+    }
+    let was_on = |id: &InstanceId| {
+        let found = undone.and_then(|undone| undone.member(id)).and_then(|member| member.found.as_ref());
+        found.is_some_and(|found| found.keys.contains(key_pair))
+    };
+    let others: Vec<&str> =
+        instances.iter().map(|found| &found.instance).filter(|id| !was_on(id)).map(InstanceId::as_str).collect();
+    if !others.is_empty() {
+        return refuse(format!("never found on key pair {key_pair}: {}", some_of(&others)));
+    }
+    Ok(())
 }
 
 /// Before a stop or a reboot, and before a bind that disturbs: only machines seen in the state that the call is for, and

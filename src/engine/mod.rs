@@ -191,6 +191,7 @@ impl Engine {
             record::catch_up(&self.tools, case).await?;
             let now = self.tools.clock.now();
             case.turned = Some(now);
+            act::recall(&self.tools, case).await?;
             let next = case.course.next(now);
             if !next.record.is_empty() {
                 record::append(&self.tools, case, &next.record).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
 use crate::provider::{Disruption, Error, Instance, Power, Select};
-use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
+use crate::rotation::{KeySource, Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
 use crate::store::{Head, StoreError};
 
 use super::Tools;
@@ -121,7 +121,9 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         place: fleet.place.clone(),
         select: fleet.select.clone(),
         key_name: KeyPairName::derive(&tools.mark, tools.clock.now(), chance as u32),
+        key: KeySource::Generate,
         key_bits: fleet.key_bits,
+        undoes: None,
         disruption: limits.disruption,
         policy,
     };

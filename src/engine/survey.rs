@@ -10,11 +10,15 @@ use crate::model::{
 };
 use crate::provider::{Provider, Select};
 use crate::rotation::ledger::{Half, Ledger, Looks, Offered};
-use crate::rotation::{Deviation, Holdings, Named, Place, Plan, PlannedInstance, Retirement, Rotation, Verify};
+use crate::rotation::retire;
+use crate::rotation::{
+    Deviation, Holdings, Named, Outcome, Place, Plan, PlannedInstance, Retirement, Rotation, Verify,
+};
 use crate::ssh::{LoginProbe, Target};
 use crate::store::{Head, Heads};
 
 use super::act::{load, target};
+use super::drive::pairs as pairs_of;
 use super::planner::Fleet;
 use super::{EngineError, Tools};
 
@@ -67,7 +71,7 @@ async fn look_at_fleet(
     let provider = provider.as_ref();
     let before = heads_of(tools, fleet).await?;
     let mut rotations = rotations(tools, &before, &fleet.place).await?;
-    let ledger = Ledger::of(&fleet.name, &rotations, at);
+    let ledger = Ledger::of(&fleet.name, current(&before).as_ref(), &rotations, at);
 
     let listed = provider.instances(&fleet.select).await.map_err(|error| format!("its instances: {error}"))?;
     let is_listed: BTreeSet<&InstanceId> = listed.iter().map(|seen| &seen.id).collect();
@@ -84,14 +88,15 @@ async fn look_at_fleet(
     if after != before {
         rotations = self::rotations(tools, &after, &fleet.place).await?;
     }
-    let mut ledger = Ledger::of(&fleet.name, &rotations, at);
+    let meant = current(&after);
+    let mut ledger = Ledger::of(&fleet.name, meant.as_ref(), &rotations, at);
     let seen: Vec<&Instance> = listed.iter().chain(&others).collect();
     let elsewhere = taken_over(tools, fleet, &ledger, &pairs, &seen).await?;
     if !elsewhere.is_empty() {
         rotations.extend(elsewhere);
         // Ids sort by time; no two rotations that have an instance in common begin in one millisecond.
         rotations.sort_by_key(|(rotation, _)| rotation.id);
-        ledger = Ledger::of(&fleet.name, &rotations, at);
+        ledger = Ledger::of(&fleet.name, meant.as_ref(), &rotations, at);
     }
     let retired = retired(tools, &after).await?;
     let (offered, unreached) = offer(tools, fleet, &ledger, &seen).await;
@@ -123,15 +128,26 @@ async fn heads(tools: &Tools) -> Result<Heads, String> {
     tools.journal.heads().await.map_err(|error| format!("the journals: {error}"))
 }
 
+/// The pair that a fleet is meant to hang on.
+fn current(heads: &[Head]) -> Option<KeyPairName> {
+    let heads: Vec<&Head> = heads.iter().collect();
+    retire::current(&pairs_of(&heads)).cloned()
+}
+
 /// The rotations of these heads in a place, from the oldest on whose pair may still be there, and a few before it.
 async fn rotations(tools: &Tools, heads: &[Head], place: &Place) -> Result<Rotations, String> {
     let there = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && is_same(head.plan.place(), place);
     let rotations: Vec<&Head> = heads.iter().filter(there).collect();
-    let is_gone = |name: &KeyPairName| {
-        let retires = |head: &&Head| matches!(head.plan, Plan::Retire(_)) && head.plan.key_name() == name;
-        heads.iter().filter(retires).any(|head| head.ended.is_some())
-    };
-    let first = rotations.iter().position(|head| !is_gone(head.plan.key_name())).unwrap_or(rotations.len());
+    let mut gone: BTreeSet<&KeyPairName> = BTreeSet::new();
+    for head in heads {
+        match (&head.plan, head.ended) {
+            // A rollback binds a pair again that was deleted.
+            (Plan::Rotate(plan), _) => drop(gone.remove(&plan.key_name)),
+            (Plan::Retire(plan), Some((_, Outcome::Retired | Outcome::Kept))) => drop(gone.insert(&plan.key_name)),
+            (Plan::Retire(_), _) => {}
+        }
+    }
+    let first = rotations.iter().position(|head| !gone.contains(head.plan.key_name())).unwrap_or(rotations.len());
     let mut read = Vec::new();
     for head in &rotations[first.saturating_sub(BEFORE)..] {
         read.extend(self::read(tools, head.id).await?);
@@ -147,19 +163,27 @@ fn is_same(one: &Place, other: &Place) -> bool {
     (one.provider, &one.account, &one.region) == (other.provider, &other.account, &other.region)
 }
 
-/// The pairs whose deletion was asked for.
+/// The pairs whose deletion was asked for, and that nobody bound again since.
 async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>, String> {
     let mut names = BTreeSet::new();
     for head in heads {
-        let Plan::Retire(plan) = &head.plan else { continue };
-        let mut is_ours = head.ended.is_some();
-        if !is_ours {
-            let failed = |error: &dyn std::fmt::Display| format!("journal {}: {error}", head.id);
-            let entries = tools.journal.read(head.id, 0).await.map_err(|error| failed(&error))?;
-            let retirement = Retirement::fold(head.id, plan.clone(), &entries).map_err(|error| failed(&error))?;
-            is_ours = retirement.asked.is_some() || retirement.deleted.is_some();
-        }
-        if is_ours {
+        let plan = match &head.plan {
+            Plan::Rotate(plan) => {
+                names.remove(&plan.key_name);
+                continue;
+            }
+            Plan::Retire(plan) => plan,
+        };
+        let asked = match head.ended {
+            Some((_, outcome)) => outcome != Outcome::Recalled,
+            None => {
+                let failed = |error: &dyn std::fmt::Display| format!("journal {}: {error}", head.id);
+                let entries = tools.journal.read(head.id, 0).await.map_err(|error| failed(&error))?;
+                let retirement = Retirement::fold(head.id, plan.clone(), &entries).map_err(|error| failed(&error))?;
+                retirement.asked.is_some() || retirement.deleted.is_some()
+            }
+        };
+        if asked {
             names.insert(plan.key_name.clone());
         }
     }

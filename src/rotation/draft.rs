@@ -87,6 +87,7 @@ fn planned(seen: &Instance, part: Part) -> PlannedInstance {
         keys: seen.keys.clone(),
         part,
         pin: None,
+        known: None,
     }
 }
 

@@ -111,6 +111,9 @@ impl Rotation {
         if active {
             return Some(Finding::Activated);
         }
+        if member.came_back && seen.power == Power::Stopped {
+            return Some(Finding::Stopped);
+        }
         let boots_count = matches!(self.plan.disruption, Disruption::NeedsReboot | Disruption::RebootsInstance);
         if !boots_count || member.down_since_bound {
             let stopping = member.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop);
@@ -254,8 +257,8 @@ impl Rotation {
                 false => self.not_ready(member, seen, now),
             });
         }
-        let is_strange =
-            |key: &&KeyPairId| *key != ours && member.found.as_ref().is_some_and(|found| !found.keys.contains(key));
+        let expected = member.found.as_ref().map(|found| &found.keys).or(member.expected.as_ref());
+        let is_strange = |key: &&KeyPairId| *key != ours && expected.is_some_and(|keys| !keys.contains(key));
         let strange: Vec<KeyPairId> = seen.keys.iter().filter(is_strange).cloned().collect();
         if !strange.is_empty() {
             return Some(Want::Record(Finding::Excluded(Exclusion::Drifted { keys: strange })));
@@ -296,7 +299,7 @@ impl Rotation {
                 (true, false) => Want::Call(Call::Start),
             };
         }
-        if self.is_halted() || !member.awaits_activation() || seen.power != Power::Running {
+        if self.is_halted() || member.known || !member.awaits_activation() || seen.power != Power::Running {
             return Want::Nothing;
         }
         if let Some(retry) = member.retry.as_ref().filter(|retry| retry.tries >= TRIES_MAX) {

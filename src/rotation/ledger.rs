@@ -10,7 +10,7 @@ use crate::model::{
 use super::drift::{Deviation, DriftKind};
 use super::plan::PlannedInstance;
 use super::policy::{SETTLE_DEADLINE, later};
-use super::reason::{HoldReason, Outcome};
+use super::reason::HoldReason;
 use super::state::Rotation;
 
 /// So many of a machine's superseded keys are offered to it, the newest ones: each is a connection.
@@ -25,7 +25,7 @@ pub struct Ledger {
     planned: BTreeSet<InstanceId>,
     owed: BTreeMap<InstanceId, Debt>,
     pairs: BTreeMap<KeyPairId, PairRecord>,
-    /// The pair of the newest completed rotation.
+    /// The pair that the fleet is meant to hang on.
     current: Option<KeyPairId>,
     open: bool,
 }
@@ -49,6 +49,8 @@ struct PairRecord {
     name: KeyPairName,
     public_key: Option<PublicKey>,
     imported: Timestamp,
+    /// Nobody here has its private half.
+    strangers: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +107,14 @@ pub struct Looks<'a> {
 
 impl Ledger {
     /// What these rotations add up to, oldest first: the fleet's own, and those of others that bound its instances since.
-    /// `looked`: when the first look began that will be held against it.
-    pub fn of(fleet: &FleetName, rotations: &[(Rotation, Vec<PlannedInstance>)], looked: Timestamp) -> Self {
+    /// `current`: the pair that the fleet is meant to hang on. `looked`: when the first look began that will be held
+    /// against it.
+    pub fn of(
+        fleet: &FleetName,
+        current: Option<&KeyPairName>,
+        rotations: &[(Rotation, Vec<PlannedInstance>)],
+        looked: Timestamp,
+    ) -> Self {
         let mut ledger = Self {
             fleet: fleet.clone(),
             records: BTreeMap::new(),
@@ -118,6 +126,9 @@ impl Ledger {
         };
         for (rotation, planned) in rotations {
             ledger.enter(rotation, planned, looked);
+            if let Some((_, id)) = rotation.key_pair.as_ref().filter(|_| Some(&rotation.plan.key_name) == current) {
+                ledger.current = Some(id.clone());
+            }
         }
         ledger
     }
@@ -128,11 +139,9 @@ impl Ledger {
         let is_open = rotation.ended.is_none();
         if let Some((imported, id)) = &rotation.key_pair {
             let public_key = rotation.key.as_ref().map(|(public_key, _)| public_key.clone());
-            let pair = PairRecord { name: plan.key_name.clone(), public_key, imported: *imported };
+            let strangers = plan.key.is_strangers();
+            let pair = PairRecord { name: plan.key_name.clone(), public_key, imported: *imported, strangers };
             self.pairs.insert(id.clone(), pair);
-            if own && matches!(rotation.ended, Some((_, Outcome::Completed))) {
-                self.current = Some(id.clone());
-            }
         }
         self.open |= own && is_open;
         let refused = matches!(rotation.held, Some(HoldReason::StartRefused { .. }));
@@ -184,10 +193,11 @@ impl Ledger {
         self.records.iter().filter(|(_, record)| record.fleet == self.fleet).map(|(id, _)| id)
     }
 
-    /// The pairs that are in use as far as the journals know: the current one, and whatever an instance was bound to last.
+    /// Our pairs that are in use as far as the journals know: the current one, and whatever an instance was bound to last.
     pub fn names(&self) -> BTreeSet<&KeyPairName> {
         let recorded = self.records.values().filter(|record| record.fleet == self.fleet).map(|record| &record.pair);
-        self.current.iter().chain(recorded).filter_map(|id| Some(&self.pairs.get(id)?.name)).collect()
+        let pairs = self.current.iter().chain(recorded).filter_map(|id| self.pairs.get(id));
+        pairs.filter(|pair| !pair.strangers).map(|pair| &pair.name).collect()
     }
 
     /// Whether a rotation of the fleet is open.
@@ -234,7 +244,7 @@ impl Ledger {
         let mut found: Vec<Deviation> = seen.values().filter_map(|seen| self.bound_otherwise(seen, looks)).collect();
         found.extend(looks.listed.iter().filter_map(|seen| self.is_new(seen)));
         found.extend(self.owed.iter().filter_map(|(id, debt)| self.is_owed(seen.get(id)?, *debt, looks)));
-        for (id, pair) in &self.pairs {
+        for (id, pair) in self.pairs.iter().filter(|(_, pair)| !pair.strangers) {
             let is_current = self.current.as_ref() == Some(id);
             let mut recorded = self.records.iter().filter(|(_, one)| one.fleet == self.fleet && one.pair == *id);
             let shown = |one: &InstanceId| seen.get(one).is_some_and(|seen| seen.keys.contains(id));

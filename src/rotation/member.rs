@@ -6,7 +6,7 @@ use crate::model::error::{Blame, Effect, Error};
 use crate::model::{HostKey, KeyPairId, Timestamp};
 
 use super::event::{BoundInstance, Call, Found, Proof};
-use super::plan::PlannedInstance;
+use super::plan::{Known, PlannedInstance};
 use super::policy::{LATE_CALL, Retry, SETTLE_DEADLINE, later};
 use super::reason::Exclusion;
 
@@ -17,6 +17,12 @@ pub struct Member {
     pub batch: u32,
     /// Its power when the plan was made.
     pub planned: Power,
+    /// The key pairs that it may have when it is first touched; `None`: any.
+    pub expected: Option<Vec<KeyPairId>>,
+    /// An earlier journal bound it, and this one must not disturb it.
+    pub known: bool,
+    /// It was bound while it was stopped, by an earlier journal, and was seen running since.
+    pub came_back: bool,
     /// As the first call that disturbs it found it: what power and rollback return to. Later looks never replace it.
     pub found: Option<Found>,
     /// The call whose effect is not seen yet.
@@ -133,9 +139,26 @@ impl Phase {
 
 impl Member {
     pub(super) fn new(batch: u32, planned: &PlannedInstance, must_prove: bool) -> Self {
+        let mut member = Self::fresh(batch, planned, must_prove);
+        if let Some(Known { before, bound, active }) = &planned.known {
+            let BoundInstance { instance, power, boot } = bound.clone();
+            member.known = true;
+            member.found = Some(Found { instance, power, keys: before.clone(), boot });
+            // Its time is that of the entry that names the pair: [`begin`](Self::begin).
+            member.bound = Some((Timestamp::MIN, bound.clone()));
+            member.down_since_bound = power == Power::Stopped;
+            member.active = *active;
+            member.came_back = !active && planned.power != Power::Stopped;
+        }
+        member
+    }
+    fn fresh(batch: u32, planned: &PlannedInstance, must_prove: bool) -> Self {
         Self {
             batch,
             planned: planned.power,
+            expected: None,
+            known: false,
+            came_back: false,
             active_at: None,
             must_prove,
             pin: planned.pin.clone(),
@@ -183,6 +206,9 @@ impl Member {
     }
     /// It was stopped, and no call of ours found it running since (somebody may start it between two tries).
     fn rests(&self) -> bool {
+        if self.came_back {
+            return false;
+        }
         let found_stopped = self.found.as_ref().is_some_and(|found| found.power == Power::Stopped);
         let rests = match self.bound.as_ref().map(|(_, bound)| bound.power) {
             Some(Power::Stopped) => true,
@@ -289,7 +315,15 @@ impl Member {
         let tries = tries + u32::from(alone && error.blame == Blame::Instance);
         self.retry = Some(Retry { tries, since, last: at, at: retry_at, error: error.clone() });
     }
+    pub(super) fn begin(&mut self, at: Timestamp) {
+        if let Some((since, _)) = self.bound.as_mut().filter(|_| self.known) {
+            *since = at;
+            self.active_at = self.active.then_some(at);
+        }
+    }
     pub(super) fn see_down(&mut self, stopped: bool) {
+        // Switched off again: it waits for its next boot.
+        self.came_back &= !stopped;
         if stopped && self.pending.as_ref().is_some_and(|pending| pending.call == Call::Stop) {
             self.get_on();
             self.effect_seen();

@@ -14,6 +14,7 @@ pub mod policy;
 pub mod proof;
 pub mod reason;
 pub mod retire;
+pub mod standing;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -29,10 +30,12 @@ pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
 pub use plan::{
-    AddressFrom, OldKey, Part, Place, Plan, PlannedInstance, Policy, RetirePlan, RotatePlan, SshLogin, Verify,
+    AddressFrom, KeySource, Known, OldKey, Part, Place, Plan, PlannedInstance, Policy, Purpose, RetirePlan, RotatePlan,
+    SshLogin, Verify,
 };
 pub use policy::Rollout;
 pub use proof::ProofFinding;
 pub use reason::{Allow, Exclusion, HoldReason, Outcome};
 pub use retire::{Retirement, Stage};
+pub use standing::Stand;
 pub use state::{IllegalEvent, Rotation};

@@ -79,7 +79,7 @@ impl Rotation {
             next.record.push(Event::Held { reason });
             return next;
         }
-        if self.key.is_none() {
+        if self.key.is_none() && !self.plan.key.is_strangers() {
             self.offer(&mut next, Step::StoreKey, now);
         } else if self.key_pair.is_none() {
             self.offer(&mut next, Step::ImportKey, now);
@@ -156,11 +156,13 @@ impl Rotation {
             let member: &Member = &self.members[id];
             member.found.as_ref().map_or(member.planned, |found| found.power) == Power::Running
         };
-        let canary = self.batch(0);
+        // Who was bound by an earlier journal is staked on nothing.
+        let canary: Vec<&InstanceId> = self.batch(0).iter().filter(|id| !self.members[*id].known).collect();
         self.current > 0
             && !self.canary_released
-            && (self.current < self.batches.len() || canary.iter().any(ran))
-            && !canary.iter().any(|id| self.members[id].is_proven())
+            && !canary.is_empty()
+            && (self.current < self.batches.len() || canary.iter().any(|id| ran(id)))
+            && !canary.iter().any(|id| self.members[*id].is_proven())
     }
 
     /// Starts that the cloud refuses again and again, or that do not come true, when nothing else can be done.

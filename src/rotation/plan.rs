@@ -4,9 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AccountName, Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, Region,
+    AccountName, Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairId, KeyPairName, ProviderKind, PublicKey,
+    Region,
 };
 use crate::model::{Disruption, Power, Select};
+
+use super::event::BoundInstance;
 
 /// What a journal is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +45,94 @@ pub struct RotatePlan {
     pub select: Select,
     /// The name of the key pair: the idempotency key of everything that follows.
     pub key_name: KeyPairName,
-    /// RSA modulus length of the new key.
+    /// Where that pair's key comes from.
+    #[serde(default, skip_serializing_if = "KeySource::is_generate")]
+    pub key: KeySource,
+    /// RSA modulus length of the new key; without meaning where none is made.
     pub key_bits: u16,
+    /// The rotation that this one undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<JournalId>,
     /// What a bind does to a machine here.
     pub disruption: Disruption,
     /// The policy in numbers.
     pub policy: Policy,
+}
+
+/// Where the key of a rotation comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// A new one is made.
+    #[default]
+    Generate,
+    /// An earlier rotation made it, and its private half is in custody. The pair may have been deleted since: then it is
+    /// imported again.
+    Existing {
+        /// Its public half, as that rotation's journal has it.
+        public_key: PublicKey,
+    },
+    /// It is a stranger's: nobody here has its private half. Only machines that were found on it are bound to it again,
+    /// and it is never imported, retired or deleted.
+    Stranger {
+        /// The pair's handle.
+        key_pair: KeyPairId,
+        /// Its public half, where the cloud showed it when the plan was made: a machine that accepts its offer is proven.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public_key: Option<PublicKey>,
+    },
+}
+
+impl KeySource {
+    fn is_generate(&self) -> bool {
+        *self == Self::Generate
+    }
+    /// Whether the pair is a stranger's.
+    pub fn is_strangers(&self) -> bool {
+        matches!(self, Self::Stranger { .. })
+    }
+}
+
+/// What a rotation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// A new key for a fleet.
+    Rotate,
+    /// Back to the pairs that an earlier rotation found.
+    Rollback,
+    /// The fleet's key for those who missed it, or who came later.
+    CatchUp,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rotate, Self::Rollback, Self::CatchUp];
+
+    /// Its name, as tables, logs and JSON have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rotate => "rotation",
+            Self::Rollback => "rollback",
+            Self::CatchUp => "catch-up",
+        }
+    }
+}
+
+impl RotatePlan {
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        match (&self.undoes, &self.key) {
+            (Some(_), _) => Purpose::Rollback,
+            (None, KeySource::Generate) => Purpose::Rotate,
+            (None, _) => Purpose::CatchUp,
+        }
+    }
+    /// Whether logins, or offers of the public half, can prove the key: a stranger's pair whose public half the cloud
+    /// keeps to itself can be proven by nothing but the cloud's word.
+    pub fn can_prove(&self) -> bool {
+        matches!(self.policy.verify, Verify::Ssh(_))
+            && !matches!(self.key, KeySource::Stranger { public_key: None, .. })
+    }
 }
 
 /// The policy of one rotation, percentages already counted out.
@@ -176,6 +261,20 @@ pub struct PlannedInstance {
     /// The host key that it was known by when the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<HostKey>,
+    /// What earlier journals know of it: it hangs on the plan's key pair already, and is not disturbed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Known>,
+}
+
+/// An instance that an earlier rotation bound to the pair. It begins from there: it is neither bound nor rebooted again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The key pairs that it had before that.
+    pub before: Vec<KeyPairId>,
+    /// As the cloud first showed it bound to the pair.
+    pub bound: BoundInstance,
+    /// It was seen active since then; only its proof is missing.
+    pub active: bool,
 }
 
 /// An instance's part in a plan.

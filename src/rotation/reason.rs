@@ -117,6 +117,11 @@ pub enum HoldReason {
         /// Which.
         instances: Vec<InstanceId>,
     },
+    /// A stranger's pair cannot be bound again: it is not shown any more, or not every instance was found on it.
+    StrangersPair {
+        /// What is wrong.
+        problem: String,
+    },
     /// The account in the config file is no longer the one of the plan.
     Account {
         /// What differs.
@@ -139,6 +144,7 @@ impl HoldReason {
             Self::Clock { .. } => "clock",
             Self::WrongHost { .. } => "wrong_host",
             Self::OldKeyTaken { .. } => "old_key_taken",
+            Self::StrangersPair { .. } => "strangers_pair",
             Self::Account { .. } => "account",
         }
     }
@@ -177,7 +183,7 @@ impl fmt::Display for HoldReason {
                 let ids: Vec<&str> = instances.iter().take(20).map(InstanceId::as_str).collect();
                 write!(f, "the old key is still taken by {} (verify.ssh.old_key: refuse)", ids.join(", "))
             }
-            Self::Account { problem } => f.write_str(problem),
+            Self::StrangersPair { problem } | Self::Account { problem } => f.write_str(problem),
         }
     }
 }
@@ -204,6 +210,8 @@ pub enum Outcome {
     Retired,
     /// A retire journal: the pair is deleted, the private half kept for want of a login proof.
     Kept,
+    /// A retire journal: a later rotation binds the pair again, so that it is not retired, or not yet.
+    Recalled,
 }
 
 impl fmt::Display for Outcome {
@@ -213,6 +221,7 @@ impl fmt::Display for Outcome {
             Self::Abandoned => "abandoned",
             Self::Retired => "retired",
             Self::Kept => "kept",
+            Self::Recalled => "recalled",
         })
     }
 }

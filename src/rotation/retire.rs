@@ -9,7 +9,7 @@ use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Timestamp};
 
 use super::event::{BoundInstance, Call, Entry, Event, Step};
 use super::next::{Next, Standing};
-use super::plan::{PlannedInstance, RetirePlan};
+use super::plan::{Plan, PlannedInstance, RetirePlan, Verify};
 use super::policy::{Retry, later};
 use super::reason::{Allow, HoldReason, Outcome};
 use super::state::{IllegalEvent, Rotation};
@@ -200,32 +200,59 @@ impl Retirement {
     }
 }
 
-/// What is known of one key pair of a fleet, for [`due`].
+/// What is known of one rotation of a fleet and its key pair, for [`due`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The rotation that made it.
+    /// The rotation.
     pub rotation: JournalId,
-    /// Its name.
+    /// The pair's name.
     pub key_name: KeyPairName,
-    /// How that rotation ended; `None` while it is open.
+    /// Whether the pair is a stranger's.
+    pub strangers: bool,
+    /// The rotation that this one undoes.
+    pub undoes: Option<JournalId>,
+    /// How this rotation ended; `None` while it is open.
     pub ended: Option<Outcome>,
-    /// Whether it has a retire journal, ended or not.
+    /// Whether a retire journal of the pair began after it, ended or not.
     pub retired: bool,
 }
 
-/// Which pairs of one fleet are due to be retired: once no rotation is open, each that is not the newest completed one's
-/// and has no retire journal; a pair that several rotations bound (a rollback binds an old one) once. `pairs` come oldest
-/// first. (The pair of an abandoned rotation is due too: its journal waits while anybody is bound.)
+/// Which pairs of one fleet are due to be retired: once no rotation is open, each pair of ours that is not the fleet's
+/// current one and has no retire journal since its newest rotation (a rollback binds an old pair again, and what is
+/// superseded again is retired again). `pairs` come oldest first; a pair is answered by its newest rotation. (The pair of
+/// an abandoned rotation is due too: its journal waits while anybody is bound.)
 pub fn due(pairs: &[Pair]) -> Vec<&Pair> {
     if pairs.iter().any(|pair| pair.ended.is_none()) {
         return Vec::new();
     }
-    let newest = pairs.iter().rev().find(|pair| pair.ended == Some(Outcome::Completed)).map(|pair| &pair.key_name);
-    let mut named = BTreeSet::new();
-    pairs
-        .iter()
-        .filter(|pair| !pair.retired && Some(&pair.key_name) != newest && named.insert(&pair.key_name))
-        .collect()
+    let current = current(pairs);
+    let is_newest = |index: usize| pairs[index + 1..].iter().all(|later| later.key_name != pairs[index].key_name);
+    let due = |index: &usize| {
+        let pair = &pairs[*index];
+        !pair.strangers && !pair.retired && Some(&pair.key_name) != current && is_newest(*index)
+    };
+    (0..pairs.len()).filter(due).map(|index| &pairs[index]).collect()
+}
+
+/// The pair that a fleet is meant to hang on: that of its newest completed rotation, unless that was rolled back since. A
+/// stranger's is none that we could care for.
+pub fn current(pairs: &[Pair]) -> Option<&KeyPairName> {
+    let mut left: BTreeSet<&KeyPairName> = BTreeSet::new();
+    for pair in pairs.iter().rev().filter(|pair| pair.ended == Some(Outcome::Completed)) {
+        if !pair.strangers && !left.contains(&pair.key_name) {
+            return Some(&pair.key_name);
+        }
+        let undone = pair.undoes.and_then(|undone| pairs.iter().find(|pair| pair.rotation == undone));
+        left.extend(undone.map(|pair| &pair.key_name));
+    }
+    None
+}
+
+/// ▲ Whether the pair of a retire journal is in use again: a rotation that names it began after that journal. `named`: the
+/// journals that name the pair, oldest first. Then nothing is deleted or destroyed by it any more.
+pub fn is_recalled<'a>(id: JournalId, named: impl IntoIterator<Item = (JournalId, &'a Plan)>) -> bool {
+    let mut later = named.into_iter().skip_while(|(other, _)| *other != id).skip(1);
+    later.any(|(_, plan)| matches!(plan, Plan::Rotate(_)))
 }
 
 /// What the journals say of an instance and a superseded pair.
@@ -241,21 +268,25 @@ pub enum Hold {
     Free,
 }
 
-/// Who any journal found on the pair `key`, or asked to be bound to it, and what later journals say of them. `rotations`
-/// are those of the account from the pair's own on, oldest first, each with all the instances of its plan.
+/// Who any journal found on the pair, or asked to be bound to it, and what later journals say of them. `keys`: the handles
+/// that it had (it may have been deleted, and imported again). `rotations` are those of the account from the pair's first on,
+/// oldest first, each with all the instances of its plan.
 pub fn holds(
     key_name: &KeyPairName,
-    key: &KeyPairId,
+    keys: &[KeyPairId],
     rotations: &[(Rotation, Vec<PlannedInstance>)],
 ) -> BTreeMap<InstanceId, Hold> {
     let mut holds: BTreeMap<InstanceId, Hold> = BTreeMap::new();
     for (rotation, planned) in rotations {
         let own = rotation.plan.key_name == *key_name;
+        // Logins are wanted, and this rotation's key could not be proven: active is then the cloud's word only.
+        let proves = rotation.plan.can_prove() || rotation.plan.policy.verify == Verify::None;
         for instance in planned {
             let member = rotation.member(&instance.id);
-            let found = member.and_then(|member| member.found.as_ref()).is_some_and(|found| found.keys.contains(key));
+            let on = |shown: &[KeyPairId]| shown.iter().any(|key| keys.contains(key));
+            let found = member.and_then(|member| member.found.as_ref()).is_some_and(|found| on(&found.keys));
             let bound = own && member.is_some_and(|member| member.bound.is_some());
-            if found || bound || instance.keys.contains(key) {
+            if found || bound || on(&instance.keys) {
                 holds.insert(instance.id.clone(), Hold::On);
             } else if own && let Some(member) = member.filter(|member| member.asked) {
                 let before = member.found.as_ref().map(|found| found.keys.clone()).unwrap_or_default();
@@ -263,7 +294,7 @@ pub fn holds(
             }
             let Some(member) = member else { continue };
             let Some(hold) = holds.get_mut(&instance.id) else { continue };
-            if member.gone || (!own && member.is_proven()) {
+            if member.gone || (!own && member.is_proven() && proves) {
                 *hold = Hold::Free;
             } else if let (false, Some((_, bound)), Some((_, other))) = (own, &member.bound, &rotation.key_pair) {
                 *hold = Hold::BoundTo(other.clone(), bound.clone());

@@ -9,7 +9,7 @@ use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, PublicKey, Tim
 
 use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
 use super::member::Member;
-use super::plan::{OldKey, Part, PlannedInstance, RotatePlan, Verify};
+use super::plan::{KeySource, OldKey, Part, PlannedInstance, RotatePlan, Verify};
 use super::policy::{AWAY, Retry, later};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
@@ -34,7 +34,7 @@ pub struct Rotation {
     pub seq: u64,
     /// When it was written.
     pub last_at: Timestamp,
-    /// The public key, once its private half is in custody.
+    /// The public key, once its private half is in custody; of a stranger's pair, if the cloud shows it.
     pub key: Option<(PublicKey, Fingerprint)>,
     /// When that was.
     pub key_stored: Option<Timestamp>,
@@ -87,16 +87,22 @@ impl Rotation {
                     batches.resize_with(index + 1, Vec::new);
                 }
                 batches[index].push(instance.id.clone());
-                let must_prove = matches!(plan.policy.verify, Verify::Ssh(_));
-                members.insert(instance.id.clone(), Member::new(batch, instance, must_prove));
+                let mut member = Member::new(batch, instance, plan.can_prove());
+                // What somebody bound since the plan of a way back was made is not bound over.
+                member.expected = plan.undoes.map(|_| instance.keys.clone());
+                members.insert(instance.id.clone(), member);
             }
         }
+        let key = match &plan.key {
+            KeySource::Stranger { public_key: Some(key), .. } => Some((key.clone(), key.fingerprint())),
+            _ => None,
+        };
         let mut rotation = Self {
             id,
             plan,
             seq: 0,
             last_at: Timestamp::MIN,
-            key: None,
+            key,
             key_stored: None,
             key_pair: None,
             importing: None,
@@ -164,7 +170,9 @@ impl Rotation {
     /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the
     /// canary, the soak.
     pub fn current_from(&self) -> Option<Timestamp> {
-        let soak = if self.current == 1 { self.plan.policy.soak } else { Default::default() };
+        // Back is where they were before: the canary shows that the way holds, and nobody waits to see whether the key does.
+        let soaks = self.current == 1 && self.plan.undoes.is_none();
+        let soak = if soaks { self.plan.policy.soak } else { Default::default() };
         self.current_since.map(|since| later(since, soak))
     }
 
@@ -236,6 +244,9 @@ impl Rotation {
                 self.key_pair = Some((at, key_pair.clone()));
                 self.importing = None;
                 self.current_since = Some(at);
+                // Now there is something that those may be seen on who were bound by an earlier journal.
+                self.members.values_mut().for_each(|member| member.begin(at));
+                (0..self.batches.len() as u32).for_each(|batch| self.recount(batch));
             }
             Event::Down { stopped, changing } => {
                 for id in stopped {

@@ -121,6 +121,8 @@ mod tests {
                 place,
                 select: Select::All,
                 key_name: "rk1_x".into(),
+                key: Default::default(),
+                undoes: None,
                 key_bits: 2048,
                 disruption: Disruption::RebootsInstance,
                 policy: Policy {

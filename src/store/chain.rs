@@ -240,6 +240,7 @@ mod tests {
                 keys: Vec::new(),
                 part: Part::Batch(*batch),
                 pin: None,
+                known: None,
             };
             let instances: Vec<PlannedInstance> = batches.iter().map(planned).collect();
             let taken = taken.iter().map(|id| (InstanceId::new(*id), Some(FleetName::new("db")))).collect();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::chain::{self, Line, NOTHING_BEFORE, Tip};
-use super::{Agenda, Answer, Ask, DueTime, Head, Heads, Journal, Request, StoreError};
+use super::{Agenda, Answer, Ask, DueTime, Head, Heads, Journal, Request, StoreError, stands_in_the_way};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::{Author, Entry, Event, Part, Plan, PlannedInstance};
 
@@ -119,10 +119,9 @@ fn begins_from(kept: &[Kept], plan: &Plan) -> Result<String, StoreError> {
             Ok(kept.iter().rfind(of_fleet).map_or_else(|| NOTHING_BEFORE.to_string(), |one| one.hash.clone()))
         }
         Plan::Retire(retire) => {
-            let is_same =
-                |one: &&Kept| matches!(&one.head.plan, Plan::Retire(other) if other.key_name == retire.key_name);
-            if let Some(one) = kept.iter().find(is_same) {
-                return Err(open(one));
+            let named = kept.iter().filter(|one| *one.head.plan.key_name() == retire.key_name);
+            if let Some(journal) = stands_in_the_way(&named.map(Kept::tip).collect::<Vec<_>>()) {
+                return Err(StoreError::Open { fleet: plan.fleet().clone(), journal });
             }
             match find(kept, retire.rotation)? {
                 Kept { head: Head { plan: Plan::Rotate(_), .. }, hash, .. } => Ok(hash.clone()),

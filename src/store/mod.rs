@@ -78,6 +78,12 @@ pub enum StoreError {
     Database(String),
 }
 
+/// The journal that keeps a retire journal of a pair from beginning, by the tips of those that name the pair, oldest first.
+fn stands_in_the_way(named: &[chain::Tip]) -> Option<JournalId> {
+    let newest = named.last().filter(|tip| tip.is_retire || tip.ended.is_none());
+    newest.or_else(|| named.iter().find(|tip| tip.is_retire && tip.ended.is_none())).map(|tip| tip.journal)
+}
+
 fn told(note: &str) -> String {
     if note.is_empty() { String::new() } else { format!(" ({note})") }
 }
@@ -159,8 +165,9 @@ pub trait Journal: Send + Sync {
     ///
     /// A rotation begins only if its fleet has none open. An instance that is in a batch of *another* fleet's open
     /// rotation of the same provider, region and instance id is excluded with a reason that names the fleet; if nobody is left in any batch: `NobodyToBind`.
-    /// A retire journal of a key pair that has one already is `Open` with that journal's id, whether ended or not; one
-    /// that names no rotation is `Missing`. An id that has begun before is a `Conflict` after 0.
+    /// A retire journal of a key pair is `Open`, with the journal that stands in its way, while a rotation that names the
+    /// pair is open, while another retire journal of it is, and where one has begun since the newest rotation that names
+    /// it, ended or not; one that names no rotation is `Missing`. An id that has begun before is a `Conflict` after 0.
     ///
     /// Nothing begins in a fleet that has an unreadable journal, or that one of an unknown fleet may belong to: `Damaged`
     /// with that journal's id. (An unreadable journal of an unknown fleet that begins from nothing was its fleet's first: it
@@ -184,6 +191,11 @@ pub trait Journal: Send + Sync {
     /// The heads of all journals. A journal that cannot be read is listed as such and hides no other; an error means
     /// that the store as a whole did not answer.
     async fn heads(&self) -> Result<Heads, StoreError>;
+
+    /// The heads of the readable journals that name this key pair, of either kind, oldest first.
+    async fn named(&self, key_name: &KeyPairName) -> Result<Vec<Head>, StoreError> {
+        Ok(self.heads().await?.readable.into_iter().filter(|head| head.plan.key_name() == key_name).collect())
+    }
 
     /// The planned instances of a rotation, in the order in which they were given to `begin`.
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError>;

@@ -11,7 +11,7 @@ use crate::engine::{Observer, View};
 use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
 use crate::provider::{self, Heard, Witness};
-use crate::rotation::{Call, DriftKind, Entry, Event, Outcome, Phase, Plan, Retirement, Rotation, Stage};
+use crate::rotation::{Call, DriftKind, Entry, Event, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
 use super::stopwatch::Stopwatch;
 use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
@@ -250,7 +250,8 @@ impl Metrics {
                 self.show(fleet, &Stand::of(rotation));
             }
             Some((at, outcome)) => {
-                if outcome == Outcome::Completed && state.fleets.contains(fleet) {
+                let renews = rotation.plan.purpose() == Purpose::Rotate;
+                if outcome == Outcome::Completed && renews && state.fleets.contains(fleet) {
                     self.succeeded(fleet, at, rotation.key_stored);
                 }
                 if state.rotations.remove(&id).is_some() {
@@ -347,6 +348,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Abandoned => "abandoned",
         Outcome::Retired => "retired",
         Outcome::Kept => "kept",
+        Outcome::Recalled => "recalled",
     }
 }
 

@@ -55,6 +55,8 @@ fn rotate(name: &str) -> RotatePlan {
         place: place(),
         select: provider::Select::All,
         key_name: key_name(name),
+        key: Default::default(),
+        undoes: None,
         key_bits: 2048,
         disruption: Disruption::StopsInstance,
         policy: Policy {
@@ -81,6 +83,7 @@ fn planned(ids: &[InstanceId]) -> Vec<PlannedInstance> {
         keys: Vec::new(),
         part: Part::Batch(0),
         pin: None,
+        known: None,
     };
     ids.iter().map(planned).collect()
 }
@@ -207,7 +210,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::Operator { .. } | HoldReason::Failures { .. } | HoldReason::Canary | HoldReason::Step { .. } => 4,
         HoldReason::KeyMismatch | HoldReason::UnknownPairs { .. } | HoldReason::Custody { .. } => 3,
         HoldReason::StartRefused { .. } | HoldReason::Clock { .. } | HoldReason::Account { .. } => 3,
-        HoldReason::WrongHost { .. } | HoldReason::OldKeyTaken { .. } => 2,
+        HoldReason::WrongHost { .. } | HoldReason::OldKeyTaken { .. } | HoldReason::StrangersPair { .. } => 3,
     };
     let taken = HoldReason::OldKeyTaken { instances: Vec::new() };
     assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + reason(&taken), REASONS.len());
@@ -225,6 +228,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::Clock { difference: 0 },
         HoldReason::WrongHost { instance: "i-1".into(), pinned: host.clone(), seen: host },
         taken,
+        HoldReason::StrangersPair { problem: String::new() },
         HoldReason::Account { problem: String::new() },
     ];
     assert_eq!(reasons.each_ref().map(HoldReason::kind).as_slice(), REASONS);

@@ -46,6 +46,7 @@ pub(super) const REASONS: &[&str] = &[
     "clock",
     "wrong_host",
     "old_key_taken",
+    "strangers_pair",
     "account",
 ];
 /// How a request ends: well, or with one of the error kinds.

@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Duration, InstanceId, Timestamp};
-use crate::provider::{Instance, Provider};
+use crate::model::{Duration, InstanceId, KeyPairId, Timestamp};
+use crate::provider::{Error, Instance, Provider};
 use crate::rotation::policy::{FRESH, later};
-use crate::rotation::{Call, Found, HoldReason, Sight, Step, Want};
+use crate::rotation::{Call, Found, HoldReason, KeySource, Sight, Step, Want};
 
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools, guard};
-use super::{Done, call, failed, hold, kept, look_interval, settle, verify};
+use super::{Done, call, failed, hold, kept, look_interval, retire, settle, verify};
 
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
@@ -87,18 +87,14 @@ async fn guarded(
         return hold(tools, case, reason).await.map(Some);
     }
     if call == Call::Bind {
-        let name = case.plan.key_name().clone();
-        let shown = match provider.find_key_pair(&name).await {
-            Ok(shown) => shown,
-            Err(error) => return failed(tools, case, step, error).await.map(Some),
+        let refused = match case.rotation()?.plan.key.clone() {
+            KeySource::Stranger { key_pair, .. } => guard_back(tools, case, provider, &key_pair, &found).await?,
+            KeySource::Generate | KeySource::Existing { .. } => guard_bind(tools, case, provider).await?,
         };
-        let Some((public_key, _)) = case.rotation()?.key.clone() else { return Ok(None) };
-        if let Err(reason) = guard::bind(&public_key, kept(tools, case).await, shown.as_ref()) {
-            return hold(tools, case, reason).await.map(Some);
-        }
-        let journalled = case.rotation()?.key_pair.as_ref().map(|(_, id)| id);
-        if shown.as_ref().map(|pair| &pair.id) != journalled {
-            return hold(tools, case, HoldReason::KeyMismatch).await.map(Some);
+        match refused {
+            Ok(()) => {}
+            Err(Refused::Hold(reason)) => return hold(tools, case, reason).await.map(Some),
+            Err(Refused::Failed(error)) => return failed(tools, case, step, error).await.map(Some),
         }
     }
     // The looks may be old by now (a slow answer, a throttle): then everybody is looked at again first.
@@ -110,6 +106,47 @@ async fn guarded(
         return Ok(None);
     };
     call::make(tools, case, provider, step, call, found, looked).await.map(Some)
+}
+
+/// Why a bind is not called.
+enum Refused {
+    /// The guard's word.
+    Hold(HoldReason),
+    /// The cloud could not be asked.
+    Failed(Error),
+}
+
+async fn guard_bind(tools: &Tools, case: &Case, provider: &dyn Provider) -> Result<Result<(), Refused>, EngineError> {
+    let shown = match provider.find_key_pair(case.plan.key_name()).await {
+        Ok(shown) => shown,
+        Err(error) => return Ok(Err(Refused::Failed(error))),
+    };
+    let rotation = case.rotation()?;
+    let (Some((public_key, _)), Some((_, journalled))) = (&rotation.key, &rotation.key_pair) else {
+        return Ok(Err(Refused::Hold(HoldReason::KeyMismatch)));
+    };
+    let guarded = guard::bind(public_key, kept(tools, case).await, shown.as_ref());
+    let same = shown.as_ref().map(|pair| &pair.id) == Some(journalled);
+    Ok(guarded.and(if same { Ok(()) } else { Err(HoldReason::KeyMismatch) }).map_err(Refused::Hold))
+}
+
+async fn guard_back(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    key_pair: &KeyPairId,
+    found: &[Found],
+) -> Result<Result<(), Refused>, EngineError> {
+    let pairs = match provider.key_pairs("").await {
+        Ok(pairs) => pairs,
+        Err(error) => return Ok(Err(Refused::Failed(error))),
+    };
+    let shown = pairs.iter().find(|pair| pair.id == *key_pair);
+    if let (None, Some(undone)) = (&case.undone, case.rotation()?.plan.undoes) {
+        case.undone = retire::load(tools, undone).await?.map(|(rotation, _)| Box::new(rotation));
+    }
+    let planned = case.rotation()?.key.as_ref().map(|(public_key, _)| public_key);
+    Ok(guard::bind_back(key_pair, planned, shown, found, case.undone.as_deref()).map_err(Refused::Hold))
 }
 
 pub(super) fn found(seen: &Instance) -> Found {

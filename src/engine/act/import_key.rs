@@ -1,10 +1,10 @@
 //! ImportKey: the derived name is the idempotency key. Same name and same public key: adopt. Same name, another key: hold.
-//! A pair with our mark that no journal in this store knows: hold.
+//! A pair with our mark that no journal in this store knows: hold. A stranger's pair is only looked for, never imported.
 
-use crate::model::Duration;
-use crate::provider::Kind;
-use crate::rotation::policy::{FRESH, later};
-use crate::rotation::{Call, Event, HoldReason, Step};
+use crate::model::{Duration, KeyPairId};
+use crate::provider::{Kind, Provider};
+use crate::rotation::policy::{FRESH, LATE_CALL, later};
+use crate::rotation::{Call, Event, HoldReason, KeySource, Plan, Retirement, Step};
 
 use super::super::case::Case;
 use super::super::guard;
@@ -15,6 +15,12 @@ use super::{Done, failed, hold, kept};
 pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
     let name = case.plan.key_name().clone();
+    match case.rotation()?.plan.key.clone() {
+        KeySource::Generate => {}
+        KeySource::Existing { .. } if is_retiring(tools, case).await? => return Ok(Done::Wait(Duration::from_secs(1))),
+        KeySource::Existing { .. } => {}
+        KeySource::Stranger { key_pair, .. } => return find_strangers(tools, case, provider.as_ref(), key_pair).await,
+    }
     let Some((public_key, _)) = case.rotation()?.key.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
 
     let ours = match provider.key_pairs(&tools.mark.prefix()).await {
@@ -68,4 +74,42 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         Err(error) if error.kind == Kind::Conflict => hold(tools, case, HoldReason::KeyMismatch).await,
         Err(error) => failed(tools, case, Step::ImportKey, error).await,
     }
+}
+
+/// Whether a retire journal of the pair may still delete it: one is open (it ends at its next turn, as this rotation binds
+/// the pair again), or asked for the deletion so lately that it may still land.
+async fn is_retiring(tools: &Tools, case: &Case) -> Result<bool, EngineError> {
+    let now = tools.clock.now();
+    for head in tools.journal.named(case.plan.key_name()).await? {
+        let Plan::Retire(plan) = head.plan else { continue };
+        if head.ended.is_none() {
+            return Ok(true);
+        }
+        let entries = tools.journal.read(head.id, 0).await?;
+        let retirement = Retirement::fold(head.id, plan, &entries)
+            .map_err(|source| EngineError::Illegal { journal: head.id, source })?;
+        if retirement.deleted.is_none() && retirement.asked.is_some_and(|(at, _)| now < later(at, LATE_CALL)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn find_strangers(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    key_pair: KeyPairId,
+) -> Result<Done, EngineError> {
+    let pairs = match provider.key_pairs("").await {
+        Ok(pairs) => pairs,
+        Err(error) => return failed(tools, case, Step::ImportKey, error).await,
+    };
+    let shown = pairs.iter().find(|pair| pair.id == key_pair);
+    let planned = case.rotation()?.key.as_ref().map(|(public_key, _)| public_key);
+    if let Err(reason) = guard::bind_back(&key_pair, planned, shown, &[], None) {
+        return hold(tools, case, reason).await;
+    }
+    append(tools, case, &[Event::KeyImported { key_pair }]).await?;
+    Ok(Done::Recorded)
 }

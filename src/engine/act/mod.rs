@@ -9,6 +9,8 @@ mod settle;
 mod store_key;
 mod verify;
 
+pub(super) use retire::recall;
+
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use crate::model::{Duration, InstanceId, KeyPairId, PublicKey, Timestamp};
 use crate::provider::{Disruption, Error, Instance, KeyPair, Kind, Provider, Select};
 use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, later};
-use crate::rotation::retire::{Hold, holds, is_free, needs_no_more};
-use crate::rotation::{Call, Event, HoldReason, Plan, PlannedInstance, Rotation, Step};
+use crate::rotation::retire::{Hold, holds, is_free, is_recalled, needs_no_more};
+use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, Step};
 use crate::store::StoreError;
 
-use super::super::case::Case;
+use super::super::case::{Case, Course};
 use super::super::guard::{self, Refusal};
 use super::super::look::MISSING;
 use super::super::record::{Appended, append};
@@ -29,6 +29,21 @@ struct Known {
     public_key: Option<PublicKey>,
     holds: BTreeMap<InstanceId, Hold>,
     disruption: Disruption,
+}
+
+/// Ends a retire journal whose pair a later rotation binds again: nothing is deleted or destroyed by it any more. Says
+/// whether it was so.
+pub(in crate::engine) async fn recall(tools: &Tools, case: &mut Case) -> Result<bool, EngineError> {
+    if !matches!(&case.course, Course::Retire(retirement) if retirement.ended.is_none()) {
+        return Ok(false);
+    }
+    let named = tools.journal.named(case.plan.key_name()).await?;
+    if !is_recalled(case.id, named.iter().map(|head| (head.id, &head.plan))) {
+        return Ok(false);
+    }
+    case.waiting = None;
+    append(tools, case, &[Event::Ended { outcome: Outcome::Recalled }]).await?;
+    Ok(true)
 }
 
 /// Deletes the pair.
@@ -112,6 +127,10 @@ async fn delete_pair(
         // The looks took long: what they showed is no evidence any more.
         return Ok(Done::Wait(Duration::from_secs(1)));
     }
+    // The looks took their time: somebody may have gone back to the pair meanwhile.
+    if recall(tools, case).await? {
+        return Ok(Done::Recorded);
+    }
     case.waiting = None;
     let started = Event::Started { step, call: Call::Delete, found: Vec::new() };
     if append(tools, case, &[started]).await? == Appended::AfterOperator {
@@ -142,7 +161,8 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
         Ok(shown) => shown,
         Err(error) => return failed(tools, case, step, error).await,
     };
-    let proven = case.retirement()?.plan.proven;
+    // A person who allows it takes the cloud's word.
+    let proven = case.retirement()?.plan.proven && !case.retirement()?.destroy_allowed;
     let mut left = Vec::new();
     if let Some(handle) = journalled_handle(tools, case).await? {
         let known = match known(tools, case, &handle).await {
@@ -169,6 +189,9 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     }
     if let Err(reason) = guard::clock(provider.clock_difference()) {
         return hold(tools, case, reason).await;
+    }
+    if recall(tools, case).await? {
+        return Ok(Done::Recorded);
     }
     case.waiting = None;
     let started = Event::Started { step, call: Call::Destroy, found: Vec::new() };
@@ -207,30 +230,39 @@ fn list(ids: &[InstanceId]) -> String {
     guard::some_of(&ids)
 }
 
-/// The handle that the pair's own rotation journalled.
+/// The handle that the pair's rotations journalled, the newest one's.
 async fn journalled_handle(tools: &Tools, case: &Case) -> Result<Option<KeyPairId>, EngineError> {
-    let rotation = load(tools, case.retirement()?.plan.rotation).await?;
-    Ok(rotation.and_then(|(rotation, _)| rotation.key_pair.map(|(_, id)| id)))
+    let mut handle = None;
+    for head in tools.journal.named(case.plan.key_name()).await? {
+        let rotation = load(tools, head.id).await?;
+        handle = rotation.and_then(|(rotation, _)| rotation.key_pair.map(|(_, id)| id)).or(handle);
+    }
+    Ok(handle)
 }
 
-/// What the journals of the place know, from the pair's own rotation on.
+/// What the journals of the place know, from the pair's first rotation on.
 async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, EngineError> {
     let plan = &case.retirement()?.plan;
     let mut rotations = Vec::new();
     // In the order in which they began: ids of one millisecond sort by chance.
-    for head in tools.journal.heads().await?.readable.into_iter().skip_while(|head| head.id != plan.rotation) {
+    let heads = tools.journal.heads().await?.readable.into_iter();
+    for head in heads.skip_while(|head| *head.plan.key_name() != plan.key_name) {
         let same_place =
             head.plan.place().provider == plan.place.provider && head.plan.place().region == plan.place.region;
         if matches!(head.plan, Plan::Rotate(_)) && same_place {
             rotations.extend(load(tools, head.id).await?);
         }
     }
-    let own = rotations.iter().find(|(rotation, _)| rotation.id == plan.rotation).map(|(rotation, _)| rotation);
-    let public_key = own.and_then(|rotation| rotation.key.as_ref().map(|(public_key, _)| public_key.clone()));
-    let disruption = own.map(|rotation| rotation.plan.disruption);
+    let own =
+        || rotations.iter().map(|(rotation, _)| rotation).filter(|rotation| rotation.plan.key_name == plan.key_name);
+    let public_key = own().find_map(|rotation| rotation.key.as_ref().map(|(public_key, _)| public_key.clone()));
+    let disruption = own().next().map(|rotation| rotation.plan.disruption);
+    // Deleted and imported again, it has had several.
+    let mut handles = vec![handle.clone()];
+    handles.extend(own().filter_map(|rotation| rotation.key_pair.as_ref().map(|(_, id)| id.clone())));
     Ok(Known {
         public_key,
-        holds: holds(&plan.key_name, handle, &rotations),
+        holds: holds(&plan.key_name, &handles, &rotations),
         disruption: disruption.unwrap_or(Disruption::NeedsReboot),
     })
 }

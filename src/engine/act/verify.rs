@@ -1,4 +1,4 @@
-//! Verify: log in with the new key to each machine that is active, and offer it the old one. The address comes from a look
+//! Verify: log in with the new key to each machine that is active (a stranger's is only offered), and offer it the old one. The address comes from a look
 //! made just before, never from the plan. It changes nothing anywhere, so a hold does not stop it; it must never write
 //! down a proof that no login gave.
 
@@ -9,8 +9,8 @@ use futures_util::stream;
 
 use crate::model::{Duration, HostKey, Instance, InstanceId, KeyPairId, Login, PrivateKey, PublicKey, Timestamp};
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, OldKeyFound, PinnedHost, Plan, ProofFinding, Rotation,
-    SshLogin, Step, Verify,
+    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, PinnedHost, Plan, ProofFinding,
+    Rotation, SshLogin, Step, Verify,
 };
 use crate::ssh::{LoginProbe, Target};
 
@@ -25,6 +25,14 @@ use crate::rotation::Sight;
 const AT_ONCE: usize = 16;
 /// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
+
+/// What a machine is to accept.
+enum Key {
+    /// Proven by a login.
+    Ours(PrivateKey),
+    /// A stranger's, whose private half nobody here has: proven by offering the public one.
+    Theirs(PublicKey),
+}
 
 /// One machine to be logged in to.
 struct Job {
@@ -46,9 +54,14 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
         return failed(tools, case, step, error).await;
     }
-    let key = match kept(tools, case).await {
-        Ok(key) => key,
-        Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+    let key = match &case.rotation()?.plan.key {
+        KeySource::Stranger { public_key: Some(key), .. } => Key::Theirs(key.clone()),
+        // Nothing can prove it, and nobody awaits a proof.
+        KeySource::Stranger { public_key: None, .. } => return Ok(Done::Wait(REFUSED_PAUSE)),
+        KeySource::Generate | KeySource::Existing { .. } => match kept(tools, case).await {
+            Ok(key) => Key::Ours(key),
+            Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+        },
     };
     know_publics(tools, case, &ids).await?;
     let rotation = case.rotation()?;
@@ -148,7 +161,12 @@ pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Resu
 fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMap<KeyPairId, PublicKey>) -> Job {
     let member = rotation.member(&seen.id);
     let found = member.and_then(|member| member.found.as_ref());
-    let old = found.map(|found| found.keys.iter().filter_map(|key| publics.get(key).cloned()).collect());
+    let ours = rotation.key.as_ref().map(|(key, _)| key);
+    let old = |found: &Found| {
+        let publics = found.keys.iter().filter_map(|key| publics.get(key).cloned());
+        publics.filter(|old| Some(old) != ours).collect()
+    };
+    let old = found.map(old);
     Job {
         id: seen.id.clone(),
         target: target(login, seen),
@@ -171,12 +189,15 @@ pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Tar
 }
 
 /// Logs in with the new key, and offers the old ones.
-async fn prove(probe: &dyn LoginProbe, job: Job, key: &PrivateKey) -> (InstanceId, Login, Option<OldKeyFound>) {
+async fn prove(probe: &dyn LoginProbe, job: Job, key: &Key) -> (InstanceId, Login, Option<OldKeyFound>) {
     let target = match &job.target {
         Ok(target) => target,
         Err(why) => return (job.id, Login::Unreachable { why: why.clone() }, None),
     };
-    let answer = probe.login(target, job.pinned.as_ref(), key).await;
+    let answer = match key {
+        Key::Ours(key) => probe.login(target, job.pinned.as_ref(), key).await,
+        Key::Theirs(key) => probe.offer(target, job.pinned.as_ref(), key).await,
+    };
     let Login::Accepted(seen) = &answer else { return (job.id, answer, None) };
     let mut old_key = Some(OldKeyFound::NotKnown);
     for old in &job.old {

@@ -88,7 +88,11 @@ fn found(fleet: &str, rotations: &[(Rotation, Vec<PlannedInstance>)], looks: &st
         }
     }
     let pairs: Vec<KeyPair> = pairs.into_values().collect();
-    let ledger = Ledger::of(&FleetName::new(fleet), rotations, at_);
+    let done = rotations.iter().rev().find(|(one, _)| {
+        one.plan.fleet.as_str() == fleet && one.ended.is_some_and(|(_, how)| how == Outcome::Completed)
+    });
+    let current = done.map(|(rotation, _)| &rotation.plan.key_name);
+    let ledger = Ledger::of(&FleetName::new(fleet), current, rotations, at_);
     let looks = Looks {
         at: at_,
         listed: &listed,
@@ -136,7 +140,8 @@ fn an_instance_on_another_pair_or_on_none_is_found_whether_the_selection_shows_i
 #[test]
 fn what_no_rotation_bound_is_no_drift() {
     // Excluded before anything was done to it, or refused: nothing of ours is recorded.
-    let some = "5 >bind a=r\n6 ok bind a\n7 bound a=r\n8 active a\n8 out b\n8 >bind c=r\n8 refused bind c\n8 out c\n9 end";
+    let some =
+        "5 >bind a=r\n6 ok bind a\n7 bound a=r\n8 active a\n8 out b\n8 >bind c=r\n8 refused bind c\n8 out c\n9 end";
     check(&[rotation("web", 1, "old", some)], "a r k1\nb r other\nc r", "");
     // It went over to another fleet, whose pair it has now.
     let db = rotation("db", 2, "k1", "5 >bind a=r\n6 ok bind a\n7 bound a=r\n8 active a\n9 end");
@@ -225,7 +230,7 @@ fn an_instance_that_no_plan_has_had_is_new_once_there_was_a_plan() {
     let mut unfit = seen("d", "r");
     unfit.unfit = Some("Windows".into());
     let (pairs, halves) = (vec![pair(1)], BTreeMap::new());
-    let ledger = Ledger::of(&"web".into(), &one(), at(1000));
+    let ledger = Ledger::of(&"web".into(), None, &one(), at(1000));
     let looks = Looks {
         at: at(1000),
         listed: &[unfit],
@@ -250,7 +255,7 @@ fn a_machine_that_takes_an_old_key_or_shows_another_host_key_is_found() {
 #[test]
 fn the_keys_that_were_superseded_on_an_instance_are_the_newest_ones_it_had() {
     let show = |rotations: &[_]| {
-        let keys = Ledger::of(&"web".into(), rotations, at(1000)).superseded(&"a".into());
+        let keys = Ledger::of(&"web".into(), None, rotations, at(1000)).superseded(&"a".into());
         keys.iter().map(|(name, _)| name.as_str().trim_start_matches("rk1_")).collect::<Vec<_>>().join(" ")
     };
     let nth = |number: u8, before: &str| rotation("web", number, before, WELL);

@@ -121,6 +121,7 @@ fn one_more_entry_costs_the_same_in_a_small_and_in_a_large_fleet() {
             keys: Vec::new(),
             part: Part::Batch(n / 100),
             pin: None,
+            known: None,
         })
         .collect();
     let mut story = story.tell("0 plan\n1 stored\n2 imported");

@@ -6,6 +6,7 @@ mod drift;
 mod faults;
 mod fold;
 mod judge;
+mod known;
 mod luck;
 mod next;
 mod order;

@@ -108,9 +108,13 @@ fn due_is_each_pair_but_the_newest_completed_one_once_no_rotation_is_open() {
             .map(|(index, word)| Pair {
                 rotation: JournalId::derive(at(index as u64), [0; 10]),
                 key_name: word.split(':').next().unwrap().into(),
-                ended: match word.split(':').nth(1).unwrap().trim_end_matches('*') {
-                    "c" => Some(Outcome::Completed),
-                    "a" => Some(Outcome::Abandoned),
+                strangers: word.starts_with("old"),
+                undoes: word
+                    .split_once('-')
+                    .map(|(_, undone)| JournalId::derive(at(undone.trim_end_matches('*').parse().unwrap()), [0; 10])),
+                ended: match word.split(':').nth(1).unwrap().chars().next() {
+                    Some('c') => Some(Outcome::Completed),
+                    Some('a') => Some(Outcome::Abandoned),
                     _ => None,
                 },
                 retired: word.ends_with('*'),
@@ -128,8 +132,25 @@ fn due_is_each_pair_but_the_newest_completed_one_once_no_rotation_is_open() {
     check("k1:c* k2:c k3:c", "k2");
     check("k1:a", "k1");
     // Rolled back: the newest completed rotation bound the first pair again.
-    check("k1:c k2:c k1:c", "k2");
-    check("k1:c k2:c k1:c k3:c", "k1 k2");
+    check("k1:c k2:c k1:c-1", "k2");
+    check("k1:c* k2:c k1:c-1", "k2");
+    // Superseded again: retired again, whatever came of the first retire journal.
+    check("k1:c k2:c k1:c-1 k3:c", "k2 k1");
+    check("k1:c* k2:c* k1:c-1 k3:c", "k1");
+    check("k1:c* k2:c* k1:c-1* k3:c", "");
+    // Back on a stranger's pair: that is never retired, and what was rolled back is.
+    check("k1:c old:c-0", "k1");
+    check("k1:c old:c-0 k2:c", "k1");
+    check("k1:c k2:c old:c-1", "k2");
+    check("k1:c k2:c old:c-1*", "k2");
+    // To several pairs, one after the other.
+    check("k1:c k2:c k1:c-1 old:c-1", "k2");
+    // A way back that was given up decides nothing.
+    check("k1:c k2:c k1:a-1", "k1");
+    // Rolled back and forth; a catch-up of what was rolled back is rolled back with it.
+    check("k1:c k2:c k1:c-1 k2:c-2", "k1");
+    check("k1:c k2:c k2:c old:c-1", "k2");
+    check("k1:c k2:c k2:c", "k1");
 }
 
 /// The rotations of a fleet of one instance, oldest first: cloud, `key` (its handle is its name without the mark), plan.
@@ -142,7 +163,7 @@ fn rotation(cloud: &str, key: &str, planned: &str, journal: &str) -> (Rotation, 
 }
 
 fn hold(rotations: &[(Rotation, Vec<PlannedInstance>)]) -> Option<Hold> {
-    holds(&"rk1_k1".into(), &"k1".into(), rotations).remove(&"a".into())
+    holds(&"rk1_k1".into(), &["k1".into()], rotations).remove(&"a".into())
 }
 
 #[test]

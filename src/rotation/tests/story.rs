@@ -47,6 +47,7 @@ impl Story {
                     keys: vec!["old".into()],
                     part: Part::Batch(batch),
                     pin: None,
+                    known: None,
                 });
             }
             batch += 1;
@@ -56,6 +57,8 @@ impl Story {
             place: place(),
             select: Select::All,
             key_name: "rk1_new".into(),
+            key: Default::default(),
+            undoes: None,
             key_bits: 4096,
             disruption: disruption(cloud),
             policy,
@@ -163,6 +166,7 @@ impl Story {
             "end:abandoned" => Event::Ended { outcome: Outcome::Abandoned },
             "end:kept" => Event::Ended { outcome: Outcome::Kept },
             "end:retired" => Event::Ended { outcome: Outcome::Retired },
+            "end:recalled" => Event::Ended { outcome: Outcome::Recalled },
             other => panic!("{other} is no event"),
         }
     }

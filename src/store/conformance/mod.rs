@@ -82,6 +82,8 @@ pub(super) fn rotate_in(fleet: &str, key: &str, region: &str) -> Plan {
         place: place(region),
         select: Select::Tags([("role".to_string(), "web".to_string())].into()),
         key_name: key.into(),
+        key: Default::default(),
+        undoes: None,
         key_bits: 4096,
         disruption: Disruption::StopsInstance,
         policy: Policy {
@@ -119,6 +121,7 @@ pub(super) fn instance(name: &str, batch: u32) -> PlannedInstance {
         keys: vec!["skey-1".into()],
         part: Part::Batch(batch),
         pin: None,
+        known: None,
     }
 }
 

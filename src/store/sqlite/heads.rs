@@ -9,10 +9,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{damaged, failed};
-use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
+use crate::model::{FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::{Outcome, Plan};
 use crate::store::chain::{NOTHING_BEFORE, Tip};
-use crate::store::{Head, Heads, StoreError, Unreadable};
+use crate::store::{Head, Heads, StoreError, Unreadable, stands_in_the_way};
 
 /// A query of the view `heads`.
 macro_rules! heads {
@@ -126,6 +126,16 @@ pub(super) async fn heads(connection: &mut SqliteConnection) -> Result<Heads, St
     Ok(Listing::of(rows).heads)
 }
 
+/// Where the journals stand that name a key pair; those that cannot be read are passed over.
+pub(super) async fn named(connection: &mut SqliteConnection, name: &KeyPairName) -> Result<Vec<Head>, StoreError> {
+    Ok(named_rows(connection, name).await?.iter().filter_map(|row| row.head().ok()).collect())
+}
+
+async fn named_rows(connection: &mut SqliteConnection, name: &KeyPairName) -> Result<Vec<HeadRow>, StoreError> {
+    let rows = sqlx::query(heads!("WHERE key_name = $1 ORDER BY n")).bind(name.as_str());
+    Ok(rows.fetch_all(connection).await.map_err(failed)?.into_iter().map(HeadRow::from).collect())
+}
+
 /// Where one journal stands.
 pub(super) async fn head_row(connection: &mut SqliteConnection, id: JournalId) -> Result<Option<HeadRow>, StoreError> {
     let row = sqlx::query(heads!("WHERE id = $1")).bind(id.to_string()).fetch_optional(connection).await;
@@ -220,10 +230,10 @@ pub(super) async fn begins_from(connection: &mut SqliteConnection, plan: &Plan) 
             if tip.ended.is_none() { open(row).and_then(Err) } else { Ok(tip.hash) }
         }
         Plan::Retire(plan) => {
-            let same = sqlx::query(heads!("WHERE key_name = $1 AND kind = 'retire' ORDER BY n LIMIT 1"));
-            let same = same.bind(plan.key_name.as_str()).fetch_optional(&mut *connection).await.map_err(failed)?;
-            if let Some(row) = same {
-                return open(HeadRow::from(row)).and_then(Err);
+            let named = named_rows(&mut *connection, &plan.key_name).await?;
+            let tips = named.iter().map(HeadRow::tip).collect::<Result<Vec<_>, _>>()?;
+            if let Some(journal) = stands_in_the_way(&tips) {
+                return Err(StoreError::Open { fleet: plan.fleet.clone(), journal });
             }
             let tip = head_row(connection, plan.rotation).await?.ok_or(StoreError::Missing(plan.rotation))?.tip()?;
             if tip.is_retire { Err(StoreError::Missing(plan.rotation)) } else { Ok(tip.hash) }

@@ -13,7 +13,7 @@ use sqlx::{FromRow, SqliteConnection, SqlitePool};
 
 use super::chain::{self, Line, NOTHING_BEFORE, Tip};
 use super::{Head, Heads, Journal, Request, StoreError};
-use crate::model::{JournalId, Timestamp};
+use crate::model::{JournalId, KeyPairName, Timestamp};
 use crate::rotation::{Author, Entry, Event, Plan, PlannedInstance};
 use heads::{begins_from, head_row, refuse_unreadable, taken_by_others};
 
@@ -168,6 +168,11 @@ impl Journal for Sqlite {
     async fn heads(&self) -> Result<Heads, StoreError> {
         let mut reader = self.readers.acquire().await.map_err(failed)?;
         heads::heads(&mut reader).await
+    }
+
+    async fn named(&self, key_name: &KeyPairName) -> Result<Vec<Head>, StoreError> {
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        heads::named(&mut reader, key_name).await
     }
 
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {
