@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod drift;
 mod fuse;
 mod login;
 mod operator;
