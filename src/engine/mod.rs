@@ -3,11 +3,14 @@
 //! at any moment. It knows traits only, no cloud, no file, no SQL.
 
 pub mod act;
+mod back;
 mod case;
 pub mod drive;
 pub mod guard;
+pub mod late;
 mod look;
 pub mod operate;
+mod past;
 pub mod planner;
 mod record;
 pub mod survey;

@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
-use crate::provider::{Disruption, Error, Instance, Power, Select};
-use crate::rotation::{KeySource, Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
+use crate::model::{Duration, FleetName, HostKey, InstanceId, JournalId, KeyPairName};
+use crate::provider::{Disruption, Error, Instance, Limits, Power, Select};
+use crate::rotation::standing::pins;
+use crate::rotation::{
+    Draft, KeySource, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Verify, draft,
+};
 use crate::store::{Head, StoreError};
 
 use super::Tools;
+use super::back::propose_back;
+use super::late::{late, propose_catch_up};
+use super::past::past;
 
 /// A fleet, as the config file has it.
 #[derive(Clone, Debug)]
@@ -48,6 +54,9 @@ pub enum PlanError {
         /// What was found.
         problem: String,
     },
+    /// It may not be done, or not now: the rule, and the way on.
+    #[error(transparent)]
+    Refused(Refusal),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +71,8 @@ pub struct Proposal {
     pub instances: Vec<PlannedInstance>,
     /// What it will cost.
     pub forecast: Forecast,
+    /// What is to be known besides, in words.
+    pub notes: Vec<String>,
 }
 
 /// What a plan will cost.
@@ -81,31 +92,93 @@ pub struct Forecast {
     pub loses_password: Vec<InstanceId>,
 }
 
+/// What a rotation is begun for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// A new key for the whole fleet.
+    Rotate,
+    /// Back from this rotation: the next pair that instances return to.
+    Back(JournalId),
+    /// Those who missed the fleet's key and are back; where there are none, the new ones if that is allowed.
+    CatchUp {
+        /// New instances are bound too, which disturbs them.
+        new: bool,
+    },
+}
+
+/// Plans what is aimed at. `others` are the other fleets of the account and region.
+pub async fn propose_for(tools: &Tools, fleet: &Fleet, others: &[Fleet], aim: Aim) -> Result<Proposal, PlanError> {
+    match aim {
+        Aim::Rotate => propose(tools, fleet, others).await,
+        Aim::Back(undone) => propose_back(tools, fleet, others, undone).await,
+        Aim::CatchUp { new } => {
+            let late = late(tools, fleet, others).await?;
+            propose_catch_up(tools, fleet, others, &late, new).await
+        }
+    }
+}
+
 /// Plans a rotation: looks at the fleet, drafts the batches. `others` are the other fleets of the account and region.
 pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Proposal, PlanError> {
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let listing = provider.instances(&fleet.select).await?;
-    let claimed = |seen: &Instance| {
+    let limits = provider.limits();
+    let draft = drafted(fleet, &listing, limits, &claimed_by(fleet, others))?;
+    let pins = match fleet.verify {
+        Verify::None => BTreeMap::new(),
+        Verify::Ssh(_) => pins(&past(tools, &fleet.place).await?),
+    };
+    let key_name = KeyPairName::derive(&tools.mark, tools.clock.now(), chance(tools) as u32);
+    Ok(planned_of(fleet, limits, draft, &pins, key_name, KeySource::Generate, None))
+}
+
+/// Which other fleet matches an instance too.
+pub(super) fn claimed_by<'a>(fleet: &'a Fleet, others: &'a [Fleet]) -> impl Fn(&Instance) -> Option<FleetName> + 'a {
+    move |seen| {
         let matching = others
             .iter()
             .find(|other| other.name != fleet.name && other.place == fleet.place && selects(&other.select, seen));
         matching.map(|other| other.name.clone())
-    };
-    let limits = provider.limits();
-    let draft = draft(&listing, &fleet.rollout, limits, &claimed);
+    }
+}
+
+/// Drafts the batches; refused where nobody is in any.
+pub(super) fn drafted(
+    fleet: &Fleet,
+    listing: &[Instance],
+    limits: &Limits,
+    claimed: &dyn Fn(&Instance) -> Option<FleetName>,
+) -> Result<Draft, PlanError> {
+    let draft = draft(listing, &fleet.rollout, limits, claimed);
+    if !draft.instances.iter().any(|instance| matches!(instance.part, Part::Batch(_))) {
+        let problem = match draft.instances.len() {
+            0 => "no instance matches its selection".to_string(),
+            count => format!("{count} instances match its selection, and all of them are excluded"),
+        };
+        return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem });
+    }
+    Ok(draft)
+}
+
+/// The plan of a draft, with the host keys by which its instances are known.
+pub(super) fn planned_of(
+    fleet: &Fleet,
+    limits: &Limits,
+    mut draft: Draft,
+    pins: &BTreeMap<InstanceId, HostKey>,
+    key_name: KeyPairName,
+    key: KeySource,
+    undoes: Option<JournalId>,
+) -> Proposal {
+    for instance in &mut draft.instances {
+        instance.pin = pins.get(&instance.id).cloned();
+    }
     let mut batches = Vec::new();
     for instance in &draft.instances {
         if let Part::Batch(batch) = instance.part {
             batches.resize((batch as usize + 1).max(batches.len()), Vec::new());
             batches[batch as usize].push(instance);
         }
-    }
-    if batches.is_empty() {
-        let problem = match draft.instances.len() {
-            0 => "no instance matches its selection".to_string(),
-            count => format!("{count} instances match its selection, and all of them are excluded"),
-        };
-        return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem });
     }
     let policy = Policy {
         unavailable_max: draft.unavailable_max,
@@ -115,20 +188,19 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         grace: fleet.grace,
         verify: fleet.verify.clone(),
     };
-    let chance = chance(tools);
     let plan = RotatePlan {
         fleet: fleet.name.clone(),
         place: fleet.place.clone(),
         select: fleet.select.clone(),
-        key_name: KeyPairName::derive(&tools.mark, tools.clock.now(), chance as u32),
-        key: KeySource::Generate,
+        key_name,
+        key,
         key_bits: fleet.key_bits,
-        undoes: None,
+        undoes,
         disruption: limits.disruption,
         policy,
     };
     let forecast = forecast(&batches, limits.disruption, limits.downtime);
-    Ok(Proposal { plan, forecast, instances: draft.instances })
+    Proposal { plan, forecast, instances: draft.instances, notes: Vec::new() }
 }
 
 /// Opens the journal of a proposal.

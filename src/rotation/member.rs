@@ -45,6 +45,8 @@ pub struct Member {
     pub pin: Option<HostKey>,
     /// Whether its host key was asked for in this journal before it was disturbed.
     pub pin_asked: bool,
+    /// It was reached in this journal before it was disturbed.
+    pub reached: bool,
     /// A login proved that it accepts the key.
     pub proof: Option<Proof>,
     /// It was not reached for a login in time, and never had been.
@@ -163,6 +165,7 @@ impl Member {
             must_prove,
             pin: planned.pin.clone(),
             pin_asked: false,
+            reached: false,
             proof: None,
             late: false,
             found: None,

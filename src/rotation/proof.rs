@@ -67,9 +67,10 @@ impl Rotation {
                 None => ProofFinding::Wait,
             },
             Login::Refused(_) if now >= later(since, REFUSED_DEADLINE) => failed("it refuses the new key".to_string()),
-            Login::Unreachable { why } if now >= later(since, SETTLE_DEADLINE) => match member.pin {
-                Some(_) => failed(why.clone()),
-                None => ProofFinding::Unproven { why: why.clone() },
+            // A host key of an earlier rotation says nothing of whether it was reachable before this one.
+            Login::Unreachable { why } if now >= later(since, SETTLE_DEADLINE) => match member.reached {
+                true => failed(why.clone()),
+                false => ProofFinding::Unproven { why: why.clone() },
             },
             Login::Refused(_) | Login::Unreachable { .. } => ProofFinding::Wait,
         }

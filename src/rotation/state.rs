@@ -272,6 +272,7 @@ impl Rotation {
                 for host in hosts {
                     self.change(&host.instance, |member| {
                         member.pin_asked = true;
+                        member.reached |= host.host_key.is_some();
                         member.pin = host.host_key.clone().or(member.pin.take());
                     });
                 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod back;
 mod daemon;
 mod drift;
 mod fuse;

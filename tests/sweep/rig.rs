@@ -252,6 +252,12 @@ impl Rig {
 
     /// What the `rotate` verb does: go on with an open rotation or begin one, then retire.
     pub async fn rotate(&self, engine: &mut Engine) -> Result<(), String> {
+        self.rotate_only(engine).await?;
+        self.retire(engine).await.map_err(|error| error.to_string())
+    }
+
+    /// The same, without the retirement.
+    pub async fn rotate_only(&self, engine: &mut Engine) -> Result<(), String> {
         let fleet = self.fleet();
         let heads = engine.heads().await.map_err(|error| error.to_string())?.readable;
         let open = heads.iter().find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
@@ -266,7 +272,7 @@ impl Rig {
             Reached::Ended(Outcome::Completed) => {}
             other => return Err(format!("the rotation reached {other:?}")),
         }
-        self.retire(engine).await.map_err(|error| error.to_string())
+        Ok(())
     }
 
     pub async fn retire(&self, engine: &mut Engine) -> Result<(), EngineError> {

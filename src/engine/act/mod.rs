@@ -9,7 +9,8 @@ mod settle;
 mod store_key;
 mod verify;
 
-pub(super) use retire::recall;
+pub(super) use retire::{load, recall};
+pub(super) use verify::target as login_target;
 
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;

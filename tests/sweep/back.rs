@@ -1,0 +1,341 @@
+//! The way back: a rotation is rolled back, and everything is killed before and after every call of that. Nobody is
+//! locked out, everybody is on what it had before, and of the pair that was left nothing stays.
+
+use rekeyd::clock::Clock;
+use rekeyd::custody::Custodian;
+use rekeyd::engine::Engine;
+use rekeyd::engine::drive::Reached;
+use rekeyd::engine::planner::{Aim, PlanError, begin, propose_for};
+use rekeyd::model::{Duration, FleetName, JournalId, ProviderKind};
+use rekeyd::rotation::policy::later;
+use rekeyd::rotation::{Event, Outcome, Plan, Purpose};
+use rekeyd::sim::{InstanceSpec, Machine, Os, Power};
+use rekeyd::store::{Head, Journal};
+
+use crate::fuse::Side;
+use crate::pool;
+use crate::rig::{Report, Rig, Scenario};
+
+/// How far the superseded pair's retire journal is when its rotation is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retired {
+    /// It has not begun.
+    No,
+    /// It waits out soak.
+    Begun,
+    /// The pair is deleted.
+    Over,
+}
+
+async fn rotations(rig: &Rig) -> Vec<Head> {
+    let heads = rig.journal.heads().await.unwrap().readable;
+    heads.into_iter().filter(|head| matches!(head.plan, Plan::Rotate(_))).collect()
+}
+
+fn purpose(head: &Head) -> Purpose {
+    match &head.plan {
+        Plan::Rotate(plan) => plan.purpose(),
+        Plan::Retire(_) => panic!("{} is no rotation", head.id),
+    }
+}
+
+/// What `rekeyd rollback` does, as often as it is called: goes on with what is open, and begins what is left.
+async fn go_back(rig: &Rig, engine: &mut Engine, undone: JournalId) -> Result<(), String> {
+    loop {
+        let open = rotations(rig).await.into_iter().find(|head| head.ended.is_none());
+        let id = match open {
+            Some(head) => head.id,
+            None => match propose_for(engine.tools(), &rig.fleet(), &[], Aim::Back(undone)).await {
+                Ok(proposal) => begin(engine.tools(), &proposal).await.map_err(|error| error.to_string())?.id,
+                Err(PlanError::Nobody { .. }) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            },
+        };
+        match engine.drive(id).await.map_err(|error| error.to_string())? {
+            Reached::Ended(Outcome::Completed) => {}
+            other => return Err(format!("the way back reached {other:?}")),
+        }
+    }
+}
+
+/// Rotates as often as the scenario says, and rolls the last one back; started again whenever the fuse blows.
+async fn there_and_back(rig: &mut Rig, retired: Retired) -> Report {
+    let mut problems = Vec::new();
+    let fleet = FleetName::new("web");
+    'starts: for start in 0.. {
+        assert!(start < 20, "{}", rig.story().await);
+        let mut engine = rig.engine();
+        let fuse = rig.fuse.clone();
+        let work = async {
+            loop {
+                let made: Vec<Head> =
+                    rotations(rig).await.into_iter().filter(|head| purpose(head) == Purpose::Rotate).collect();
+                let open = made.iter().any(|head| head.ended.is_none());
+                if made.len() >= rig.scenario.rounds && !open {
+                    break;
+                }
+                rig.rotate_only(&mut engine).await?;
+                let last = rotations(rig).await.len() >= rig.scenario.rounds;
+                match retired {
+                    _ if !last => rig.retire(&mut engine).await,
+                    Retired::No => Ok(()),
+                    Retired::Begun => engine.drive_retirements(&fleet, Duration::ZERO).await.map(|_| ()),
+                    Retired::Over => rig.retire(&mut engine).await,
+                }
+                .map_err(|error| error.to_string())?;
+            }
+            let undone = rotations(rig).await[rig.scenario.rounds - 1].id;
+            go_back(rig, &mut engine, undone).await?;
+            rig.retire(&mut engine).await.map_err(|error| error.to_string())
+        };
+        tokio::select! {
+            biased;
+            done = work => {
+                if let Err(problem) = done { problems.push(problem); }
+                break 'starts;
+            }
+            () = fuse.blown() => {}
+        }
+        let away = later(rig.clock.now(), Duration::from_secs(7));
+        rig.clock.advance_to(away);
+    }
+    problems.extend(rig.fuse.broken());
+    Report { calls: rig.fuse.calls(), problems }
+}
+
+async fn run(scenario: &Scenario, retired: Retired, blows: Option<(usize, Side)>) -> Vec<String> {
+    let mut rig = Rig::new(scenario.clone(), pool(), blows);
+    let mut report = there_and_back(&mut rig, retired).await;
+    if scenario.rounds > 1 {
+        report.problems.extend(rig.unkept().await);
+    } else {
+        report.problems.extend(not_as_it_was(&rig));
+    }
+    let back = rotations(&rig).await.iter().filter(|head| purpose(head) == Purpose::Rollback).count();
+    if back != 1 {
+        report.problems.push(format!("{back} rotations on the way back"));
+    }
+    assert!(
+        report.problems.is_empty(),
+        "{} {retired:?} {blows:?}\n{}\n{:#?}",
+        scenario.provider,
+        rig.story().await,
+        report.problems
+    );
+    report.calls
+}
+
+/// After the first rotation of a fleet was rolled back: who had a stranger's pair has it again, and accepts it alone.
+fn not_as_it_was(rig: &Rig) -> Vec<String> {
+    let world = rig.world.lock().unwrap();
+    let had_a_pair = |machine: &Machine| !machine.first_record_keys.is_empty() && machine.os != Os::Windows;
+    let machines = world.machines().map(|(_, machine)| machine);
+    let wrong = machines.filter(|machine| had_a_pair(machine)).filter(|machine| {
+        machine.record_keys != machine.first_record_keys || machine.would_accept() != machine.first_accepts
+    });
+    wrong.map(|machine| format!("{} is not as it was", machine.id)).collect()
+}
+
+/// The calls that the rollback itself makes, thinned out where a run is long.
+async fn sweep(scenario: Scenario, retired: Retired, every: usize) {
+    let calls = run(&scenario, retired, None).await;
+    // The way there is swept elsewhere: it is the same up to here.
+    let first = {
+        let mut rig = Rig::new(scenario.clone(), pool(), None);
+        let mut engine = rig.engine();
+        for round in 1..=scenario.rounds {
+            rig.rotate_only(&mut engine).await.unwrap();
+            if round < scenario.rounds {
+                rig.retire(&mut engine).await.unwrap();
+            }
+        }
+        rig.fuse.calls().len()
+    };
+    let mut swept = 0;
+    for number in (first..calls.len()).filter(|number| number % every == 0) {
+        for side in [Side::Before, Side::After] {
+            run(&scenario, retired, Some((number, side))).await;
+            swept += 1;
+        }
+    }
+    assert!(swept > 8, "{swept} of {} calls from {first} on", calls.len());
+}
+
+/// Killed at any call of the last rotation, given up, and rolled back from there.
+async fn given_up_and_back(provider: ProviderKind) {
+    let scenario = Scenario { refused: false, ..Scenario::of(provider) };
+    let first = {
+        let mut rig = Rig::new(scenario.clone(), pool(), None);
+        let mut engine = rig.engine();
+        rig.rotate(&mut engine).await.unwrap();
+        rig.fuse.calls().len()
+    };
+    let mut back = 0;
+    for call in (first..first + 400).step_by(2) {
+        let side = if call.is_multiple_of(2) { Side::Before } else { Side::After };
+        let mut rig = Rig::new(scenario.clone(), pool(), [(call, side)]);
+        let mut engine = rig.engine();
+        let fuse = rig.fuse.clone();
+        let ended = tokio::select! {
+            biased;
+            () = async {
+                rig.rotate(&mut engine).await.unwrap();
+                rig.rotate_only(&mut engine).await.unwrap();
+            } => true,
+            () = fuse.blown() => false,
+        };
+        if ended {
+            break;
+        }
+        drop(engine);
+        let mut engine = rig.engine();
+        let Some(open) = rig.open_rotation().await else { continue };
+        rig.operate(Event::AbandonRequested { note: String::new() }).await;
+        assert_eq!(engine.drive(open).await.unwrap(), Reached::Ended(Outcome::Abandoned), "call {call}");
+        match propose_for(engine.tools(), &rig.fleet(), &[], Aim::Back(open)).await {
+            // Nobody was touched yet, or nobody in earnest: all are where they were.
+            Err(PlanError::Refused(_) | PlanError::Nobody { .. }) => continue,
+            Err(error) => panic!("call {call}: {error}"),
+            Ok(_) => back += 1,
+        }
+        go_back(&rig, &mut engine, open).await.unwrap();
+        rig.retire(&mut engine).await.unwrap();
+        let mut problems = rig.fuse.broken();
+        problems.extend(rig.unkept().await);
+        assert!(problems.is_empty(), "{provider} call {call}\n{}\n{problems:#?}", rig.story().await);
+        assert_eq!(rig.switched_off(), Vec::<String>::new(), "call {call}");
+    }
+    assert!(back > 10, "{back} ways back");
+}
+
+macro_rules! on_each_cloud {
+    ($($back:ident $given_up:ident $strangers:ident $provider:ident;)*) => {$(
+        #[tokio::test]
+        async fn $back() {
+            sweep(Scenario::of(ProviderKind::$provider), Retired::Begun, 3).await;
+            for retired in [Retired::No, Retired::Over] {
+                sweep(Scenario::of(ProviderKind::$provider), retired, 7).await;
+            }
+            let by_login = Scenario { by_login: true, ..Scenario::of(ProviderKind::$provider) };
+            sweep(by_login, Retired::Begun, 5).await;
+        }
+        #[tokio::test]
+        async fn $given_up() {
+            given_up_and_back(ProviderKind::$provider).await;
+        }
+        #[tokio::test]
+        async fn $strangers() {
+            let once = Scenario { rounds: 1, ..Scenario::of(ProviderKind::$provider) };
+            sweep(once.clone(), Retired::No, 2).await;
+            sweep(Scenario { by_login: true, ..once }, Retired::No, 4).await;
+        }
+    )*};
+}
+
+on_each_cloud! {
+    a_rollback_killed_at_any_call_brings_everybody_back_on_lighthouse
+        a_rotation_given_up_at_any_call_is_rolled_back_on_lighthouse
+        a_strangers_key_is_gone_back_to_on_lighthouse TencentLighthouse;
+    a_rollback_killed_at_any_call_brings_everybody_back_on_cvm
+        a_rotation_given_up_at_any_call_is_rolled_back_on_cvm
+        a_strangers_key_is_gone_back_to_on_cvm TencentCvm;
+    a_rollback_killed_at_any_call_brings_everybody_back_on_ecs
+        a_rotation_given_up_at_any_call_is_rolled_back_on_ecs
+        a_strangers_key_is_gone_back_to_on_ecs AlibabaEcs;
+    a_rollback_killed_at_any_call_brings_everybody_back_on_bcc
+        a_rotation_given_up_at_any_call_is_rolled_back_on_bcc
+        a_strangers_key_is_gone_back_to_on_bcc BaiduBcc;
+}
+
+/// A machine that is switched off through a whole rotation needs the older private half until it was started and a login
+/// proved that it accepts the newer one; only then the half is destroyed.
+async fn straggler(provider: ProviderKind) {
+    let scenario = Scenario { by_login: true, refused: false, ..Scenario::of(provider) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    let mut engine = rig.engine();
+    let off = {
+        let world = rig.world.lock().unwrap();
+        let off = world.machines().map(|(_, machine)| machine).find(|machine| machine.power == Power::Stopped);
+        off.unwrap().id.clone()
+    };
+    // Started for the first rotation, so that it really takes the first key.
+    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
+    rig.rotate(&mut engine).await.unwrap();
+    rig.world.lock().unwrap().set_power(0, &off, Power::Stopped);
+    rig.rotate(&mut engine).await.unwrap();
+    let first = rotations(&rig).await[0].plan.key_name().clone();
+    let kept = |rig: &Rig| rig.custody.clone();
+    assert!(kept(&rig).get(&first).await.is_ok(), "it may need it");
+    // Looked at while it is off: nothing to be done. Long after: neither.
+    for _ in 0..2 {
+        let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
+        assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "{:?}", nobody.map(|proposal| proposal.plan));
+        let later = later(rig.clock.now(), Duration::from_secs(86_400));
+        rig.clock.advance_to(later);
+        rig.retire(&mut engine).await.unwrap();
+        assert!(kept(&rig).get(&first).await.is_ok(), "it may need it still");
+    }
+    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
+    let boots = |rig: &Rig| {
+        let world = rig.world.lock().unwrap();
+        let machines = world.machines().map(|(_, machine)| machine);
+        machines.map(|machine| machine.stops + machine.reboots).sum::<u32>()
+    };
+    // Its boot takes a while; until a login succeeds nothing begins.
+    let waited = later(rig.clock.now(), Duration::from_secs(300));
+    rig.clock.advance_to(waited);
+    let before = boots(&rig);
+    let proposal = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: false }).await.unwrap();
+    assert_eq!((proposal.plan.purpose(), proposal.instances.len()), (Purpose::CatchUp, 1));
+    let id = begin(engine.tools(), &proposal).await.unwrap().id;
+    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed));
+    assert_eq!(boots(&rig), before, "nobody was disturbed");
+    let rotation = engine.rotation(id).unwrap();
+    assert!(rotation.members().all(|(_, member)| member.proof.is_some()), "{}", rig.story().await);
+    rig.retire(&mut engine).await.unwrap();
+    assert!(kept(&rig).get(&first).await.is_err(), "nobody needs it any more\n{}", rig.story().await);
+    assert!(rig.fuse.broken().is_empty(), "{:?}", rig.fuse.broken());
+    // All is well now: nothing is left to catch up with.
+    let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
+    assert!(matches!(nobody, Err(PlanError::Nobody { .. })));
+}
+
+/// A machine that came after the rotation gets the fleet's key by a rotation without a new key, and is left alone before.
+async fn newcomer(provider: ProviderKind) {
+    let scenario = Scenario { refused: false, rounds: 1, ..Scenario::of(provider) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    let mut engine = rig.engine();
+    rig.rotate(&mut engine).await.unwrap();
+    let tags = vec![(crate::rig::TAG.0.to_string(), crate::rig::TAG.1.to_string())];
+    let new = rig.world.lock().unwrap().add_instance(0, InstanceSpec { tags, ..Default::default() });
+    let fleet = rig.fleet();
+    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
+    assert_eq!(late.new.iter().map(|id| id.as_str()).collect::<Vec<_>>(), [new.as_str()]);
+    let nobody = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: false }).await;
+    assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "only where it is allowed");
+    let proposal = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: true }).await.unwrap();
+    let id = begin(engine.tools(), &proposal).await.unwrap().id;
+    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed), "{}", rig.story().await);
+    rig.retire(&mut engine).await.unwrap();
+    let mut problems = rig.fuse.broken();
+    problems.extend(rig.unkept().await);
+    assert!(problems.is_empty(), "{}\n{problems:#?}", rig.story().await);
+    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
+    assert!(late.new.is_empty(), "{:?}", late.new);
+}
+
+#[tokio::test]
+async fn an_older_private_half_lives_until_the_last_machine_that_was_off_is_proven_on_the_newer_one() {
+    straggler(ProviderKind::TencentLighthouse).await;
+    straggler(ProviderKind::TencentCvm).await;
+    straggler(ProviderKind::AlibabaEcs).await;
+    straggler(ProviderKind::BaiduBcc).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_came_later_is_bound_to_the_fleets_key_without_a_new_one() {
+    newcomer(ProviderKind::TencentLighthouse).await;
+    newcomer(ProviderKind::TencentCvm).await;
+    newcomer(ProviderKind::AlibabaEcs).await;
+    newcomer(ProviderKind::BaiduBcc).await;
+}
