@@ -95,7 +95,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
 }
 
 /// What a survey works with: the journals, read only; custody, if it is there.
-async fn tools(config: &Config, clouds: &Arc<Clouds>) -> Result<Tools> {
+pub(super) async fn tools(config: &Config, clouds: &Arc<Clouds>) -> Result<Tools> {
     let is_there = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let has_store = is_there(&config.store)?;
     let journal: Arc<dyn Journal> = match has_store {

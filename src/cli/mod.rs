@@ -2,6 +2,7 @@
 //! rotation does next, and never print a secret. What was asked for goes to stdout, errors and their causes to stderr.
 
 mod abandon;
+mod adopt;
 mod check;
 mod counts;
 mod demo;
@@ -98,6 +99,12 @@ enum Verb {
     /// It only looks, and offers machines public halves where `verify: ssh` says how. Exit code 0: no drift. 2: deviations, each with
     /// the way on. 1: error, or not all could be seen.
     Drift(drift::Arguments),
+    /// Record anew what a lost database knew, from what clouds and custody still show
+    ///
+    /// Only where the database holds no journals. Nothing is bound or rebooted; with `verify: ssh` logins prove the keys. Exit code
+    /// 0: adopted. 3: held. 1: error. With --dry-run 2: there is something to adopt. Killed at any moment, the same command
+    /// goes on.
+    Adopt(adopt::Arguments),
     /// Show the journals of a fleet, newest first
     History(history::Arguments),
     /// Tell the story of one rotation or retirement, entry by entry
@@ -162,6 +169,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,
             Verb::Status(arguments) => status::run(&scene, &arguments).await,
             Verb::Drift(arguments) => drift::run(&scene, &arguments).await,
+            Verb::Adopt(arguments) => adopt::run(&scene, &arguments).await,
             Verb::History(arguments) => history::run(&scene, &arguments).await,
             Verb::Show(arguments) => show::run(&scene, &arguments).await,
             Verb::Sim(arguments) => sim::run(&scene, &arguments).await,

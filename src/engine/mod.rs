@@ -3,6 +3,7 @@
 //! at any moment. It knows traits only, no cloud, no file, no SQL.
 
 pub mod act;
+pub mod adopt;
 mod back;
 mod case;
 pub mod drive;

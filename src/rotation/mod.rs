@@ -1,6 +1,7 @@
 //! THE BRAIN. A pure function reads the journal and names the steps that may run now: no `async`, no clock, no I/O, no
 //! `HashMap` (order must not depend on luck). It must never be told what a call returned except by a journal entry.
 
+pub mod adopt;
 pub mod back;
 pub mod draft;
 pub mod drift;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod back;
 mod daemon;
 mod drift;

@@ -17,7 +17,6 @@ use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Step};
 
-pub(super) use retire::load;
 pub(super) use verify::target;
 
 use super::case::Case;
