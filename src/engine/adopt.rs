@@ -152,7 +152,8 @@ fn proposal(fleet: &Fleet, limits: &crate::provider::Limits, pair: AdoptedPair) 
     let batched = pair.instances.iter().filter(|instance| matches!(instance.part, Part::Batch(_))).count();
     let draft = Draft {
         unavailable_max: fleet.rollout.unavailable_max.of(batched).max(1),
-        failures_max: fleet.rollout.failures_max.of(batched),
+        // Nobody is disturbed: who refuses the key is excluded and named, and is no reason to stop.
+        failures_max: u32::try_from(batched).unwrap_or(u32::MAX),
         instances: pair.instances,
     };
     let key = KeySource::Adopted { public_key: pair.public_key };

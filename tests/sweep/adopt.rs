@@ -121,6 +121,15 @@ async fn comes_back_from_the_midst(provider: ProviderKind) {
         let mut engine = rig.engine();
         adopt(&rig, &mut engine).await.unwrap_or_else(|problem| panic!("{provider} at {call}: {problem}"));
         let adopted = rig.journal.heads().await.unwrap().readable.len();
+        // A pair of ours that nobody hangs on any more is the operator's to delete, as the verb says.
+        let inventory = take_stock(engine.tools(), &rig.fleets()).await.unwrap();
+        for name in &inventory.pairs {
+            let mut world = rig.world.lock().unwrap();
+            let pair = world.cloud(0).key_pairs().iter().find(|pair| pair.name == name.as_str());
+            let id = pair.unwrap().id.clone();
+            assert!(world.machines().all(|(_, machine)| !machine.record_keys.contains(&id)), "{name}");
+            world.remove_key_pair(0, &id);
+        }
         two += usize::from(adopted == 2);
         rig.rotate(&mut engine).await.unwrap_or_else(|problem| panic!("{provider} at {call}: {problem}"));
         let mut problems = rig.fuse.broken();
