@@ -171,6 +171,17 @@ impl Clouds {
         self.tools(journal, custody, mark, Author::Engine("plan".to_string()), Vec::new())
     }
 
+    /// Tools that can survey these journals and this custody. Without a mark nothing of ours was ever made.
+    pub fn tools_to_look(
+        self: &Arc<Self>,
+        journal: Arc<dyn Journal>,
+        custody: Arc<dyn Custodian>,
+        mark: Option<Mark>,
+    ) -> Tools {
+        let mark = mark.unwrap_or_else(fresh_mark);
+        self.tools(journal, custody, mark, Author::Engine("survey".to_string()), Vec::new())
+    }
+
     fn tools(
         self: &Arc<Self>,
         journal: Arc<dyn Journal>,
@@ -232,6 +243,12 @@ pub enum StartError {
         /// Custody's.
         custody: String,
     },
+    /// Custody has lost its mark.
+    #[error(
+        "custody holds private keys, but not the installation's mark (its file `installation`): restore that file, or write \
+         installation: MARK into the config file, as the names of the keys have it (rkMARK_…)"
+    )]
+    NoMark,
     /// No HTTP client.
     #[error("the network")]
     Network(#[from] NetworkError),
@@ -259,6 +276,20 @@ impl Driver {
         env: SharedEnv,
         witness: Box<MakeWitness>,
     ) -> Result<Self, StartError> {
+        Self::open(config, env, witness, false).await
+    }
+
+    /// The same, where the journals are lost and custody holds private halves: for who records them anew.
+    pub async fn start_to_adopt(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
+        Self::open(config, env, Box::new(|_, _| Arc::new(Deaf)), true).await
+    }
+
+    async fn open(
+        config: Arc<Config>,
+        env: SharedEnv,
+        witness: Box<MakeWitness>,
+        adopts: bool,
+    ) -> Result<Self, StartError> {
         let mut lock = DriverLock::try_acquire(&config.store);
         if matches!(lock, Ok(None)) {
             // Who only looks whether somebody drives has it for a moment.
@@ -274,7 +305,13 @@ impl Driver {
         let settings =
             custody::Settings { directory: config.custody.directory.clone(), copies: config.custody.copies.clone() };
         let custody = Directory::open(settings).await?;
-        store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
+        let has_mark = config.installation.is_some() || custody.kept_mark().await?.is_some();
+        if adopts && !has_mark && !custody.list().await?.is_empty() {
+            return Err(StartError::NoMark);
+        }
+        if !adopts {
+            store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
+        }
         let mark = custody.mark(config.installation.clone().unwrap_or_else(fresh_mark)).await?;
         if let Some(named) = config.installation.as_ref().filter(|named| **named != mark) {
             let (config, custody) = (named.as_str().to_string(), mark.as_str().to_string());

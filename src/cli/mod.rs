@@ -2,10 +2,12 @@
 //! rotation does next, and never print a secret. What was asked for goes to stdout, errors and their causes to stderr.
 
 mod abandon;
+mod adopt;
 mod catch_up;
 mod check;
 mod counts;
 mod demo;
+mod drift;
 mod follow;
 mod history;
 mod hold;
@@ -44,7 +46,7 @@ enum Exit {
     Done = 0,
     /// It did not work.
     Failed = 1,
-    /// `plan`: there is something to do.
+    /// `plan`: there is something to do; `drift`: there is some.
     Something = 2,
     /// `rotate`: held.
     Held = 3,
@@ -108,6 +110,17 @@ enum Verb {
     CatchUp(catch_up::Arguments),
     /// Show how the fleets stand
     Status(status::Arguments),
+    /// Show where clouds, custody and machines differ from what the journals record
+    ///
+    /// It only looks, and offers machines public halves where `verify: ssh` says how. Exit code 0: no drift. 2: deviations, each with
+    /// the way on. 1: error, or not all could be seen.
+    Drift(drift::Arguments),
+    /// Record anew what a lost database knew, from what clouds and custody still show
+    ///
+    /// Only where the database holds no journals. Nothing is bound or rebooted; with `verify: ssh` logins prove the keys. Exit code
+    /// 0: adopted. 3: held. 1: error. With --dry-run 2: there is something to adopt. Killed at any moment, the same command
+    /// goes on.
+    Adopt(adopt::Arguments),
     /// Show the journals of a fleet, newest first
     History(history::Arguments),
     /// Tell the story of one rotation or retirement, entry by entry
@@ -174,6 +187,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Rollback(arguments) => rollback::run(&scene, &arguments).await,
             Verb::CatchUp(arguments) => catch_up::run(&scene, &arguments).await,
             Verb::Status(arguments) => status::run(&scene, &arguments).await,
+            Verb::Drift(arguments) => drift::run(&scene, &arguments).await,
+            Verb::Adopt(arguments) => adopt::run(&scene, &arguments).await,
             Verb::History(arguments) => history::run(&scene, &arguments).await,
             Verb::Show(arguments) => show::run(&scene, &arguments).await,
             Verb::Sim(arguments) => sim::run(&scene, &arguments).await,

@@ -244,7 +244,9 @@ impl Round<'_> {
         let batches = some(&proposal.forecast.batches, 20);
         let to = match proposal.plan.purpose() {
             Purpose::Rotate => String::new(),
-            Purpose::Rollback | Purpose::CatchUp => format!(", to key pair {}", proposal.plan.key_name),
+            Purpose::Rollback | Purpose::CatchUp | Purpose::Adopt => {
+                format!(", to key pair {}", proposal.plan.key_name)
+            }
         };
         self.out.line(format!(
             "{fleet}: {} {} begun: {} in batches of {batches}{to}",

@@ -51,6 +51,11 @@ impl Directory {
         .await
     }
 
+    /// The installation's mark, if there is one yet. Makes nothing.
+    pub async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        self.run(None, |copies| copies.agreed(MARK_FILE, true)?.map(|text| copies.read_mark(&text)).transpose()).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         name: Option<&KeyPairName>,
@@ -165,10 +170,14 @@ impl Copies {
             self.refuse_an_empty_copy()?;
         }
         let text = held.unwrap_or_else(|| Zeroizing::new(format!("{}\n", fresh.as_str())));
-        let mark = Mark::try_from(text.trim_end().to_string())
-            .map_err(|problem| damaged(&self.0[0].file(MARK_FILE), format!("{problem}: restore it from a backup")))?;
+        let mark = self.read_mark(&text)?;
         self.publish(MARK_FILE, &text)?;
         Ok(mark)
+    }
+
+    fn read_mark(&self, text: &str) -> Result<Mark, CustodyError> {
+        Mark::try_from(text.trim_end().to_string())
+            .map_err(|problem| damaged(&self.0[0].file(MARK_FILE), format!("{problem}: restore it from a backup")))
     }
 
     /// A copy with neither mark nor keys beside one with both is a disk that is not mounted, or a new one that has no
@@ -293,10 +302,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let custody = Directory::open(three(root.path())).await.unwrap();
         custody.put(&name(), &PrivateKey::sample(1)).await.unwrap();
+        assert_eq!(custody.kept_mark().await.unwrap(), None);
         custody.mark(mark("a")).await.unwrap();
         drop(custody);
         let custody = Directory::open(three(root.path())).await.unwrap();
         assert_eq!(custody.get(&name()).await.unwrap().expose(), PrivateKey::sample(1).expose());
+        assert_eq!(custody.kept_mark().await.unwrap(), Some(mark("a")));
         assert_eq!(custody.mark(mark("b")).await.unwrap(), mark("a"));
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sd_notify::NotifyState;
 
 use crate::engine::late::Late;
+use crate::engine::survey::Survey;
 use crate::model::{FleetName, Timestamp};
 use crate::scheduler::{Observer, Ticked};
 use crate::store::Unreadable;
@@ -112,5 +113,9 @@ impl Observer for Ear {
         numbers.iter().for_each(|(fleet, number)| self.metrics.unreadable(fleet, *number));
         self.state().unreadable =
             numbers.into_iter().filter(|(_, number)| *number > 0).map(|(fleet, _)| fleet).collect();
+    }
+    fn surveyed(&self, fleet: Option<&FleetName>, survey: &Survey) {
+        let kinds: Vec<&str> = survey.deviations.iter().map(|deviation| deviation.kind.name()).collect();
+        self.metrics.surveyed(fleet, survey.at, survey.unseen.is_empty().then_some(&kinds[..]));
     }
 }

@@ -3,6 +3,7 @@
 //! at any moment. It knows traits only, no cloud, no file, no SQL.
 
 pub mod act;
+pub mod adopt;
 pub mod back;
 mod case;
 pub mod drive;
@@ -14,6 +15,7 @@ mod past;
 pub mod planner;
 mod preflight;
 mod record;
+pub mod survey;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,11 +1,14 @@
 //! THE BRAIN. A pure function reads the journal and names the steps that may run now: no `async`, no clock, no I/O, no
 //! `HashMap` (order must not depend on luck). It must never be told what a call returned except by a journal entry.
 
+pub mod adopt;
 pub mod back;
 pub mod draft;
+pub mod drift;
 pub mod event;
 pub mod hazard;
 pub mod judge;
+pub mod ledger;
 pub mod member;
 pub mod next;
 pub mod order;
@@ -21,10 +24,12 @@ pub mod state;
 mod tests;
 
 pub use draft::{Draft, draft};
+pub use drift::{Deviation, DriftKind, Holdings, Named};
 pub use event::{
     Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, OldKeyFound, PinnedHost, Proof, Step,
 };
 pub use judge::{Finding, Sight, Want};
+pub use ledger::{Half, Ledger, Looks, Offered};
 pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};

@@ -74,6 +74,12 @@ pub enum KeySource {
         /// Its public half, as that rotation's journal has it.
         public_key: PublicKey,
     },
+    /// It was adopted: the journals that knew it are lost, its private half is in custody, and the cloud shows the pair and
+    /// who hangs on it. It is neither made nor imported, and nobody is bound to it.
+    Adopted {
+        /// Its public half, the same in custody and in the cloud.
+        public_key: PublicKey,
+    },
     /// It is a stranger's: nobody here has its private half. Only machines that were found on it are bound to it again,
     /// and it is never imported, retired or deleted.
     Stranger {
@@ -104,11 +110,13 @@ pub enum Purpose {
     Rollback,
     /// The fleet's key for those who missed it, or who came later.
     CatchUp,
+    /// What a lost database knew, recorded anew.
+    Adopt,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rotate, Self::Rollback, Self::CatchUp];
+    pub const ALL: [Self; 4] = [Self::Rotate, Self::Rollback, Self::CatchUp, Self::Adopt];
 
     /// Its name, as tables, logs and JSON have it.
     pub fn name(self) -> &'static str {
@@ -116,6 +124,7 @@ impl Purpose {
             Self::Rotate => "rotation",
             Self::Rollback => "rollback",
             Self::CatchUp => "catch-up",
+            Self::Adopt => "adoption",
         }
     }
 }
@@ -126,6 +135,7 @@ impl RotatePlan {
         match (&self.undoes, &self.key) {
             (Some(_), _) => Purpose::Rollback,
             (None, KeySource::Generate) => Purpose::Rotate,
+            (None, KeySource::Adopted { .. }) => Purpose::Adopt,
             (None, _) => Purpose::CatchUp,
         }
     }

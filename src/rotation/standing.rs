@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::{InstanceId, JournalId, KeyPairId, KeyPairName, Pin, Power};
 
 use super::event::BoundInstance;
-use super::plan::{Known, PlannedInstance};
+use super::plan::{KeySource, Known, PlannedInstance};
 use super::state::Rotation;
 
 /// Where an instance was left.
@@ -52,7 +52,8 @@ pub fn stands(rotations: &[(Rotation, Vec<PlannedInstance>)]) -> BTreeMap<Instan
                 stands.remove(id);
                 continue;
             }
-            if member.known {
+            // What an adoption found is all that is known of it.
+            if member.known && !matches!(rotation.plan.key, KeySource::Adopted { .. }) {
                 let same = |stand: &&mut Stand| stand.key_name == rotation.plan.key_name;
                 if let Some(stand) = stands.get_mut(id).filter(same) {
                     stand.active |= member.active;

@@ -5,11 +5,13 @@
 pub mod book;
 pub mod due;
 pub mod heartbeat;
+pub mod rounds;
 pub mod start;
 pub mod tick;
 pub mod work;
 
 use crate::engine::late::Late;
+use crate::engine::survey::Survey;
 use crate::model::{FleetName, Timestamp};
 use crate::store::Unreadable;
 
@@ -45,4 +47,6 @@ pub trait Observer: Send + Sync {
     fn late(&self, _fleet: &FleetName, _late: &Late) {}
     /// These journals cannot be read.
     fn unreadable(&self, journals: &[Unreadable]);
+    /// A fleet was surveyed for drift; `None`: what belongs to no fleet alone.
+    fn surveyed(&self, _fleet: Option<&FleetName>, _survey: &Survey) {}
 }

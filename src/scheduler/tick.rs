@@ -9,6 +9,7 @@ use crate::engine::drive::begin_retirements;
 use crate::engine::late::Late;
 use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{Aim, Fleet, PlanError};
+use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::{back_off, later};
@@ -351,6 +352,11 @@ impl Scheduler {
         }
         self.queue = left;
         ready
+    }
+
+    /// A survey is done.
+    pub fn surveyed(&self, fleet: Option<&FleetName>, survey: &Survey) {
+        self.observers.iter().for_each(|observer| observer.surveyed(fleet, survey));
     }
 
     /// All fleets of the file, as the planner wants to know them.

@@ -11,16 +11,18 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::engine::planner::{Fleet, PlanError};
+use crate::engine::survey::{self, Survey};
 use crate::engine::{Engine, EngineError, Tools};
-use crate::model::{Duration, JournalId, Timestamp};
+use crate::model::{Duration, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Outcome, Standing};
+use crate::rotation::{Deviation, Outcome, Standing};
 use crate::store::{Head, StoreError};
 
 use super::book::{Gate, gate};
 use super::heartbeat::Heartbeat;
+use super::rounds::{Round, Rounds};
 use super::start::{Begun, Start, begin};
-use super::tick::Scheduler;
+use super::tick::{BUSY_MAX, Scheduler};
 
 /// So many turns at one account and region at once: a look that waits long for its rate is old when it is answered, and
 /// a hold must not wait behind a queue of calls.
@@ -50,7 +52,9 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     last_call: Duration,
 ) -> Result<(), Fatal> {
-    let mut work = Work::new(tools, clock.clone(), stop.clone());
+    let places = scheduler.fleets().into_iter().map(|fleet| (fleet.name, gate(&fleet.place)));
+    let rounds = Rounds::new(places, &tools().mark, clock.now());
+    let mut work = Work::new(tools, clock.clone(), stop.clone(), rounds);
     let result = 'turns: loop {
         if *stop.borrow() {
             break Ok(());
@@ -105,6 +109,10 @@ async fn turn(scheduler: &mut Scheduler, work: &mut Work) -> Result<(), EngineEr
     for head in scheduler.book().open() {
         work.drive(head);
     }
+    let is_full = |at: &Gate| scheduler.book().busy(at) >= BUSY_MAX;
+    for round in work.rounds.due(work.clock.now(), &is_full) {
+        work.survey(round, scheduler.fleets());
+    }
     Ok(())
 }
 
@@ -122,6 +130,7 @@ enum Done {
     NotBegun,
     DrivingPanicked(JournalId),
     Stopped(JournalId),
+    Surveyed(Round, Survey),
 }
 
 /// The tasks.
@@ -135,13 +144,14 @@ struct Work {
     gates: BTreeMap<Gate, Arc<Semaphore>>,
     idle: mpsc::UnboundedReceiver<(JournalId, bool)>,
     tell_idle: mpsc::UnboundedSender<(JournalId, bool)>,
+    rounds: Rounds,
 }
 
 impl Work {
-    fn new(tools: Arc<MakeTools>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> Self {
+    fn new(tools: Arc<MakeTools>, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>, rounds: Rounds) -> Self {
         let (tell_idle, idle) = mpsc::unbounded_channel();
         let (driven, parked, gates) = Default::default();
-        Self { tools, clock, stop, tasks: JoinSet::new(), driven, parked, gates, idle, tell_idle }
+        Self { tools, clock, stop, tasks: JoinSet::new(), driven, parked, gates, idle, tell_idle, rounds }
     }
 
     /// Begins a rotation.
@@ -163,6 +173,30 @@ impl Work {
                 Ok(result) => Done::Begun(Box::new(start), Box::new(result)),
                 Err(_) => Done::PlanningPanicked(Box::new(start)),
             }
+        });
+    }
+
+    /// Looks for drift. A survey takes no turn from those who change something: it has the account's request rate only.
+    fn survey(&mut self, round: Round, fleets: Vec<Fleet>) {
+        let tools = (self.tools)();
+        let mut stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let look = async {
+                match fleets.iter().find(|fleet| Some(&fleet.name) == round.fleet()) {
+                    Some(fleet) => survey::fleet(&tools, fleet, true).await,
+                    None => survey::holdings(&tools, &fleets).await,
+                }
+            };
+            let at = tools.clock.now();
+            let unseen = |why: &str| Survey { unseen: vec![why.to_string()], ..Survey::empty(at) };
+            let survey = tokio::select! {
+                biased;
+                Ok(_) = stop.wait_for(|stop| *stop) => unseen("told to stop"),
+                survey = AssertUnwindSafe(look).catch_unwind() => {
+                    survey.unwrap_or_else(|_| unseen("the survey panicked: its log says where"))
+                }
+            };
+            Done::Surveyed(round, survey)
         });
     }
 
@@ -252,6 +286,19 @@ impl Work {
                 scheduler.begun(&start, Err(PlanError::Account(problem))).await
             }
             Done::NotBegun => Ok(()),
+            Done::Surveyed(round, survey) => {
+                let fleet = round.fleet().map(FleetName::as_str);
+                for Deviation { kind, subject, recorded, seen, way } in
+                    self.rounds.done(&round, &survey, self.clock.now())
+                {
+                    tracing::warn!(fleet, %kind, subject, recorded, seen, way, "drift");
+                }
+                for problem in &survey.unseen {
+                    tracing::warn!(fleet, problem, "not surveyed for drift");
+                }
+                scheduler.surveyed(round.fleet(), &survey);
+                Ok(())
+            }
             Done::Stopped(id) => {
                 self.driven.remove(&id);
                 Ok(())

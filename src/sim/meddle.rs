@@ -191,6 +191,14 @@ impl World {
             machine.shown = None;
         });
     }
+    /// Writes a public key line into a machine's guest, as its owner would: it takes that key from now on.
+    pub fn authorize(&mut self, cloud: usize, id: &str, line: &str) {
+        self.meddle(cloud, id, |machine| machine.accepts.push(line.to_string()));
+    }
+    /// Takes a key pair out of the cloud, whoever is bound to it. Guests do not notice.
+    pub fn remove_key_pair(&mut self, cloud: usize, id: &str) {
+        self.clouds[cloud].key_pairs.retain(|pair| pair.id != id);
+    }
     /// Gives a machine other addresses, or none where they are empty.
     pub fn set_addresses(&mut self, cloud: usize, id: &str, private: &str, public: &str) {
         self.meddle(cloud, id, |machine| {

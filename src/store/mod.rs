@@ -101,7 +101,8 @@ pub fn refuse_lost(store_is_empty: bool, in_custody: &[KeyPairName]) -> Result<(
         names.push(&more);
     }
     Err(StoreError::Unusable(format!(
-        "the database holds no journal, but custody holds private keys ({}): restore the database from its backup",
+        "the database holds no journal, but custody holds private keys ({}): restore the database from its backup, or if it is \
+         lost, `rekeyd adopt --dry-run` shows what can be recorded anew from clouds and custody, and `rekeyd adopt` does so",
         names.join(", ")
     )))
 }

@@ -11,7 +11,9 @@ use crate::engine::{Observer, View};
 use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
 use crate::provider::{self, Heard, Witness};
-use crate::rotation::{Call, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
+use crate::rotation::{
+    Call, DriftKind, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage,
+};
 
 use super::stopwatch::Stopwatch;
 use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
@@ -175,6 +177,21 @@ impl Metrics {
         if state.fleets.contains(fleet) {
             set(&self.table.journals_unreadable, &[fleet.as_str()], journals as f64);
         }
+    }
+    /// A fleet was surveyed for drift at this time and showed these deviations, one entry each; `None`: not all could be
+    /// seen, and what was found before stands. Without a fleet: what belongs to the installation as a whole.
+    pub fn surveyed(&self, fleet: Option<&FleetName>, at: Timestamp, found: Option<&[&str]>) {
+        let state = self.state();
+        if fleet.is_some_and(|fleet| !state.fleets.contains(fleet)) {
+            return;
+        }
+        let fleet = fleet.map_or("", FleetName::as_str);
+        let Some(found) = found else { return count(&self.table.drift_surveys_failed, &[fleet]) };
+        for kind in DriftKind::NAMES {
+            let number = found.iter().filter(|one| **one == kind).count();
+            set(&self.table.drift, &[fleet, kind], number as f64);
+        }
+        set(&self.table.drift_last_survey, &[fleet], seconds(Some(at)));
     }
     /// The scheduler's loop turned.
     pub fn turned_at(&self, at: Timestamp) {

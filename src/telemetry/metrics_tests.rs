@@ -187,6 +187,10 @@ fn every_known_series_is_there_from_the_start_at_0() {
         "clock_difference_seconds{account=\"acc\",cloud_region=\"ap-singapore\"}",
         "scheduler_ticks_total{fleet=\"web\",outcome=\"caught_up\"}",
         "journals_unreadable{fleet=\"web\"}",
+        "drift{fleet=\"web\",kind=\"other_key\"}",
+        "drift{fleet=\"\",kind=\"unknown_pair\"}",
+        "drift_last_survey_timestamp_seconds{fleet=\"web\"}",
+        "drift_surveys_failed_total{fleet=\"\"}",
     ];
     for name in expect {
         assert_eq!(all.get(name), Some(&0.0), "{name}");
@@ -441,6 +445,34 @@ fn the_scheduler_tells_what_no_journal_holds() {
     metrics.paused(&stranger, true);
     metrics.remember(&stranger, History { key_created: Some(at(1)), last_success: Some(at(1)) });
     check(&metrics, &NAMES, &[expect[1], expect[2], expect[6], expect[7]]);
+}
+
+#[test]
+fn a_survey_sets_what_it_found_and_one_that_could_not_see_all_leaves_it() {
+    const NAMES: [&str; 3] = ["drift", "drift_last_survey_timestamp_seconds", "drift_surveys_failed_total"];
+    let metrics = metrics(&["web"]);
+    let web = fleet("web");
+    metrics.surveyed(Some(&web), at(5), Some(&["other_key", "other_key", "no_key"]));
+    metrics.surveyed(None, at(6), Some(&["unknown_pair"]));
+    let expect = [
+        ("drift{fleet=\"web\",kind=\"other_key\"}", 2.0),
+        ("drift{fleet=\"web\",kind=\"no_key\"}", 1.0),
+        ("drift{fleet=\"\",kind=\"unknown_pair\"}", 1.0),
+        ("drift_last_survey_timestamp_seconds{fleet=\"web\"}", (START + 5) as f64),
+        ("drift_last_survey_timestamp_seconds{fleet=\"\"}", (START + 6) as f64),
+    ];
+    check(&metrics, &NAMES, &expect);
+    metrics.surveyed(Some(&web), at(7), None);
+    metrics.surveyed(Some(&fleet("stranger")), at(7), Some(&["no_key"]));
+    check(&metrics, &NAMES, &[&expect[..], &[("drift_surveys_failed_total{fleet=\"web\"}", 1.0)]].concat());
+    metrics.surveyed(Some(&web), at(8), Some(&[]));
+    metrics.surveyed(None, at(8), Some(&[]));
+    let expect = [
+        ("drift_surveys_failed_total{fleet=\"web\"}", 1.0),
+        ("drift_last_survey_timestamp_seconds{fleet=\"web\"}", (START + 8) as f64),
+        ("drift_last_survey_timestamp_seconds{fleet=\"\"}", (START + 8) as f64),
+    ];
+    check(&metrics, &NAMES, &expect);
 }
 
 #[test]

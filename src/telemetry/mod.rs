@@ -5,6 +5,7 @@
 pub mod http;
 pub mod log;
 pub mod metrics;
+mod series;
 mod stopwatch;
 mod table;
 

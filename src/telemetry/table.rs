@@ -6,28 +6,12 @@ use prometheus::core::Collector;
 use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use crate::model::ProviderKind;
-use crate::provider;
+use crate::rotation::DriftKind;
+
+use super::series::{Kind, Label, Series, Subject, Values};
 
 /// What every name begins with.
 const PREFIX: &str = "rekeyd_";
-
-/// A label, and which values it takes.
-#[derive(Clone, Copy)]
-pub(super) struct Label(&'static str, Values);
-
-#[derive(Clone, Copy)]
-enum Values {
-    /// The known fleets.
-    Fleets,
-    /// The providers that known fleets live at.
-    Providers,
-    /// What such a provider's client calls.
-    Actions,
-    /// These.
-    Closed(&'static [&'static str]),
-    /// Known only to who makes the series.
-    Open,
-}
 
 const FLEET: Label = Label("fleet", Values::Fleets);
 const PROVIDER: Label = Label("provider", Values::Providers);
@@ -49,6 +33,7 @@ const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", 
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
+const KIND: Label = Label("kind", Values::Closed(&DriftKind::NAMES));
 
 /// The kinds of `HoldReason`.
 pub(super) const REASONS: &[&str] = &[
@@ -120,6 +105,9 @@ pub(super) struct Table {
     pub retire_journals: GaugeVec,
     pub retire_journals_ended: IntCounterVec,
     pub proofs: IntCounterVec,
+    pub drift: GaugeVec,
+    pub drift_last_survey: GaugeVec,
+    pub drift_surveys_failed: IntCounterVec,
     pub step_duration: HistogramVec,
     pub batch_size: HistogramVec,
     pub requests: IntCounterVec,
@@ -214,6 +202,22 @@ impl Table {
                  out of reach since), unreached (it never was in reach: no failure).",
                 &[FLEET, PROVED],
             )?,
+            drift: make.gauges(
+                "drift",
+                "What the newest hourly survey of the fleet saw otherwise than the journals have it, by kind; fleet is empty \
+                 for unknown key pairs and needless private halves.",
+                &[FLEET, KIND],
+            )?,
+            drift_last_survey: make.gauges(
+                "drift_last_survey_timestamp_seconds",
+                "When the fleet was last surveyed for drift, and all of it was seen; 0 if it never was.",
+                &[FLEET],
+            )?,
+            drift_surveys_failed: make.counters(
+                "drift_surveys_failed_total",
+                "Surveys for drift that could not see all: a cloud, custody or a journal did not answer.",
+                &[FLEET],
+            )?,
             step_duration: make.histograms(
                 "step_duration_seconds",
                 "From a step's first call for a batch until what it was for is seen, or given up, for all of it.",
@@ -250,6 +254,10 @@ impl Table {
             series: make.series,
         };
         table.each(|series| series.create(Subject::Nothing));
+        // What is of no fleet: nobody adds it.
+        DriftKind::NAMES.iter().for_each(|kind| set(&table.drift, &["", *kind], 0.0));
+        set(&table.drift_last_survey, &[""], 0.0);
+        table.drift_surveys_failed.with_label_values(&[""]);
         Ok(table)
     }
 
@@ -272,73 +280,6 @@ impl Table {
 
     fn each(&self, act: impl FnMut(&Series)) {
         self.series.iter().for_each(act);
-    }
-}
-
-/// Whose series.
-#[derive(Clone, Copy)]
-enum Subject<'a> {
-    /// Nobody's: all their labels are closed.
-    Nothing,
-    Fleet(&'a str),
-    Provider(ProviderKind),
-}
-
-/// The series of one metric.
-struct Series {
-    labels: &'static [Label],
-    of: Kind,
-}
-
-enum Kind {
-    Gauge(GaugeVec),
-    Counter(IntCounterVec),
-    Histogram(HistogramVec),
-}
-
-impl Series {
-    fn create(&self, subject: Subject<'_>) {
-        for values in self.combinations(subject) {
-            // Fails only on a wrong number of labels, and these are counted by the same table.
-            let _ = match &self.of {
-                Kind::Gauge(vec) => vec.get_metric_with_label_values(&values).map(drop),
-                Kind::Counter(vec) => vec.get_metric_with_label_values(&values).map(drop),
-                Kind::Histogram(vec) => vec.get_metric_with_label_values(&values).map(drop),
-            };
-        }
-    }
-
-    fn remove(&self, subject: Subject<'_>) {
-        for values in self.combinations(subject) {
-            // Fails if there is no such series: then there is nothing to remove.
-            let _ = match &self.of {
-                Kind::Gauge(vec) => vec.remove_label_values(&values),
-                Kind::Counter(vec) => vec.remove_label_values(&values),
-                Kind::Histogram(vec) => vec.remove_label_values(&values),
-            };
-        }
-    }
-
-    /// The label values of this subject's series; none if the metric has no series of such a subject.
-    fn combinations<'a>(&self, subject: Subject<'a>) -> Vec<Vec<&'a str>> {
-        let has = |wanted: fn(&Values) -> bool| self.labels.iter().any(|Label(_, values)| wanted(values));
-        let fits = match subject {
-            Subject::Nothing => self.labels.iter().all(|Label(_, values)| matches!(values, Values::Closed(_))),
-            Subject::Fleet(_) => has(|values| matches!(values, Values::Fleets)),
-            Subject::Provider(_) => has(|values| matches!(values, Values::Providers)),
-        };
-        let mut all = if fits { vec![Vec::new()] } else { Vec::new() };
-        for Label(_, values) in self.labels {
-            let values: Vec<&str> = match (values, subject) {
-                (Values::Closed(values), _) => values.to_vec(),
-                (Values::Fleets, Subject::Fleet(fleet)) => vec![fleet],
-                (Values::Providers, Subject::Provider(provider)) => vec![provider.as_str()],
-                (Values::Actions, Subject::Provider(provider)) => provider::actions(provider).to_vec(),
-                _ => Vec::new(),
-            };
-            all = all.iter().flat_map(|one| values.iter().map(|value| [&one[..], &[*value]].concat())).collect();
-        }
-        all
     }
 }
 

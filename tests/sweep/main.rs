@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod back;
 mod daemon;
+mod drift;
 mod fuse;
 mod login;
 mod operator;

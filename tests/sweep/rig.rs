@@ -179,9 +179,20 @@ impl Rig {
 
     /// What one engine or scheduler works with: nothing in it outlives a crash but what is shared with the next one.
     pub fn tools(&mut self) -> Tools {
+        let fuse = self.fuse.clone();
+        self.tools_through(fuse)
+    }
+
+    /// The same, for somebody who only looks: no call of his is counted, or blows.
+    pub fn tools_to_look(&mut self) -> Tools {
+        self.tools_through(Fuse::new(None))
+    }
+
+    fn tools_through(&mut self, fuse: Arc<Fuse>) -> Tools {
         self.engines += 1;
         let seed = self.engines * 1000 + self.scenario.seed;
-        let (world, fuse, clock) = (self.world.clone(), self.fuse.clone(), self.clock.clone());
+        let (world, clock) = (self.world.clone(), self.clock.clone());
+        let through = fuse.clone();
         // One provider an engine and place, as in the daemon: a second one of the same seed would use its nonces again.
         let opened = Mutex::new(BTreeMap::<String, Result<Arc<dyn Provider>, String>>::new());
         let providers = move |place: &Place| {
@@ -204,7 +215,7 @@ impl Rig {
                     credentials,
                     rates: Default::default(),
                 };
-                let transport = Arc::new(Fused { fuse: fuse.clone(), inner });
+                let transport = Arc::new(Fused { fuse: through.clone(), inner });
                 open(&settings, transport, clock.clone(), seed).map_err(|error| error.to_string())
             };
             opened
@@ -218,8 +229,8 @@ impl Rig {
         let custody: Arc<dyn Custodian> = self.custody.clone();
         let journal: Arc<dyn Journal> = self.journal.clone();
         Tools {
-            journal: Arc::new(Fused { fuse: self.fuse.clone(), inner: journal }),
-            custody: Arc::new(Fused { fuse: self.fuse.clone(), inner: custody }),
+            journal: Arc::new(Fused { fuse: fuse.clone(), inner: journal }),
+            custody: Arc::new(Fused { fuse, inner: custody }),
             providers: Box::new(providers),
             keys: self.keys.clone(),
             probe: Arc::new(Guests(self.world.clone())),

@@ -89,7 +89,9 @@ async fn guarded(
     if call == Call::Bind {
         let refused = match case.rotation()?.plan.key.clone() {
             KeySource::Stranger { key_pair, .. } => guard_back(tools, case, provider, &key_pair, &found).await?,
-            KeySource::Generate | KeySource::Existing { .. } => guard_bind(tools, case, provider).await?,
+            KeySource::Generate | KeySource::Existing { .. } | KeySource::Adopted { .. } => {
+                guard_bind(tools, case, provider).await?
+            }
         };
         match refused {
             Ok(()) => {}

@@ -18,7 +18,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     match case.rotation()?.plan.key.clone() {
         KeySource::Generate => {}
         KeySource::Existing { .. } if is_retiring(tools, case).await? => return Ok(Done::Wait(Duration::from_secs(1))),
-        KeySource::Existing { .. } => {}
+        KeySource::Existing { .. } | KeySource::Adopted { .. } => {}
         KeySource::Stranger { key_pair, .. } => return find_strangers(tools, case, provider.as_ref(), key_pair).await,
     }
     let Some((public_key, _)) = case.rotation()?.key.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
@@ -36,7 +36,9 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         tracing::warn!(journal = %unreadable.journal, pairs = names.join(", "), "an unreadable journal may know these pairs");
         return Ok(Done::Wait(Duration::from_secs(30)));
     }
-    if !names.is_empty() {
+    // While what was lost is adopted, one pair after the other, those that follow are in no journal yet.
+    let adopts = matches!(case.rotation()?.plan.key, KeySource::Adopted { .. });
+    if !names.is_empty() && !adopts {
         return hold(tools, case, HoldReason::UnknownPairs { names }).await;
     }
     // Asked for by name as well: a listing by prefix may lag or be cut, and a second import would then be a conflict.
@@ -50,6 +52,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
             return Ok(Done::Recorded);
         }
         Some(_) => return hold(tools, case, HoldReason::KeyMismatch).await,
+        None if adopts => return hold(tools, case, HoldReason::KeyMismatch).await,
         None => {}
     }
     // Asked for a moment ago, by this run or the one before it: the listing gets time to show it.

@@ -17,6 +17,8 @@ use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Step};
 
+pub(super) use verify::target;
+
 use super::case::Case;
 use super::record::append;
 use super::{EngineError, NoProvider, Tools};

@@ -267,6 +267,7 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
     })
 }
 
+/// A rotation's journal, folded, with all the instances of its plan; `None` for a retire journal.
 pub(in crate::engine) async fn load(
     journal: &dyn Journal,
     id: crate::model::JournalId,

@@ -15,7 +15,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     let plan = &case.rotation()?.plan;
     let (name, bits) = (plan.key_name.clone(), plan.key_bits);
     let existing = match &plan.key {
-        KeySource::Existing { public_key } => Some(public_key.clone()),
+        KeySource::Existing { public_key } | KeySource::Adopted { public_key } => Some(public_key.clone()),
         KeySource::Generate | KeySource::Stranger { .. } => None,
     };
     // An earlier run may have been killed while it wrote the copies: what reached one of them is completed in the others.

@@ -70,7 +70,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
         KeySource::Stranger { public_key: Some(key), .. } => Key::Theirs(key.clone()),
         // Nothing can prove it, and nobody awaits a proof.
         KeySource::Stranger { public_key: None, .. } => return Ok(Done::Wait(REFUSED_PAUSE)),
-        KeySource::Generate | KeySource::Existing { .. } => match kept(tools, case).await {
+        KeySource::Generate | KeySource::Existing { .. } | KeySource::Adopted { .. } => match kept(tools, case).await {
             Ok(key) => Key::Ours(key),
             Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
         },

@@ -1,7 +1,9 @@
 //! Tables over the brain: a journal in, steps out; a look in, a finding or a want out. What is expected here comes from the
 //! design, never from the code. The notation is read by [`Story`] and [`seen`].
 
+mod adopt;
 mod deadlines;
+mod drift;
 mod faults;
 mod fold;
 mod judge;
