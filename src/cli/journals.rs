@@ -16,12 +16,13 @@ pub(super) struct Journals {
     custody: PathBuf,
 }
 
-/// What is asked of fleets and not answered yet, which are held, and when they are due.
+/// What is asked of fleets and not answered yet, which are held, when they are due, and what was refused last.
 #[derive(Default)]
 pub(super) struct Agenda {
     pub(super) asked: Vec<Request>,
     pub(super) paused: BTreeMap<FleetName, Request>,
     pub(super) due: BTreeMap<FleetName, DueTime>,
+    pub(super) refused: BTreeMap<FleetName, Request>,
 }
 
 /// A journal, folded.
@@ -57,7 +58,7 @@ impl Journals {
     pub(super) async fn agenda(&self) -> anyhow::Result<Agenda> {
         let Some(store) = &self.store else { return Ok(Agenda::default()) };
         let (asked, paused) = (store.asked().await?, store.paused().await?);
-        Ok(Agenda { asked, paused, due: store.due_times().await? })
+        Ok(Agenda { asked, paused, due: store.due_times().await?, refused: store.refused().await? })
     }
 
     /// The readable heads of one fleet's journals, oldest first.

@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::standing::stands;
 use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, Stage, Stand, Step};
-use crate::store::{Ask, DriverLock, Head, Heads, Request, Unreadable};
+use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
@@ -55,6 +55,8 @@ struct FleetStatus {
     hold: Option<FleetHold>,
     /// A `rotate` that nobody has taken yet, asked then.
     asked: Option<Timestamp>,
+    /// The last start that was refused, if none has begun since.
+    refused: Option<Refused>,
     open: Option<Progress>,
     last: Option<Progress>,
     retiring: Vec<Retiring>,
@@ -71,6 +73,13 @@ struct FleetHold {
     by: String,
     at: Timestamp,
     note: String,
+}
+
+/// A start that was refused.
+#[derive(Debug, Serialize)]
+struct Refused {
+    at: Timestamp,
+    why: String,
 }
 
 /// How far a rotation is, or was when it ended.
@@ -203,6 +212,7 @@ async fn status(
         next_due: reckoned.map(|due| due.at),
         hold,
         asked: agenda.asked.iter().find(asked).map(|request| request.at),
+        refused: refused_last(agenda, &fleet, &of_fleet),
         open: None,
         last: None,
         retiring: Vec::new(),
@@ -257,6 +267,14 @@ async fn status(
 fn is_whole(head: &Head) -> bool {
     matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate)
         && matches!(head.ended, Some((_, Outcome::Completed)))
+}
+
+/// The last start that was refused, unless a rotation began after it.
+fn refused_last(agenda: &Agenda, fleet: &FleetName, heads: &[&Head]) -> Option<Refused> {
+    let request = agenda.refused.get(fleet)?;
+    let Some((at, Answer::Refused(why))) = &request.answer else { return None };
+    let begun_since = heads.iter().any(|head| matches!(head.plan, Plan::Rotate(_)) && head.begun >= *at);
+    (!begun_since).then(|| Refused { at: *at, why: why.clone() })
 }
 
 impl Progress {
@@ -330,6 +348,9 @@ impl FleetStatus {
         }
         if let Some(asked) = self.asked {
             out.line(format!("  a rotation was asked for {} and waits for its turn", moment(asked)));
+        }
+        if let Some(Refused { at, why }) = &self.refused {
+            out.line(out.tone(Tone::Bad, format!("  the last start was refused {}: {why}", moment(*at))));
         }
         match &self.open {
             Some(open) => open.print(out),

@@ -44,6 +44,8 @@ pub struct Scheduler {
     starting: BTreeMap<FleetName, Gate>,
     /// Starts that failed: how often (0: the database did), and not again before.
     failed: BTreeMap<FleetName, (u32, Timestamp)>,
+    /// What was written down of those last: since when it was due, and why it did not begin.
+    noted: BTreeMap<FleetName, (Timestamp, String)>,
     paused: BTreeSet<FleetName>,
     /// When fleets are looked at next for who is late.
     surveys: BTreeMap<FleetName, Timestamp>,
@@ -89,6 +91,7 @@ impl Scheduler {
             queue: VecDeque::new(),
             starting: BTreeMap::new(),
             failed: BTreeMap::new(),
+            noted: BTreeMap::new(),
             paused: BTreeSet::new(),
             surveys: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -403,7 +406,8 @@ impl Scheduler {
                 if let Cause::Survey | Cause::GoOn = start.cause {
                     tracing::warn!(fleet = %name, aim = ?start.aim, "not begun: {why}");
                 }
-                if let Cause::Due { .. } = start.cause {
+                if let Cause::Due { due, .. } = start.cause {
+                    self.note_refused(name, due, &why, now).await?;
                     let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
                     let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
                     tracing::warn!(fleet = %name, "due, and not begun: {why}; again at {at}");
@@ -415,6 +419,22 @@ impl Scheduler {
         };
         if let Cause::Asked(id) = start.cause {
             self.agenda.answer(id, &answer, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps why a fleet that is due does not begin, for `status`: once for each due time and reason, whatever its numbers.
+    async fn note_refused(
+        &mut self,
+        name: &FleetName,
+        due: Timestamp,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let noted = (due, why.chars().filter(|c| !c.is_ascii_digit()).collect());
+        if self.noted.get(name) != Some(&noted) {
+            self.agenda.note_refused(name, why, &self.tools.author, now).await?;
+            self.noted.insert(name.clone(), noted);
         }
         Ok(())
     }

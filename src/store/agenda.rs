@@ -115,6 +115,13 @@ pub trait Agenda: Send + Sync {
     /// none of this number.
     async fn answer(&self, id: RequestId, answer: &Answer, at: Timestamp) -> Result<bool, StoreError>;
 
+    /// Writes down that a rotation was due and could not begin: a `rotate` of the driver's own, refused as it is written, so
+    /// that nobody takes it up.
+    async fn note_refused(&self, fleet: &FleetName, why: &str, by: &Author, at: Timestamp) -> Result<(), StoreError>;
+
+    /// The newest `rotate` of each fleet, where it was refused.
+    async fn refused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError>;
+
     /// The paused fleets, each with the request that pauses it: its newest hold or release is a hold. What was refused or
     /// withdrawn does not count; what has no answer yet does.
     async fn paused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError>;

@@ -253,6 +253,22 @@ impl Agenda for Memory {
         Ok(true)
     }
 
+    async fn note_refused(&self, fleet: &FleetName, why: &str, by: &Author, at: Timestamp) -> Result<(), StoreError> {
+        let mut all = self.all();
+        let (id, at) = (RequestId::new(all.requests.len() as u64 + 1), chain::whole_milliseconds(at));
+        let answer = Some((at, Answer::Refused(why.to_string())));
+        all.requests.push(Request { id, fleet: fleet.clone(), ask: Ask::Rotate, by: by.clone(), at, answer });
+        Ok(())
+    }
+
+    async fn refused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
+        let rotates = |request: &&Request| request.ask == Ask::Rotate;
+        let newest: BTreeMap<FleetName, Request> =
+            self.all().requests.iter().filter(rotates).map(|one| (one.fleet.clone(), one.clone())).collect();
+        let refused = |request: &Request| matches!(request.answer, Some((_, Answer::Refused(_))));
+        Ok(newest.into_iter().filter(|(_, request)| refused(request)).collect())
+    }
+
     async fn paused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
         Ok(self.all().paused())
     }
@@ -294,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn memory_keeps_the_contract() {
         assert_eq!(conformance::hold(async || ((), Memory::new())).await, 17);
-        assert_eq!(conformance::agenda::hold(async || ((), Memory::new())).await, 11);
+        assert_eq!(conformance::agenda::hold(async || ((), Memory::new())).await, 12);
     }
 
     #[tokio::test]

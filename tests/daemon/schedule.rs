@@ -114,6 +114,28 @@ fn ticks_that_were_missed_are_caught_up_once_within_the_slack_and_skipped_and_to
     stop(&house, &mut daemon);
 }
 
+#[test]
+fn a_scheduled_rotation_that_is_refused_says_why_and_begins_once_it_may() {
+    let clouds = Clouds::open(&QUICK);
+    let fleet = "tencent-lighthouse";
+    let mut house = House::of(&clouds, &[fleet]);
+    clouds.meddle("key-pairs-max=tencent-lighthouse:2");
+    house.schedule(Some("*/5 * * * * *"));
+    let mut daemon = house.daemon();
+    let refused = wait(20, || {
+        let refused = house.status(fleet)["refused"].clone();
+        refused["why"].as_str().is_some_and(|why| why.contains("2 of 2 places")).then_some(refused)
+    });
+    assert!(refused.is_some(), "{}", house.log());
+    assert!(house.done(&["status", fleet]).contains("the last start was refused"));
+    assert!(house.log_has(&["due, and not begun", "2 of 2 places"]), "{}", house.log());
+    assert!(house.rotations(fleet).is_empty() && house.disturbing_calls(fleet) == 0);
+    clouds.meddle("key-pairs-max=tencent-lighthouse:10");
+    assert!(wait(60, || (house.completed(fleet) > 0).then_some(())).is_some(), "{}", house.log());
+    assert_eq!(house.status(fleet)["refused"], json!(null));
+    stop(&house, &mut daemon);
+}
+
 /// Lighthouse has ten key pairs a region, and two of the simulator's are strangers'.
 fn fleets_of(provider: &str) -> usize {
     if provider == "tencent-lighthouse" { 8 } else { 64 }

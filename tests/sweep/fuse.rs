@@ -204,6 +204,12 @@ impl Agenda for Fused<dyn Agenda> {
         }
         Ok(fresh)
     }
+    async fn note_refused(&self, fleet: &FleetName, why: &str, by: &Author, at: Timestamp) -> Result<(), StoreError> {
+        self.fuse.around("agenda note_refused".into(), self.inner.note_refused(fleet, why, by, at)).await
+    }
+    async fn refused(&self) -> Result<BTreeMap<FleetName, Wish>, StoreError> {
+        self.fuse.around("agenda refused".into(), self.inner.refused()).await
+    }
     async fn paused(&self) -> Result<BTreeMap<FleetName, Wish>, StoreError> {
         self.fuse.around("agenda paused".into(), self.inner.paused()).await
     }

@@ -30,6 +30,7 @@ cases![
     what_is_refused_or_withdrawn_pauses_nobody,
     no_rotation_of_a_paused_fleet_begins,
     a_hold_beside_many_begins_lets_none_begin_after_it,
+    a_refused_start_is_told_until_another_rotation_is_asked_for,
     due_times_are_kept_changed_and_forgotten,
     who_was_touched_by_an_operator_is_told_once,
     times_of_requests_and_due_times_are_kept_to_the_millisecond,
@@ -216,6 +217,33 @@ async fn a_hold_beside_many_begins_lets_none_begin_after_it(store: &dyn Store) {
         assert!(matches!(after, Err(StoreError::Paused { .. })), "{after:?}");
     });
     futures_util::future::join_all(work).await;
+}
+
+async fn a_refused_start_is_told_until_another_rotation_is_asked_for(store: &dyn Store) {
+    assert!(store.refused().await.unwrap().is_empty());
+    store.note_refused(&fleet("web"), "no place", &engine(), at(1)).await.unwrap();
+    store.note_refused(&fleet("db"), "denied", &engine(), at(2)).await.unwrap();
+    store.note_refused(&fleet("web"), "no clock", &engine(), at(3)).await.unwrap();
+    // Nobody is asked for it, and it pauses nobody.
+    assert!(store.asked().await.unwrap().is_empty() && store.paused().await.unwrap().is_empty());
+    let told = async || -> Vec<(String, Timestamp, String)> {
+        let refused = store.refused().await.unwrap();
+        let told = refused.into_iter().map(|(fleet, request)| match request.answer {
+            Some((_, Answer::Refused(why))) if request.ask == Ask::Rotate => (fleet.to_string(), request.at, why),
+            other => panic!("{other:?}"),
+        });
+        told.collect()
+    };
+    let expect = |list: &[(&str, i64, &str)]| -> Vec<(String, Timestamp, String)> {
+        list.iter().map(|(fleet, second, why)| (fleet.to_string(), at(*second), why.to_string())).collect()
+    };
+    assert_eq!(told().await, expect(&[("db", 2, "denied"), ("web", 3, "no clock")]));
+    ask(store, "db", pause("later"), 4).await;
+    assert_eq!(told().await.len(), 2, "a hold is no rotation");
+    let asked = ask(store, "web", Ask::Rotate, 5).await;
+    assert_eq!(told().await, expect(&[("db", 2, "denied")]), "it waits for its answer");
+    store.answer(asked, &Answer::Refused("nobody".into()), at(6)).await.unwrap();
+    assert_eq!(told().await, expect(&[("db", 2, "denied"), ("web", 5, "nobody")]));
 }
 
 async fn due_times_are_kept_changed_and_forgotten(store: &dyn Store) {

@@ -131,6 +131,35 @@ impl Agenda for Sqlite {
         Ok(true)
     }
 
+    async fn note_refused(&self, fleet: &FleetName, why: &str, by: &Author, at: Timestamp) -> Result<(), StoreError> {
+        let (ask, by) = (chain::json(&Ask::Rotate)?, chain::json(by)?);
+        let answer = chain::json(&Answer::Refused(why.to_string()))?;
+        let mut tx = self.write().await?;
+        sqlx::query(
+            "INSERT INTO requests (fleet, ask, author, at, answered_at, answer) VALUES ($1, $2, $3, $4, $4, $5)",
+        )
+        .bind(fleet.as_str())
+        .bind(ask)
+        .bind(by)
+        .bind(time(at))
+        .bind(answer)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn refused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
+        let rows: Vec<RequestRow> = sqlx::query_as(
+            "SELECT id, fleet, ask, author, at, answered_at, answer FROM requests WHERE outcome = 'refused' \
+             AND id IN (SELECT max(id) FROM requests WHERE verb = 'rotate' GROUP BY fleet)",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        rows.into_iter().map(|row| row.request().map(|request| (request.fleet.clone(), request))).collect()
+    }
+
     async fn paused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
         let rows: Vec<RequestRow> =
             sqlx::query_as("SELECT * FROM paused").fetch_all(&self.readers).await.map_err(failed)?;
