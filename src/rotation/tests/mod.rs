@@ -1,6 +1,7 @@
 //! Tables over the brain: a journal in, steps out; a look in, a finding or a want out. What is expected here comes from the
 //! design, never from the code. The notation is read by [`Story`] and [`seen`].
 
+mod back;
 mod deadlines;
 mod faults;
 mod fold;
