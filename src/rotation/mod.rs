@@ -2,6 +2,7 @@
 //! `HashMap` (order must not depend on luck). It must never be told what a call returned except by a journal entry.
 
 pub mod back;
+pub mod budget;
 pub mod draft;
 pub mod event;
 pub mod judge;
