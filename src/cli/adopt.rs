@@ -16,9 +16,10 @@ use crate::engine::{Engine, EngineError};
 use crate::model::JournalId;
 use crate::store::Head;
 
+use super::outcome::{say_ended, say_held};
 use super::output::{Output, Tone, count, some, table};
 use super::progress::Progress;
-use super::rotate::{Signals, interrupted, say_ended, say_held};
+use super::rotate::{Signals, interrupted};
 use super::{Exit, Scene, drift, owner};
 
 /// So many ids a line.

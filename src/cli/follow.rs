@@ -13,9 +13,10 @@ use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, St
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
+use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, some};
 use super::progress::Progress;
-use super::rotate::{PATIENCE, Signals, say_ended, say_held, say_retired};
+use super::rotate::{PATIENCE, Signals};
 use super::target::store_beside;
 use crate::config::Config;
 use crate::engine::drive::Retiring;

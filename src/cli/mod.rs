@@ -12,6 +12,7 @@ mod follow;
 mod history;
 mod hold;
 mod journals;
+mod outcome;
 mod output;
 mod owner;
 mod plan;

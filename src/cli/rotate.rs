@@ -2,7 +2,6 @@
 //! stands when nothing is left to do now. Killed at any moment, the same command goes on.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +12,18 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{self, Driver, StartError};
-use crate::engine::drive::{Reached, Retiring};
+use crate::engine::drive::Reached;
 use crate::engine::operate::operate;
 use crate::engine::planner::{Aim, PlanError, begin, propose_for};
 use crate::engine::{Engine, EngineError};
-use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
+use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, HoldReason, Order, Outcome, Plan, Purpose, Rotation};
+use crate::rotation::{Author, Order, Outcome, Plan, Purpose, Rotation};
 use crate::store::{Ask, Journal};
 
 use super::follow::{Followed, Follower, NotBegun};
-use super::journals::key_file;
-use super::output::{Output, Tone, count, moment, some};
+use super::outcome::{say_ended, say_held, say_retired};
+use super::output::{Output, count, moment, some};
 use super::plan::owed;
 use super::progress::Progress;
 use super::{Exit, Scene, output, owner};
@@ -270,81 +269,6 @@ impl Round<'_> {
             self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
         }
         Ok(())
-    }
-}
-
-/// Says why a rotation is held, who is down because of it, and the way on.
-pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, down: &[InstanceId]) {
-    let (id, fleet) = (rotation.id, &rotation.plan.fleet);
-    let what = rotation.plan.purpose().name();
-    out.line(out.tone(Tone::Bad, format!("{fleet}: {what} {id} is held: {reason}")));
-    if down.is_empty() {
-        out.line(format!("{fleet}: nobody is down because of it"));
-    } else {
-        let are = if down.len() == 1 { "1 instance is".to_string() } else { format!("{} instances are", down.len()) };
-        let why = match reason {
-            HoldReason::Account { .. } => "cannot be started without the account",
-            _ => "the cloud refuses it",
-        };
-        out.line(format!("{fleet}: {are} owed a start and perhaps down, and {why}: {}", some(down, 20)));
-        let one = &down[0];
-        out.line(format!(
-            "{fleet}: where the cloud refuses for good (expired, no stock, arrears), \
-             `rekeyd release {id} --allow=leave-off:{one}` writes the start off"
-        ));
-    }
-    out.line(format!(
-        "{fleet}: `rekeyd release {id}` goes on, `rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came to this"
-    ));
-}
-
-/// What became of a rotation that ended.
-pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> String {
-    let number = |which: &dyn Fn(&crate::rotation::Member) -> bool| {
-        rotation.members().filter(|(_, member)| which(member)).count()
-    };
-    let mut parts = vec![format!("{} active", number(&|member| member.active))];
-    let mut part = |number: usize, what: &str| {
-        if number > 0 {
-            parts.push(format!("{number} {what}"));
-        }
-    };
-    part(number(&|member| member.is_straggler() && member.excluded.is_none()), "bound, waiting for their next boot");
-    part(number(&|member| member.excluded.is_some()), "excluded");
-    part(number(&|member| member.gone), "gone");
-    let fleet = &rotation.plan.fleet;
-    let key = match &rotation.key {
-        Some((_, fingerprint)) if rotation.plan.key.is_strangers() => {
-            format!("; key {fingerprint}, a stranger's: nobody here has its private half")
-        }
-        Some((_, fingerprint)) => {
-            format!("; key {fingerprint} in {}", key_file(custody, &rotation.plan.key_name).display())
-        }
-        None => String::new(),
-    };
-    let tone = if outcome == Outcome::Completed { Tone::Good } else { Tone::Careful };
-    let what = rotation.plan.purpose().name();
-    out.tone(tone, format!("{fleet}: {what} {} {outcome}: {}{key}", rotation.id, parts.join(", ")))
-}
-
-/// How a retire journal stands.
-pub(super) fn say_retired(out: Output, custody: &Path, retiring: &Retiring) -> String {
-    let (fleet, name) = (&retiring.plan.fleet, &retiring.plan.key_name);
-    let pair = format!("{fleet}: old key pair {name}");
-    match (&retiring.ended, &retiring.held, &retiring.waiting, retiring.until) {
-        (Some(Outcome::Kept), ..) => format!(
-            "{pair} is deleted; its private key is kept in {} (with verify: none no login proves the new one)",
-            key_file(custody, name).display()
-        ),
-        (Some(outcome), ..) => format!("{pair} is {outcome}"),
-        (None, Some(reason), ..) => out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}")),
-        (None, None, Some(waiting), _) => {
-            out.tone(Tone::Careful, format!("{pair} waits: {waiting}; the next rotate looks again"))
-        }
-        (None, None, None, Some(until)) => {
-            format!("{pair} waits until {}; the next rotate after that goes on with it", moment(until))
-        }
-        (None, None, None, None) => format!("{pair} waits; the next rotate goes on with it"),
     }
 }
 

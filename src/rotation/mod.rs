@@ -3,6 +3,7 @@
 
 pub mod adopt;
 pub mod back;
+pub mod budget;
 pub mod draft;
 pub mod drift;
 pub mod event;

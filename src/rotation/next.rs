@@ -1,6 +1,6 @@
 //! `next`: from a rotation's state to the steps that may run now. It decides; it must never look, call or remember.
 
-use crate::model::{Disruption, Power};
+use crate::model::Disruption;
 use crate::model::{InstanceId, Timestamp};
 
 use super::event::{Event, OldKeyFound, Step};
@@ -147,22 +147,6 @@ impl Rotation {
             return Some(HoldReason::Step { step: *step, error: retry.error.clone() });
         }
         self.starts_refused(open, now)
-    }
-
-    /// The canary batch is done, and nobody became active. Stragglers prove nothing either: they hold back the batches
-    /// that are left to be staked on the same path.
-    fn canary_failed(&self) -> bool {
-        let ran = |id| {
-            let member: &Member = &self.members[id];
-            member.found.as_ref().map_or(member.planned, |found| found.power) == Power::Running
-        };
-        // Who was bound by an earlier journal is staked on nothing.
-        let canary: Vec<&InstanceId> = self.batch(0).iter().filter(|id| !self.members[*id].known).collect();
-        self.current > 0
-            && !self.canary_released
-            && !canary.is_empty()
-            && (self.current < self.batches.len() || canary.iter().any(|id| ran(id)))
-            && !canary.iter().any(|id| self.members[*id].is_proven())
     }
 
     /// Starts that the cloud refuses again and again, or that do not come true, when nothing else can be done.

@@ -10,7 +10,7 @@ use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, Pin, PublicKey
 use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
 use super::member::Member;
 use super::plan::{KeySource, OldKey, Part, PlannedInstance, RotatePlan, Verify};
-use super::policy::{AWAY, Retry, later};
+use super::policy::Retry;
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
 /// An entry that cannot follow what stands before it: the journal cannot be believed.
@@ -67,7 +67,7 @@ pub struct Rotation {
     /// Held for failures, or for the canary, since the last release: a release raises what tripped, and nothing else.
     failures_tripped: bool,
     canary_tripped: bool,
-    owed: u32,
+    pub(super) owed: u32,
 }
 
 impl Rotation {
@@ -146,14 +146,6 @@ impl Rotation {
     pub fn batch_count(&self) -> usize {
         self.batches.len()
     }
-    /// How many instances are owed a start: as many may be down because of us.
-    pub fn owed(&self) -> u32 {
-        self.owed
-    }
-    /// How many more running instances may be disturbed now.
-    pub fn room(&self) -> u32 {
-        self.plan.policy.unavailable_max.saturating_sub(self.owed)
-    }
     /// Whether no new prepare, bind or reboot may begin.
     pub fn is_halted(&self) -> bool {
         self.held.is_some() || self.abandoned
@@ -162,20 +154,6 @@ impl Rotation {
     pub fn retry(&self, step: Step) -> Option<&Retry> {
         self.retries.get(&step)
     }
-    /// Whether it is to be said that nobody drove it for a while: something is under way, and was not looked at for longer
-    /// than a busy engine ever takes between two looks.
-    pub fn was_away(&self, since: Timestamp, now: Timestamp) -> bool {
-        self.ended.is_none() && !self.busy.is_empty() && now > later(since.max(self.last_at), AWAY)
-    }
-    /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the
-    /// canary, the soak.
-    pub fn current_from(&self) -> Option<Timestamp> {
-        // Back is where they were before: the canary shows that the way holds, and nobody waits to see whether the key does.
-        let soaks = self.current == 1 && self.plan.undoes.is_none();
-        let soak = if soaks { self.plan.policy.soak } else { Default::default() };
-        self.current_since.map(|since| later(since, soak))
-    }
-
     /// Takes one more entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEvent> {
         let illegal = |problem: &str| Err(IllegalEvent { seq: entry.seq, problem: problem.to_string() });

@@ -5,6 +5,8 @@
 pub mod book;
 pub mod due;
 pub mod heartbeat;
+pub mod late;
+pub mod requests;
 pub mod rounds;
 pub mod start;
 pub mod tick;

@@ -4,58 +4,53 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::engine::back::may_roll_back;
 use crate::engine::drive::begin_retirements;
-use crate::engine::late::Late;
-use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{Aim, Fleet, PlanError};
 use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
+use crate::rotation::Outcome;
 use crate::rotation::policy::{back_off, later};
-use crate::rotation::{Order, Outcome, Plan, Purpose};
-use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
+use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
-use super::due::{Judgement, Skip, Tick, offset};
+use super::due::{Judgement, Skip, Tick};
+use super::late::{tell_of_late, undoes};
 use super::start::{Begun, Cause, Scheduled, Start, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
 /// queue for the same request rate, each with machines that are down meanwhile.
 pub const BUSY_MAX: usize = 8;
-/// A `rotate` that nobody took for so long is refused: nobody expects it any more.
-pub const ASKED_MAX: Duration = Duration::from_secs(600);
-
 /// A start that is later than this was missed, and is caught up.
 const LATE: Duration = Duration::from_secs(10);
 
 /// Decides when rotations begin. It holds nothing that the store would not give again.
 pub struct Scheduler {
-    tools: Tools,
-    agenda: Arc<dyn Agenda>,
-    fleets: BTreeMap<FleetName, Scheduled>,
-    observers: Vec<Arc<dyn Observer>>,
-    book: Book,
-    due: BTreeMap<FleetName, DueTime>,
+    pub(super) tools: Tools,
+    pub(super) agenda: Arc<dyn Agenda>,
+    pub(super) fleets: BTreeMap<FleetName, Scheduled>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) book: Book,
+    pub(super) due: BTreeMap<FleetName, DueTime>,
     /// What waits for its turn, in the order in which it became due.
-    queue: VecDeque<Start>,
+    pub(super) queue: VecDeque<Start>,
     /// What was handed out and has not begun yet.
-    starting: BTreeMap<FleetName, Gate>,
+    pub(super) starting: BTreeMap<FleetName, Gate>,
     /// Starts that failed: how often (0: the database did), and not again before.
-    failed: BTreeMap<FleetName, (u32, Timestamp)>,
+    pub(super) failed: BTreeMap<FleetName, (u32, Timestamp)>,
     /// What was written down of those last: since when it was due, and why it did not begin.
-    noted: BTreeMap<FleetName, (Timestamp, String)>,
-    paused: BTreeSet<FleetName>,
+    pub(super) noted: BTreeMap<FleetName, (Timestamp, String)>,
+    pub(super) paused: BTreeSet<FleetName>,
     /// When fleets are looked at next for who is late.
-    surveys: BTreeMap<FleetName, Timestamp>,
+    pub(super) surveys: BTreeMap<FleetName, Timestamp>,
     /// Who was told to be late in them: waiting, and new.
-    late: BTreeMap<FleetName, (Vec<InstanceId>, Vec<InstanceId>)>,
+    pub(super) late: BTreeMap<FleetName, (Vec<InstanceId>, Vec<InstanceId>)>,
     /// Fleets whose superseded pairs are to be looked through.
-    to_retire: BTreeSet<FleetName>,
+    pub(super) to_retire: BTreeSet<FleetName>,
     /// Journals that cannot be read, as far as it is known.
-    unreadable: Vec<Unreadable>,
-    touched: u64,
+    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) touched: u64,
 }
 
 impl Scheduler {
@@ -150,146 +145,6 @@ impl Scheduler {
     /// The journals that are to be driven.
     pub fn book(&self) -> &Book {
         &self.book
-    }
-
-    async fn take_requests(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        let asked = self.agenda.asked().await;
-        // After the requests: a hold that was released since must not be carried out any more.
-        let paused = self.agenda.paused().await?;
-        self.paused = paused.keys().cloned().collect();
-        for request in asked? {
-            let answer = match &request.ask {
-                Ask::Hold { note } => {
-                    if paused.get(&request.fleet).is_some_and(|newest| newest.id == request.id) {
-                        self.hold_all(&request, note).await?;
-                    }
-                    Some(Answer::Held)
-                }
-                Ask::Release { .. } => Some(Answer::Released),
-                Ask::Rotate => match self.book.open_rotation(&request.fleet) {
-                    Some(open) => Some(Answer::Rotation(open.id)),
-                    None => self.take_start(&request, Aim::Rotate, now),
-                },
-                Ask::CatchUp => match self.book.open_rotation(&request.fleet) {
-                    Some(open) if purpose(open) == Some(Purpose::CatchUp) => Some(Answer::Rotation(open.id)),
-                    Some(open) => Some(Answer::Refused(in_the_way(open))),
-                    None => self.take_start(&request, Aim::CatchUp { new: true }, now),
-                },
-                Ask::Rollback { rotation } => self.take_rollback(&request, *rotation, now).await?,
-            };
-            if let Some(answer) = answer {
-                self.agenda.answer(request.id, &answer, now).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The answer to a `rollback`; `None`: its rotation is being given up, or the way back is queued.
-    async fn take_rollback(
-        &mut self,
-        request: &Request,
-        rotation: JournalId,
-        now: Timestamp,
-    ) -> Result<Option<Answer>, EngineError> {
-        let journal = self.tools.journal.as_ref();
-        match self.book.open_rotation(&request.fleet) {
-            None => {}
-            Some(open) if undoes(open) == Some(rotation) => return Ok(Some(Answer::Rotation(open.id))),
-            Some(open) if open.id != rotation => return Ok(Some(Answer::Refused(in_the_way(open)))),
-            Some(open) => {
-                match may_roll_back(journal, open).await {
-                    Ok(()) => {}
-                    Err(PlanError::Store(error)) => return Err(error.into()),
-                    Err(error) => return Ok(Some(Answer::Refused(chain(&error)))),
-                }
-                let order = Order::Abandon { note: "to be rolled back".to_string() };
-                return match operate(journal, self.tools.clock.as_ref(), rotation, &order, &request.by).await {
-                    // It ends once nothing is in flight. (Refused: it has ended since.)
-                    Ok(_) | Err(OrderError::Refused(_)) => Ok(None),
-                    Err(OrderError::Engine(error)) => Err(error),
-                };
-            }
-        }
-        Ok(self.take_start(request, Aim::Back(rotation), now))
-    }
-
-    /// The answer to a request for a rotation of a fleet that has none open; `None`: it is queued.
-    fn take_start(&mut self, request: &Request, aim: Aim, now: Timestamp) -> Option<Answer> {
-        let name = &request.fleet;
-        let asked = |start: &Start| start.cause == Cause::Asked(request.id);
-        if self.starting.contains_key(name) || self.queue.iter().any(asked) {
-            return None;
-        }
-        // After a fault of the database only: a tick that could not begin is no reason to keep a person waiting.
-        let not_yet = |(times, at): &(u32, Timestamp)| *times == 0 && now < *at && *at <= later(now, RETRY_MAX);
-        if self.failed.get(name).is_some_and(not_yet) {
-            return None;
-        }
-        // The rotation that is rolled back may have taken long to end.
-        let patience = if matches!(aim, Aim::Back(_)) { ASKED_BACK_MAX } else { ASKED_MAX };
-        if now > later(request.at, patience) {
-            let minutes = patience.as_secs() / 60;
-            return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));
-        }
-        let Some(fleet) = self.fleets.get(name) else {
-            let why =
-                format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
-            return Some(Answer::Refused(why));
-        };
-        // A person goes before what is merely due.
-        self.queue.retain(|start| start.fleet.name != *name);
-        self.queue.push_front(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Asked(request.id) });
-        None
-    }
-
-    /// A way back to several pairs is several rotations: the next one begins when one of them is completed. Derived from
-    /// the journals, also after a start of the process; where nothing is left, nothing begins.
-    fn go_on_back(&mut self, name: &FleetName) {
-        let newest = self.book.of_fleet(name).iter().rev().find(|head| matches!(head.plan, Plan::Rotate(_)));
-        // Lately: what somebody changed long after it is no part of what was asked for then.
-        let now = self.tools.clock.now();
-        let lately = |at: Timestamp| now < later(at, ASKED_BACK_MAX);
-        let completed = newest.filter(|head| matches!(head.ended, Some((at, Outcome::Completed)) if lately(at)));
-        if let (Some(undone), Some(fleet)) = (completed.and_then(undoes), self.fleets.get(name)) {
-            let aim = Aim::Back(undone);
-            self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::GoOn });
-        }
-    }
-
-    /// Idle fleets are looked at once an hour, each at its own moment of it: who is late?
-    fn take_surveys(&mut self, now: Timestamp) {
-        for (name, fleet) in &self.fleets {
-            let offset = offset(name, &self.tools.mark, SURVEYED);
-            let due = self.surveys.entry(name.clone()).or_insert_with(|| next_survey(now, offset));
-            if now < *due && *due <= later(now, SURVEYED) {
-                continue;
-            }
-            *due = next_survey(now, offset);
-            let waits = self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name);
-            let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
-            if rotated && !waits && !self.paused.contains(name) {
-                let aim = Aim::CatchUp { new: fleet.binds_new };
-                self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Survey });
-            }
-        }
-    }
-
-    /// Whoever asked wrote the entries as well, unless it was killed in between or a rotation had just begun.
-    async fn hold_all(&mut self, request: &Request, note: &str) -> Result<(), EngineError> {
-        let open: Vec<JournalId> =
-            self.book.of_fleet(&request.fleet).iter().filter(|head| head.ended.is_none()).map(|head| head.id).collect();
-        for id in open {
-            let order = Order::Hold { note: note.to_string() };
-            let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
-            match operate(journal, clock, id, &order, &request.by).await {
-                Ok(_) | Err(OrderError::Refused(_)) => {}
-                // Not done, and not answered: the next turn tries again.
-                Err(OrderError::Engine(error @ EngineError::Store(StoreError::Database(_)))) => return Err(error),
-                // One that cannot be read holds its fleet anyway.
-                Err(OrderError::Engine(error)) => tracing::error!(journal = %id, %error, "not held"),
-            }
-        }
-        Ok(())
     }
 
     async fn take_due(&mut self, now: Timestamp) -> Result<(), EngineError> {
@@ -497,61 +352,7 @@ impl Scheduler {
     }
 }
 
-fn tell_of_late(fleet: &FleetName, late: &Late) {
-    const NAMED: usize = 20;
-    let some = |ids: &[InstanceId]| {
-        let named: Vec<&str> = ids.iter().take(NAMED).map(InstanceId::as_str).collect();
-        let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
-        named.join(",") + &more
-    };
-    if !late.waiting.is_empty() {
-        let instance = some(&late.waiting);
-        tracing::info!(%fleet, instance, "bound to the fleet's key, and off, out of reach or never proven");
-    }
-    if !late.new.is_empty() {
-        let instance = some(&late.new);
-        tracing::warn!(%fleet, instance, "came after the last rotation, and have another key: `rekeyd catch-up {fleet}` binds them");
-    }
-}
-
-fn purpose(head: &Head) -> Option<Purpose> {
-    match &head.plan {
-        Plan::Rotate(plan) => Some(plan.purpose()),
-        Plan::Retire(_) => None,
-    }
-}
-
-/// The rotation that this one undoes.
-fn undoes(head: &Head) -> Option<JournalId> {
-    match &head.plan {
-        Plan::Rotate(plan) => plan.undoes,
-        Plan::Retire(_) => None,
-    }
-}
-
-fn in_the_way(open: &Head) -> String {
-    format!(
-        "{} {} is open: `rekeyd rotate {}` goes on with it, `rekeyd abandon {}` gives it up",
-        purpose(open).map_or("journal", Purpose::name),
-        open.id,
-        open.plan.fleet(),
-        open.id
-    )
-}
-
-/// The next moment of this offset in an hour.
-fn next_survey(now: Timestamp, offset: Duration) -> Timestamp {
-    let hour = i128::from(SURVEYED.as_secs()) * 1_000_000_000;
-    let offset = i128::try_from(offset.as_nanos()).unwrap_or(0);
-    let since = (now.as_nanosecond() - offset).rem_euclid(hour);
-    Timestamp::from_nanosecond(now.as_nanosecond() - since + hour).unwrap_or(Timestamp::MAX)
-}
-
-/// How often an idle fleet is looked at for who is late.
-const SURVEYED: Duration = Duration::from_secs(3600);
-/// A `rollback` that could not begin for so long is refused.
-const ASKED_BACK_MAX: Duration = Duration::from_secs(3600);
 /// A start that failed is tried again after this at the earliest …
 const RETRY_MIN: Duration = Duration::from_secs(10);
 /// … and this at the latest.
-const RETRY_MAX: Duration = Duration::from_secs(300);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);

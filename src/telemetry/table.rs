@@ -154,8 +154,7 @@ impl Table {
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
             late_instances: make.gauges(
                 "fleet_late_instances",
-                "Instances that miss the fleet's key, as of the last look within the hour: waiting (bound, and off, out \
-                 of reach or never proven), new (came after the last rotation).",
+                "Instances that miss the fleet's key, as of the last hourly look: waiting (off, unreachable, unproven), new.",
                 &[FLEET, LATE],
             )?,
             journals_unreadable: make.gauges(
