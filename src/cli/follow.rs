@@ -130,7 +130,8 @@ impl<'a> Follower<'a> {
                 }
                 return Ok(Followed::To(Exit::Done));
             }
-            let nothing_left = rotation.in_flight(SystemClock.now()).is_empty();
+            let now = SystemClock.now();
+            let nothing_left = rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none();
             let cut_off = matches!(rotation.held, Some(HoldReason::Account { .. }));
             if let Some(reason) = rotation.held.as_ref().filter(|_| nothing_left || cut_off) {
                 let owed = rotation.members().filter(|(_, member)| member.owed.is_some());

@@ -92,6 +92,11 @@ impl Teller {
                 format!("{}not reached for a login: {}: {why}", self.batch(instances), these(instances))
             }
             Event::Trusted { instance } => format!("{} trusts the host key that {instance} shows next", entry.by),
+            Event::HookStarted { hook, batch } => format!("{}running the {} hook", batch_of(Some(*batch)), hook.name()),
+            Event::HookEnded { hook, batch, failure } => {
+                let came = failure.as_ref().map_or("is done".to_string(), |failure| format!("failed: {failure}"));
+                format!("{}the {} hook {came}", batch_of(Some(*batch)), hook.name())
+            }
             Event::Resumed { away_since } => {
                 format!("taken up again; nobody had looked since {}", moment(*away_since))
             }
@@ -137,6 +142,8 @@ pub(super) fn doing(step: Step) -> &'static str {
         Step::Prepare(_) => "stopping machines",
         Step::Bind(_) => "binding the key pair",
         Step::Verify(_) => "proving by logins",
+        Step::BeforeBatch(_) => "running the before_batch hook",
+        Step::AfterBatch(_) => "running the after_batch hook",
         Step::RetireKeyPair => "deleting the key pair",
         Step::DestroyPrivateKey => "destroying the private key",
     }

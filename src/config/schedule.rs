@@ -91,11 +91,11 @@ fn often(cron: &croner::Cron) -> Option<Duration> {
 }
 
 /// Some day: whether a schedule ever comes, and how often, does not depend on it.
-fn origin() -> jiff::civil::DateTime {
+pub(super) fn origin() -> jiff::civil::DateTime {
     jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0)
 }
 
-fn parse_zone(text: &str) -> Result<TimeZone, String> {
+pub(super) fn parse_zone(text: &str) -> Result<TimeZone, String> {
     if text == "UTC" {
         return Ok(TimeZone::UTC);
     }

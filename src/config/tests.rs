@@ -49,12 +49,13 @@ fleets:
 ";
 
 fn cloud(provider: ProviderKind) -> Cloud {
+    let batch_time = Duration::from_secs(240);
     match provider {
         ProviderKind::TencentLighthouse => {
-            Cloud { bind_max: 100, actions: &["AssociateInstancesKeyPairs", "DescribeInstances"] }
+            Cloud { bind_max: 100, batch_time, actions: &["AssociateInstancesKeyPairs", "DescribeInstances"] }
         }
-        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, actions: &[] },
-        _ => Cloud { bind_max: 100, actions: &[] },
+        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, batch_time, actions: &[] },
+        _ => Cloud { bind_max: 100, batch_time, actions: &[] },
     }
 }
 
@@ -120,6 +121,8 @@ fn every_key_is_read() {
         batch_max: 20,
         unavailable_max: Amount::Count(3),
         failures_max: Amount::Count(0),
+        growth: 4,
+        failures_in_a_row: 3,
         soak: Duration::from_secs(300),
     };
     assert_eq!(fleet.rollout, rollout);
@@ -146,6 +149,8 @@ fn what_is_not_said_has_a_default() {
         batch_max: 50,
         unavailable_max: Amount::Percent(10),
         failures_max: Amount::Percent(5),
+        growth: 4,
+        failures_in_a_row: 3,
         soak: Duration::from_secs(600),
     };
     assert_eq!(fleet.rollout, rollout);

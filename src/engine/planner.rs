@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName};
-use crate::provider::{Disruption, Error, Instance, Power, Select};
-use crate::rotation::{Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Verify, draft};
+use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
+use crate::provider::{self, Disruption, Error, Instance, Power, Select};
+use crate::rotation::{
+    Hooks, Pace, Part, Place, Plan, PlannedInstance, Policy, Rollout, RotatePlan, Rule, Verify, Windows, draft,
+};
 use crate::store::{Head, StoreError};
 
 use super::Tools;
@@ -29,6 +31,36 @@ pub struct Fleet {
     pub grace: Duration,
     /// How a new key is proven.
     pub verify: Verify,
+    /// When it may be disturbed.
+    pub windows: Windows,
+    /// What is run around each batch.
+    pub hooks: Hooks,
+}
+
+/// Between the end of a machine's downtime and the look that shows it, for all of a batch: our own figure.
+const SETTLE_MARGIN: Duration = Duration::from_secs(60);
+
+impl Fleet {
+    /// How a rotation of it paces itself, its first so many batches growing.
+    pub fn pace(&self, growing: u32) -> Pace {
+        Pace {
+            growing,
+            failures_in_a_row: Some(self.rollout.failures_in_a_row),
+            windows: self.windows.clone(),
+            batch_time: batch_time(provider::limits(self.place.provider).downtime),
+            hooks: self.hooks.clone(),
+        }
+    }
+}
+
+/// From a batch's first call until all of it is back, when all goes well and a machine is down for so long.
+pub fn batch_time(downtime: Duration) -> Duration {
+    downtime + SETTLE_MARGIN
+}
+
+/// Whether a batch of this fleet that began now would end inside its windows: whether it may be disturbed.
+pub fn may_disturb(fleet: &Fleet, now: Timestamp) -> bool {
+    fleet.pace(1).fits(now)
 }
 
 /// Why no plan can be made.
@@ -46,6 +78,16 @@ pub enum PlanError {
         /// The fleet.
         fleet: FleetName,
         /// What was found.
+        problem: String,
+    },
+    /// A rule refuses it, and only a person may force it.
+    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet} --force={rule}` begins one all the same")]
+    Refused {
+        /// The fleet.
+        fleet: FleetName,
+        /// The rule.
+        rule: Rule,
+        /// The numbers.
         problem: String,
     },
     /// The store failed.
@@ -114,6 +156,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         force_stop: fleet.force_stop,
         grace: fleet.grace,
         verify: fleet.verify.clone(),
+        pace: fleet.pace(draft.growing),
     };
     let chance = chance(tools);
     let plan = RotatePlan {

@@ -8,6 +8,8 @@ use crate::model::{
 };
 use crate::model::{Disruption, Power, Select};
 
+use super::pace::Pace;
+
 /// What a journal is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -57,7 +59,7 @@ pub struct Policy {
     pub unavailable_max: u32,
     /// So many may fail before the rotation is held.
     pub failures_max: u32,
-    /// Waited after the canary batch and before retiring.
+    /// Waited after the canary batch, after each step of growth, and before retiring.
     pub soak: Duration,
     /// Whether a stop may cut the power.
     pub force_stop: bool,
@@ -66,6 +68,9 @@ pub struct Policy {
     /// How a new key is proven.
     #[serde(default)]
     pub verify: Verify,
+    /// How it paces itself: growth, failures in a row, windows, hooks.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 /// How a new key is proven.

@@ -235,6 +235,11 @@ fn words(plan: &Plan, entry: &Entry) -> String {
         Event::Verified { proofs } => format!("{name}: {}", instances(proofs.len())),
         Event::Unproven { instances: all, why } => format!("{name}: {}: {why}", instances(all.len())),
         Event::Trusted { instance } => format!("{name} by {}: {instance}", entry.by),
+        Event::HookStarted { hook, batch } => format!("{name}: {} of batch {batch}", hook.name()),
+        Event::HookEnded { hook, batch, failure } => {
+            let failure = failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+            format!("{name}: {} of batch {batch}{failure}", hook.name())
+        }
         Event::Resumed { away_since } => format!("{name}: nobody drove it since {away_since:.0}"),
         Event::Excluded { instances } => {
             let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();

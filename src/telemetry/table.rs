@@ -43,7 +43,7 @@ const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
 const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
-const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
+const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed", "refused", "closed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
@@ -52,7 +52,9 @@ const STEP: Label = Label("step", Values::Closed(STEPS));
 pub(super) const REASONS: &[&str] = &[
     "operator",
     "failures",
+    "failures_in_a_row",
     "canary",
+    "hook",
     "step",
     "key_mismatch",
     "unknown_pairs",
@@ -82,7 +84,7 @@ pub(super) const OUTCOMES: &[&str] = &[
 ];
 /// The steps that do something: `settle` only looks, and has no beginning in a journal.
 pub(super) const STEPS: &[&str] =
-    &["store_key", "import_key", "prepare", "bind", "activate", "verify", "retire_key_pair", "destroy_private_key"];
+    &["store_key", "import_key", "prepare", "bind", "activate", "verify", "before_batch", "after_batch", "retire_key_pair", "destroy_private_key"];
 /// A request that ended well.
 pub(super) const OK: &str = "ok";
 /// The cloud said: too many requests.
@@ -140,7 +142,8 @@ impl Table {
             scheduler_ticks: make.counters(
                 "scheduler_ticks_total",
                 "Due times of a fleet's schedule, by what became of them: started, caught_up (started late, within \
-                 schedule_slack), missed (skipped), open (a rotation was open), failed (could not be started).",
+                 schedule_slack), missed (skipped), open (a rotation was open), failed (could not be started), refused \
+                 (a rule that only a person lifts), closed (no maintenance window within schedule_slack).",
                 &[FLEET, TICKED],
             )?,
             key_created: make.gauges(

@@ -166,11 +166,15 @@ impl Rig {
                 batch_max: Some(self.scenario.batch_max),
                 unavailable_max: Amount::Count(self.scenario.unavailable_max),
                 failures_max: Amount::Count(self.scenario.failures_max),
+                growth: 4,
+                failures_in_a_row: 3,
                 soak: Duration::from_secs(30),
             },
             force_stop: false,
             grace: Duration::from_secs(120),
             verify: self.scenario.verify(),
+            windows: Default::default(),
+            hooks: Default::default(),
         }
     }
 
@@ -225,6 +229,7 @@ impl Rig {
             mark: mark(),
             author: Author::Engine(format!("run-{}", self.engines)),
             observers: Vec::new(),
+            surroundings: Default::default(),
         }
     }
 

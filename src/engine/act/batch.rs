@@ -11,6 +11,7 @@ use crate::rotation::{Call, Found, HoldReason, Sight, Step, Want};
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
+use super::super::accounts::{self, Reservation};
 use super::super::{EngineError, Tools, guard};
 use super::{Done, call, failed, hold, kept, look_interval, settle, verify};
 
@@ -101,6 +102,14 @@ async fn guarded(
             return hold(tools, case, HoldReason::KeyMismatch).await.map(Some);
         }
     }
+    let reserved = match disturbs {
+        true => accounts::reserve(tools, case, found).await?,
+        false => Reservation::of(found),
+    };
+    if reserved.found.is_empty() {
+        return Ok(None);
+    }
+    let found = &reserved.found;
     // The looks may be old by now (a slow answer, a throttle): then everybody is looked at again first.
     let looked =
         found.iter().filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)).map(|(at, _)| at).min();
@@ -109,7 +118,7 @@ async fn guarded(
         case.seen.forget(&ids);
         return Ok(None);
     };
-    call::make(tools, case, provider, step, call, found, looked).await.map(Some)
+    call::make(tools, case, provider, step, call, reserved, looked).await.map(Some)
 }
 
 pub(super) fn found(seen: &Instance) -> Found {

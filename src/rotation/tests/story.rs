@@ -25,6 +25,7 @@ impl Story {
             force_stop: false,
             grace: Duration::from_secs(1000),
             verify: Default::default(),
+            pace: Default::default(),
         };
         let (mut instances, mut batch) = (Vec::new(), 0);
         for word in fleet.split_whitespace() {
