@@ -40,7 +40,11 @@ pub type MakeWitness = dyn Fn(&AccountName, &Region) -> Arc<dyn Witness> + Send 
 /// What the config room must know of a cloud.
 pub fn cloud(kind: ProviderKind) -> config::Cloud {
     let limits = provider::limits(kind);
-    config::Cloud { bind_max: limits.bind_max, batch_time: batch_time(limits.downtime), actions: provider::actions(kind) }
+    config::Cloud {
+        bind_max: limits.bind_max,
+        batch_time: batch_time(limits.downtime),
+        actions: provider::actions(kind),
+    }
 }
 
 /// Where a fleet of the file lives.

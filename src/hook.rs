@@ -193,7 +193,8 @@ async fn listen(from: Option<impl AsyncRead + Unpin>, said: &Mutex<Vec<u8>>) {
 /// The last lines, fit for a journal and a terminal.
 fn clean(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said).replace("\r\n", "\n");
-    let plain: String = text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !c.is_control()).collect();
+    let plain: String =
+        text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !c.is_control()).collect();
     let lines: Vec<&str> = plain.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
 }

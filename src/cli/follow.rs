@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, Rule, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
@@ -58,9 +58,9 @@ impl<'a> Follower<'a> {
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
-    pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+    pub(super) async fn run(mut self, by: &Author, force: &[Rule], signals: &mut Signals) -> Result<Followed> {
         self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
-        let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
+        let id = self.store.ask(self.fleet, &Ask::Rotate { force: force.to_vec() }, by, SystemClock.now()).await?;
         let result = tokio::select! {
             result = self.hand_over(id) => result,
             () = signals.next() => {

@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::{Reached, Retiring};
 use crate::engine::planner::{begin, propose};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, rules};
 use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, HoldReason, Outcome, Plan, Rotation};
+use crate::rotation::{Author, HoldReason, Outcome, Plan, Rotation, Rule};
 use crate::store::Journal;
 
 use super::follow::{Followed, Follower};
@@ -40,6 +40,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(super) struct Arguments {
     /// The fleet, as the config file names it
     fleet: FleetName,
+    /// Begin in spite of this rule: `size-change`, a selection that changed by more than 30 %; `window`, outside all
+    /// maintenance windows, which the whole rotation then does without. May be given more than once
+    #[arg(long, value_name = "RULE")]
+    force: Vec<Rule>,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -53,14 +57,14 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<
             Err(StartError::Busy { .. }) => {
                 let by = Author::Operator(owner::person(&*scene.env));
                 let follower = Follower::open(&config, scene.out, fleet).await?;
-                match follower.run(&by, &mut signals).await? {
+                match follower.run(&by, &arguments.force, &mut signals).await? {
                     Followed::To(exit) => return Ok(exit),
                     Followed::NobodyDrives => continue,
                 }
             }
             Err(error) => return Err(error.into()),
         };
-        return drive(scene, &config, driver, fleet, signals).await;
+        return drive(scene, &config, driver, arguments, signals).await;
     }
 }
 
@@ -68,15 +72,16 @@ async fn drive(
     scene: &Scene,
     config: &Config,
     driver: Driver,
-    fleet: &FleetName,
+    arguments: &Arguments,
     signals: Signals,
 ) -> anyhow::Result<Exit> {
+    let fleet = &arguments.fleet;
     let (stop, asked) = watch::channel(false);
     let progress = Arc::new(Progress::new(scene.out));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
     let round = Round { config, driver: &driver, out: scene.out };
     let result = tokio::select! {
-        result = round.rotate(&mut engine, fleet) => result,
+        result = round.rotate(&mut engine, fleet, &arguments.force) => result,
         () = interrupted(signals, stop) => Err(EngineError::Stopped.into()),
         never = tell_of_waits(&driver, fleet, &progress) => match never {},
     };
@@ -98,8 +103,8 @@ pub(super) struct Round<'a> {
 
 impl Round<'_> {
     /// Rotates a fleet and retires what it supersedes.
-    pub(super) async fn rotate(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<Exit> {
-        let Some(id) = self.begin(engine, fleet).await? else {
+    pub(super) async fn rotate(&self, engine: &mut Engine, fleet: &FleetName, force: &[Rule]) -> anyhow::Result<Exit> {
+        let Some(id) = self.begin(engine, fleet, force).await? else {
             self.retire(engine, fleet).await?;
             return Ok(Exit::Done);
         };
@@ -122,12 +127,19 @@ impl Round<'_> {
 
     /// The rotation to drive: the open one, or a new one. `None`: the fleet is no longer in the file, and nothing but its
     /// retire journals is left of it.
-    async fn begin(&self, engine: &Engine, fleet: &FleetName) -> anyhow::Result<Option<JournalId>> {
+    async fn begin(&self, engine: &Engine, fleet: &FleetName, force: &[Rule]) -> anyhow::Result<Option<JournalId>> {
         let heads = engine.heads().await?;
         let open = heads.of(fleet).find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         if let Some(head) = open {
             // What is merely missing here (a variable that is not set) is said here, and is no reason to hold.
             self.can_read_credentials(head.plan.place())?;
+            if !force.is_empty() {
+                bail!(
+                    "{fleet} has an open rotation, {0}, whose plan is frozen: --force is for one that begins; `rekeyd abandon \
+                     {0}` gives it up first",
+                    head.id
+                );
+            }
             self.out.line(format!("{fleet}: going on with rotation {}", head.id));
             return Ok(Some(head.id));
         }
@@ -140,7 +152,8 @@ impl Round<'_> {
         self.can_read_credentials(&planned.place)?;
         let tools = engine.tools();
         let of = || format!("no rotation of {fleet} was begun");
-        let proposal = propose(tools, &planned, &daemon::fleets(self.config)).await.with_context(of)?;
+        let mut proposal = propose(tools, &planned, &daemon::fleets(self.config)).await.with_context(of)?;
+        rules::check(tools, &mut proposal, force).await.with_context(of)?;
         let head = begin(tools, &proposal).await.with_context(of)?;
         let batches = some(&proposal.forecast.batches, 20);
         self.out.line(format!(

@@ -181,7 +181,7 @@ async fn status(
     let schedule = configured.and_then(|fleet| fleet.schedule.as_ref());
     let reckoned =
         agenda.due.get(&fleet).filter(|due| schedule.is_some_and(|now| due.schedule.starts_with(&now.expression)));
-    let asked = |request: &&Request| request.fleet == fleet && request.ask == Ask::Rotate;
+    let asked = |request: &&Request| request.fleet == fleet && matches!(request.ask, Ask::Rotate { .. });
     let hold = agenda.paused.get(&fleet).map(|request| FleetHold {
         by: request.by.to_string(),
         at: request.at,

@@ -100,7 +100,9 @@ impl Account {
         let unavailable_max = group.parse(report, "unavailable_max", |text| match text.parse::<u32>() {
             Ok(0) => Err("at 0 nothing could ever be bound: a bind takes a machine down for a moment; write 1".into()),
             Ok(count) => Ok(count),
-            Err(_) => Err(format!("{text:?} is no number of machines; a share is of a fleet, and this is of an account")),
+            Err(_) => {
+                Err(format!("{text:?} is no number of machines; a share is of a fleet, and this is of an account"))
+            }
         });
         let provider = group
             .need(report, "provider", &format!("write one of {}", providers()))

@@ -200,8 +200,7 @@ fn read_rollout(
     provider: Option<ProviderKind>,
     clouds: &dyn Fn(ProviderKind) -> Cloud,
 ) -> Rollout {
-    let keys =
-        ["canary", "growth", "batch_max", "unavailable_max", "failures_max", "failures_in_a_row", "soak"];
+    let keys = ["canary", "growth", "batch_max", "unavailable_max", "failures_max", "failures_in_a_row", "soak"];
     let rollout = group.group(report, "rollout", &keys);
     let canary = rollout.parse(report, "canary", |text| {
         nonzero(parse_amount(text)?, "a canary is at least 1 machine: it is what tells whether the way works")

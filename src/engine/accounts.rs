@@ -73,7 +73,9 @@ pub fn full(account: &AccountName, cap: u32, owed: &BTreeMap<String, u32>) -> St
     let whose: Vec<String> =
         owed.iter().filter(|(_, owed)| **owed > 0).map(|(fleet, owed)| format!("{fleet} {owed}")).collect();
     let whose = if whose.is_empty() { String::new() } else { format!(" ({})", whose.join(", ")) };
-    format!("account {account}: {down} of {cap} machines that may be down at once are down{whose}; accounts.{account}.unavailable_max")
+    format!(
+        "account {account}: {down} of {cap} machines that may be down at once are down{whose}; accounts.{account}.unavailable_max"
+    )
 }
 
 impl Known {

@@ -12,8 +12,7 @@ use super::planner::{PlanError, Proposal};
 /// Refuses a proposal that breaks a rule which is not forced. A window that is forced is left out of the plan: the whole
 /// rotation goes on without it.
 pub async fn check(tools: &Tools, proposal: &mut Proposal, force: &[Rule]) -> Result<(), PlanError> {
-    let refused =
-        |rule, problem| Err(PlanError::Refused { fleet: proposal.plan.fleet.clone(), rule, problem });
+    let refused = |rule, problem| Err(PlanError::Refused { fleet: proposal.plan.fleet.clone(), rule, problem });
     if !force.contains(&Rule::Window)
         && let Some(problem) = outside(proposal, tools.clock.now())
     {
@@ -47,9 +46,8 @@ pub fn outside(proposal: &Proposal, now: Timestamp) -> Option<String> {
 
 /// The newest completed rotation among the heads of a fleet's journals, oldest first.
 pub fn last_completed<'a>(heads: impl DoubleEndedIterator<Item = &'a Head>) -> Option<JournalId> {
-    let completed = |head: &&Head| {
-        matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)))
-    };
+    let completed =
+        |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
     heads.rev().find(completed).map(|head| head.id)
 }
 

@@ -1,7 +1,7 @@
 //! `next`: from a rotation's state to the steps that may run now. It decides; it must never look, call or remember.
 
-use crate::model::{Disruption, Power};
 use crate::model::Timestamp;
+use crate::model::{Disruption, Power};
 
 use super::event::{Event, OldKeyFound, Step};
 use super::hook::Hook;

@@ -89,7 +89,8 @@ impl Windows {
         for ahead in (0..SEARCH_DAYS).step_by(CHUNK_DAYS as usize) {
             let day = today.checked_add(ahead.days()).ok()?;
             let spans = self.spans(&zone, day, CHUNK_DAYS + 1);
-            let fitting = spans.into_iter().filter(|(_, until)| *until > now).map(|(from, until)| (from.max(now), until));
+            let fitting =
+                spans.into_iter().filter(|(_, until)| *until > now).map(|(from, until)| (from.max(now), until));
             if let Some((from, _)) = fitting.into_iter().find(|(from, until)| later(*from, takes) <= *until) {
                 return Some(from);
             }
@@ -124,9 +125,10 @@ impl Windows {
                 _ => merged.push((from, until)),
             }
         }
-        self.freeze.iter().filter_map(|freeze| freeze.span(zone)).fold(merged, |open, freeze| {
-            open.into_iter().flat_map(|span| without(span, freeze)).collect()
-        })
+        self.freeze
+            .iter()
+            .filter_map(|freeze| freeze.span(zone))
+            .fold(merged, |open, freeze| open.into_iter().flat_map(|span| without(span, freeze)).collect())
     }
 }
 

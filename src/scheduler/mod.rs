@@ -5,6 +5,7 @@
 pub mod book;
 pub mod due;
 pub mod heartbeat;
+mod orders;
 pub mod start;
 pub mod tick;
 pub mod work;

@@ -1,8 +1,10 @@
 //! A rotation that is to begin: of which fleet, why, and how it is begun. It must never begin one that was not handed out.
 
-use crate::engine::Tools;
 use crate::engine::planner::{self, Fleet, PlanError};
+use crate::engine::{Tools, rules};
 use crate::model::{Duration, RequestId, Timestamp};
+use crate::rotation::Rule;
+use crate::rotation::policy::later;
 use crate::store::Head;
 
 use super::due::Schedule;
@@ -23,6 +25,31 @@ pub struct Start {
     pub fleet: Fleet,
     /// Why.
     pub cause: Cause,
+    /// In spite of these rules.
+    pub force: Vec<Rule>,
+}
+
+/// What a closed window makes of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// One opens in time: the tick waits for it.
+    Waits,
+    /// None opens before the slack is over.
+    Skip,
+}
+
+impl Scheduled {
+    /// What the fleet's windows make of its tick of `due`; `None`: it may begin now.
+    pub(super) fn closed(&self, schedule: &Schedule, due: Timestamp, now: Timestamp) -> Option<Closed> {
+        if planner::may_disturb(&self.fleet, now) {
+            return None;
+        }
+        let opens = self.fleet.windows.next(now, self.fleet.pace(1).takes());
+        Some(match opens.is_some_and(|opens| opens <= later(due, schedule.slack)) {
+            true => Closed::Waits,
+            false => Closed::Skip,
+        })
+    }
 }
 
 /// Why a rotation begins.
@@ -41,7 +68,8 @@ pub enum Cause {
 
 /// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
 pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Head, PlanError> {
-    let proposal = planner::propose(tools, &start.fleet, others).await?;
+    let mut proposal = planner::propose(tools, &start.fleet, others).await?;
+    rules::check(tools, &mut proposal, &start.force).await?;
     planner::begin(tools, &proposal).await
 }
 

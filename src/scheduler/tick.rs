@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::drive::begin_retirements;
-use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{Fleet, PlanError};
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::{back_off, later};
-use crate::rotation::{Order, Outcome};
+use crate::rotation::{Outcome, Rule};
 use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
-use super::start::{Cause, Scheduled, Start, chain};
+use super::orders::hold_all;
+use super::start::{Cause, Closed, Scheduled, Start, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
@@ -145,12 +145,12 @@ impl Scheduler {
             let answer = match &request.ask {
                 Ask::Hold { note } => {
                     if paused.get(&request.fleet).is_some_and(|newest| newest.id == request.id) {
-                        self.hold_all(&request, note).await?;
+                        hold_all(&self.tools, &self.book, &request, note).await?;
                     }
                     Some(Answer::Held)
                 }
                 Ask::Release { .. } => Some(Answer::Released),
-                Ask::Rotate => self.take_rotate(&request, now),
+                Ask::Rotate { force } => self.take_rotate(&request, force, now),
             };
             if let Some(answer) = answer {
                 self.agenda.answer(request.id, &answer, now).await?;
@@ -160,7 +160,7 @@ impl Scheduler {
     }
 
     /// The answer to a `rotate`; `None`: it is queued.
-    fn take_rotate(&mut self, request: &Request, now: Timestamp) -> Option<Answer> {
+    fn take_rotate(&mut self, request: &Request, force: &[Rule], now: Timestamp) -> Option<Answer> {
         let name = &request.fleet;
         if let Some(open) = self.book.open_rotation(name) {
             return Some(Answer::Rotation(open.id));
@@ -185,26 +185,9 @@ impl Scheduler {
         };
         // A person goes before what is merely due.
         self.queue.retain(|start| start.fleet.name != *name);
-        self.queue.push_front(Start { fleet: fleet.fleet.clone(), cause: Cause::Asked(request.id) });
+        let (fleet, cause) = (fleet.fleet.clone(), Cause::Asked(request.id));
+        self.queue.push_front(Start { fleet, cause, force: force.to_vec() });
         None
-    }
-
-    /// Whoever asked wrote the entries as well, unless it was killed in between or a rotation had just begun.
-    async fn hold_all(&mut self, request: &Request, note: &str) -> Result<(), EngineError> {
-        let open: Vec<JournalId> =
-            self.book.of_fleet(&request.fleet).iter().filter(|head| head.ended.is_none()).map(|head| head.id).collect();
-        for id in open {
-            let order = Order::Hold { note: note.to_string() };
-            let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
-            match operate(journal, clock, id, &order, &request.by).await {
-                Ok(_) | Err(OrderError::Refused(_)) => {}
-                // Not done, and not answered: the next turn tries again.
-                Err(OrderError::Engine(error @ EngineError::Store(StoreError::Database(_)))) => return Err(error),
-                // One that cannot be read holds its fleet anyway.
-                Err(OrderError::Engine(error)) => tracing::error!(journal = %id, %error, "not held"),
-            }
-        }
-        Ok(())
     }
 
     async fn take_due(&mut self, now: Timestamp) -> Result<(), EngineError> {
@@ -217,37 +200,59 @@ impl Scheduler {
             }
             let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));
             let is_open = self.book.open_rotation(name).is_some();
-            let Judgement { due, tick } = schedule.judge(kept, self.book.newest_begun(name), is_open, now);
+            let Judgement { mut due, tick } = schedule.judge(kept, self.book.newest_begun(name), is_open, now);
+            let closed = match tick {
+                Tick::Start { due, .. } => fleet.closed(schedule, due, now),
+                _ => None,
+            };
+            if closed == Some(Closed::Skip) {
+                due = schedule.next(now);
+            }
             let due = due.map(|at| DueTime { schedule: schedule.text.clone(), at });
             if due.as_ref() != self.due.get(name) {
                 changed.push((name.clone(), due));
             }
             match tick {
                 Tick::None => {}
+                Tick::Start { .. } if closed == Some(Closed::Waits) => {}
+                Tick::Start { due, .. } if closed == Some(Closed::Skip) => {
+                    tracing::warn!(fleet = %name, %due, "due, and skipped: no maintenance window opens within schedule_slack");
+                    self.tell(name, Ticked::Closed);
+                }
                 Tick::Start { due, late } => {
                     let not_yet =
                         self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
                     if !not_yet && !self.paused.contains(name) {
                         let cause = Cause::Due { due, late };
-                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), cause });
+                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), cause, force: Vec::new() });
                     }
                 }
                 Tick::Skipped { due, why } => {
                     tracing::warn!(fleet = %name, %due, "due, and skipped: {why}");
                     let ticked = if why == Skip::Open { Ticked::Open } else { Ticked::Missed };
-                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                    self.tell(name, ticked);
                 }
             }
         }
         for (name, due) in changed {
-            self.agenda.set_due(&name, due.as_ref()).await?;
-            match due {
-                Some(due) => self.due.insert(name.clone(), due),
-                None => self.due.remove(&name),
-            };
-            self.failed.remove(&name);
+            self.keep_due(&name, due).await?;
         }
         Ok(())
+    }
+
+    /// Keeps when a fleet is due next.
+    async fn keep_due(&mut self, name: &FleetName, due: Option<DueTime>) -> Result<(), EngineError> {
+        self.agenda.set_due(name, due.as_ref()).await?;
+        match due {
+            Some(due) => self.due.insert(name.clone(), due),
+            None => self.due.remove(name),
+        };
+        self.failed.remove(name);
+        Ok(())
+    }
+
+    fn tell(&self, name: &FleetName, what: Ticked) {
+        self.observers.iter().for_each(|observer| observer.ticked(name, what));
     }
 
     /// What may begin now: in the order in which it became due, but no account waits for another one.
@@ -287,7 +292,7 @@ impl Scheduler {
                 self.failed.remove(name);
                 if let Cause::Due { late, .. } = start.cause {
                     let ticked = if late > LATE { Ticked::CaughtUp } else { Ticked::Started };
-                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                    self.tell(name, ticked);
                 }
                 let id = head.id;
                 self.book.put(head);
@@ -305,12 +310,20 @@ impl Scheduler {
             }
             Err(error) => {
                 let why = chain(&error);
-                if let Cause::Due { .. } = start.cause {
+                let schedule = self.fleets.get(name).and_then(|fleet| fleet.schedule.clone());
+                let for_good = matches!(error, PlanError::Refused { rule: Rule::SizeChange, .. });
+                if let (Cause::Due { .. }, true, Some(schedule)) = (start.cause, for_good, schedule) {
+                    // Only a person lifts that: it is not tried again before the next tick.
+                    tracing::error!(fleet = %name, "due, and not begun: {why}");
+                    let due = schedule.next(now).map(|at| DueTime { schedule: schedule.text.clone(), at });
+                    self.keep_due(name, due).await?;
+                    self.tell(name, Ticked::Refused);
+                } else if let Cause::Due { .. } = start.cause {
                     let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
                     let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
                     tracing::warn!(fleet = %name, "due, and not begun: {why}; again at {at}");
                     self.failed.insert(name.clone(), (times + 1, at));
-                    self.observers.iter().for_each(|observer| observer.ticked(name, Ticked::Failed));
+                    self.tell(name, Ticked::Failed);
                 }
                 Answer::Refused(why)
             }

@@ -8,14 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
-use crate::rotation::Author;
+use crate::rotation::{Author, Rule};
 
 /// What a person asks of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
     /// Rotate it now.
-    Rotate,
+    Rotate {
+        /// In spite of these rules.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        force: Vec<Rule>,
+    },
     /// Pause it: no rotation of it begins until it is released.
     Hold {
         /// Why, in the person's words; may be empty.
@@ -26,6 +30,13 @@ pub enum Ask {
         /// Why, in the person's words; may be empty.
         note: String,
     },
+}
+
+impl Ask {
+    /// Rotate it now, forcing nothing.
+    pub fn rotate() -> Self {
+        Self::Rotate { force: Vec::new() }
+    }
 }
 
 /// What became of a request.
@@ -144,7 +155,8 @@ mod tests {
             text
         };
         let id = "01940000-0000-7000-8000-000000000001".parse().unwrap();
-        check(r#"{"ask":"rotate"}"#, ask(Ask::Rotate));
+        check(r#"{"ask":"rotate"}"#, ask(Ask::rotate()));
+        check(r#"{"ask":"rotate","force":["window"]}"#, ask(Ask::Rotate { force: vec![Rule::Window] }));
         check(r#"{"ask":"hold","note":"a \"b\""}"#, ask(Ask::Hold { note: "a \"b\"".into() }));
         check(r#"{"ask":"release","note":""}"#, ask(Ask::Release { note: String::new() }));
         check(r#"{"answer":"rotation","detail":"01940000-0000-7000-8000-000000000001"}"#, answer(Answer::Rotation(id)));

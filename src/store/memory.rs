@@ -305,7 +305,7 @@ mod tests {
         conformance::rotated(&memory.clone(), 1, "web").await;
         assert!(!memory.is_empty());
         assert_eq!(memory.heads().await.unwrap().readable.len(), 1);
-        memory.clone().ask(&"web".into(), &Ask::Rotate, &conformance::operator(), conformance::at(0)).await.unwrap();
+        memory.clone().ask(&"web".into(), &Ask::rotate(), &conformance::operator(), conformance::at(0)).await.unwrap();
         assert_eq!(memory.asked().await.unwrap().len(), 1);
     }
 }

@@ -8,6 +8,8 @@ use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
 use crate::model::ProviderKind;
 use crate::provider;
 
+pub(super) use super::labels::{OUTCOMES, STEPS};
+
 /// What every name begins with.
 const PREFIX: &str = "rekeyd_";
 
@@ -43,7 +45,8 @@ const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
 const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
-const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed", "refused", "closed"]));
+const TICKED: Label =
+    Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed", "refused", "closed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
@@ -65,26 +68,6 @@ pub(super) const REASONS: &[&str] = &[
     "old_key_taken",
     "account",
 ];
-/// How a request ends: well, or with one of the error kinds.
-pub(super) const OUTCOMES: &[&str] = &[
-    OK,
-    "throttled",
-    "unavailable",
-    "busy",
-    "already",
-    "invalid_state",
-    "not_found",
-    "conflict",
-    "in_use",
-    "quota",
-    "denied",
-    "invalid",
-    "unsupported",
-    "protocol",
-];
-/// The steps that do something: `settle` only looks, and has no beginning in a journal.
-pub(super) const STEPS: &[&str] =
-    &["store_key", "import_key", "prepare", "bind", "activate", "verify", "before_batch", "after_batch", "retire_key_pair", "destroy_private_key"];
 /// A request that ended well.
 pub(super) const OK: &str = "ok";
 /// The cloud said: too many requests.

@@ -8,10 +8,10 @@ use crate::provider::{Instance, Provider};
 use crate::rotation::policy::{FRESH, later};
 use crate::rotation::{Call, Found, HoldReason, Sight, Step, Want};
 
+use super::super::accounts::{self, Reservation};
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
-use super::super::accounts::{self, Reservation};
 use super::super::{EngineError, Tools, guard};
 use super::{Done, call, failed, hold, kept, look_interval, settle, verify};
 

@@ -13,7 +13,7 @@ mod verify;
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};
-use crate::rotation::{Event, Hook, HoldReason, Step};
+use crate::rotation::{Event, HoldReason, Hook, Step};
 
 use super::case::Case;
 use super::record::append;
