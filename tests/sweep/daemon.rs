@@ -201,6 +201,7 @@ impl Daemon {
     async fn open(&mut self) -> Result<Life, EngineError> {
         let agenda: Arc<dyn Agenda> = self.rig.journal.clone();
         let agenda = Arc::new(Fused { fuse: self.rig.fuse.clone(), inner: agenda });
+        self.rig.forget_accounts();
         let tools = self.rig.tools();
         let engine = self.rig.tools();
         let scheduler = Scheduler::open(tools, agenda, self.scheduled(), vec![self.ticks.clone()]).await?;

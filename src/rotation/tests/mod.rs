@@ -8,6 +8,7 @@ mod judge;
 mod luck;
 mod next;
 mod order;
+mod pace;
 mod retire;
 mod story;
 mod world;

@@ -5,6 +5,7 @@ use super::*;
 /// A journal in the making. One line is an entry, `SECOND WORDS`; instances are letters in the order of the plan, each
 /// found as `a=r/old@boot` (keys `old` and no boot marker where nothing is said):
 ///
+/// `run:before 1` `done:before 1` `fail:after 1` hooks of a batch ·
 /// `plan` `stored` `imported` · `>CALL a=r b=s` started · `ok CALL a b #request` accepted · `ERROR CALL a b +WAIT` failed
 /// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `resumed` · `held` `held:canary` … ·
 /// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`.
@@ -34,6 +35,11 @@ impl Story {
                 match name {
                     "max" => policy.unavailable_max = number,
                     "failures" => policy.failures_max = number,
+                    "growing" => policy.pace.growing = number,
+                    "row" => policy.pace.failures_in_a_row = Some(number),
+                    "takes" => policy.pace.batch_time = Duration::from_secs(number.into()),
+                    "before" => policy.pace.hooks.before_batch = Some(hook(number)),
+                    "after" => policy.pace.hooks.after_batch = Some(hook(number)),
                     "soak" => policy.soak = Duration::from_secs(number.into()),
                     other => panic!("{other} is no policy"),
                 }
@@ -119,6 +125,15 @@ impl Story {
             let retry_at = later(time, Duration::from_secs(wait));
             return Event::Failed { step: step(words[0], batch(1)), instances, error, retry_at };
         }
+        if let Some((verb @ ("run" | "done" | "fail"), name)) = verb.split_once(':') {
+            let hook = if name == "before" { Hook::BeforeBatch } else { Hook::AfterBatch };
+            let batch: u32 = words[0].parse().unwrap();
+            let failure = (verb == "fail").then(|| HookFailure { why: "exit code 1".into(), output: "x\ny\n".into() });
+            return match verb {
+                "run" => Event::HookStarted { hook, batch },
+                _ => Event::HookEnded { hook, batch, failure },
+            };
+        }
         match verb {
             "plan" => Event::Planned { digest: "d".into() },
             "stored" => {
@@ -153,6 +168,7 @@ impl Story {
             "held" => Event::Held { reason: HoldReason::Operator { note: "wait".into() } },
             "held:canary" => Event::Held { reason: HoldReason::Canary },
             "held:failures" => Event::Held { reason: HoldReason::Failures { failed: 1, allowed: 0 } },
+            "held:row" => Event::Held { reason: HoldReason::FailuresInARow { failed: 2, limit: 2 } },
             "held:step" => Event::Held { reason: HoldReason::KeyMismatch },
             "release" => Event::Released { note: String::new(), allow: None },
             "leave-off" => Event::Released { note: String::new(), allow: Some(Allow::LeaveOff(words[0].into())) },
@@ -179,4 +195,8 @@ impl Story {
     pub(super) fn illegal(&self) -> String {
         Rotation::fold(self.id(), self.plan.clone(), &self.instances, &self.entries).unwrap_err().to_string()
     }
+}
+
+fn hook(seconds: u32) -> HookCommand {
+    HookCommand { command: vec!["drain".into()], timeout: Duration::from_secs(seconds.into()) }
 }
