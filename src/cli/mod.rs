@@ -21,6 +21,7 @@ mod sim;
 mod status;
 mod story;
 mod target;
+mod waits;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -196,6 +196,7 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
              `rekeyd release {id} --allow=leave-off:{one}` writes the start off"
         ));
     }
+    out.line(format!("{fleet}: {}", reason.way_on(id)));
     out.line(format!(
         "{fleet}: `rekeyd release {id}` goes on, `rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came to this"
     ));
@@ -236,7 +237,10 @@ pub(super) fn say_retired(out: Output, custody: &Path, retiring: &Retiring) -> S
             key_file(custody, name).display()
         ),
         (Some(outcome), ..) => format!("{pair} is {outcome}"),
-        (None, Some(reason), ..) => out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}")),
+        (None, Some(reason), ..) => {
+            let way_on = reason.way_on(retiring.id);
+            out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}; {way_on}"))
+        }
         (None, None, Some(waiting), _) => {
             out.tone(Tone::Careful, format!("{pair} waits: {waiting}; the next rotate looks again"))
         }
@@ -307,7 +311,13 @@ async fn tell_of_waits(driver: &Driver, fleet: &FleetName, progress: &Progress) 
 fn waits(rotation: &Rotation, now: Timestamp) -> String {
     let in_flight = rotation.in_flight(now);
     if in_flight.is_empty() {
+        if let Some((hook, batch)) = rotation.hook_due(now) {
+            return format!("waiting for the {} hook of batch {batch}", hook.name());
+        }
         return match rotation.next(now).wake {
+            Some(wake) if rotation.waits_for_window(now).is_some() => {
+                format!("waiting for its maintenance window, which opens {}", moment(wake))
+            }
             Some(wake) => format!("waiting until {}", moment(wake)),
             None => "waiting".to_string(),
         };

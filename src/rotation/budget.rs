@@ -26,10 +26,10 @@ struct Tripped {
 }
 
 impl Budget {
-    /// One more failed.
-    pub(super) fn fail(&mut self) {
-        self.failed += 1;
-        self.in_a_row += 1;
+    /// One failed, unless it had already.
+    pub(super) fn fail(&mut self, is_new: bool) {
+        self.failed += u32::from(is_new);
+        self.in_a_row += u32::from(is_new);
     }
 
     /// Somebody came through, by this entry: active where that is proof enough, else proven.

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod policy;
 pub mod proof;
 pub mod reason;
+mod remedy;
 pub mod retire;
 pub mod rule;
 pub mod state;

@@ -284,9 +284,7 @@ impl Rotation {
             Event::Excluded { instances } => {
                 for excluded in instances {
                     let is_new = self.members.get(&excluded.instance).is_some_and(|member| member.excluded.is_none());
-                    if is_new {
-                        self.budget.fail();
-                    }
+                    self.budget.fail(is_new);
                     self.change(&excluded.instance, |member| {
                         member.excluded.get_or_insert((at, excluded.reason.clone()));
                         // What was refused before is no reason not to start it now.

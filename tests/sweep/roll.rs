@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rekeyd::clock::Clock;
 use rekeyd::engine::Engine;
 use rekeyd::engine::drive::Reached;
-use rekeyd::engine::planner::{begin, propose};
+use rekeyd::engine::planner::{batch_time, begin, propose};
 use rekeyd::hook::{Fault, Run, Runner, Running};
 use rekeyd::model::{Duration, ProviderKind, Timestamp};
 use rekeyd::rotation::policy::later;
@@ -86,7 +86,7 @@ impl Runner for Drains {
 
 fn two_fleets(provider: ProviderKind, second: ProviderKind, cap: u32) -> Scenario {
     let second = Some(second);
-    Scenario { second, account_max: Some(cap), running: 3, rounds: 1, ..Scenario::of(provider) }
+    Scenario { second, account_max: Some(cap), refused: false, rounds: 1, ..Scenario::of(provider) }
 }
 
 /// One rotation of each of two fleets of one account, by the schedule, killed at these calls.
@@ -246,16 +246,18 @@ async fn a_hook_that_fails_holds_before_anything_is_disturbed_and_is_run_again_a
     assert_eq!(rig.drains.drained(), Vec::<String>::new());
 }
 
-/// Every hour for so many minutes.
-fn hourly(minutes: i8) -> Windows {
-    let time = |hour: i8, minute: i8| jiff::civil::time(hour, minute, 0, 0);
-    let window = |hour| Window { days: (1..=7).collect(), from: time(hour, 0), to: time(hour, minutes) };
+/// Every hour, for so long.
+fn hourly(length: Duration) -> Windows {
+    let from = |hour: i8| jiff::civil::time(hour, 0, 0, 0);
+    let window = |hour| Window { days: (1..=7).collect(), from: from(hour), to: from(hour) + length };
     Windows { zone: "UTC".to_string(), windows: (0..24).map(window).collect(), freeze: Vec::new() }
 }
 
-/// A rotation in windows in which two batches fit at most; killed at this call.
+/// A rotation in windows that are little longer than a batch takes; killed at this call.
 async fn windowed(provider: ProviderKind, blows: Option<(usize, Side)>) -> Vec<String> {
-    let scenario = Scenario { windows: hourly(6), rounds: 1, unavailable_max: 1, ..Scenario::of(provider) };
+    let takes = batch_time(rekeyd::provider::limits(provider).downtime);
+    let windows = hourly(takes + Duration::from_secs(20));
+    let scenario = Scenario { windows, rounds: 1, unavailable_max: 1, ..Scenario::of(provider) };
     let mut rig = Rig::new(scenario, pool(), blows);
     let report = rig.run().await;
     let mut problems = report.problems;
@@ -283,7 +285,7 @@ async fn windowed(provider: ProviderKind, blows: Option<(usize, Side)>) -> Vec<S
 
 async fn sweep_windows(provider: ProviderKind) {
     let calls = windowed(provider, None).await;
-    for number in (0..calls.len()).step_by(5) {
+    for number in (0..calls.len()).step_by(11) {
         windowed(provider, Some((number, Side::After))).await;
     }
 }
