@@ -279,4 +279,20 @@ mod tests {
         assert!(fault.why.starts_with("/nowhere/drain cannot be run: "), "{}", fault.why);
         assert!(Nobody.start(run).await.await.is_err());
     }
+
+    /// The line of README that asks Prometheus, with a `curl` that answers this.
+    async fn asked(answer: &str, exit: u8) -> Result<(), Fault> {
+        let readme = include_str!("../README.md");
+        let line = readme.lines().find_map(|line| line.trim().strip_prefix("- curl ")).unwrap();
+        run_for(&format!("curl() {{ printf '%s' '{answer}'; return {exit}; }}; curl {line}"), 30).await
+    }
+
+    #[tokio::test]
+    async fn the_query_of_prometheus_that_readme_shows_lets_go_only_by_an_empty_answer() {
+        let empty = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
+        assert_eq!(asked(empty, 0).await, Ok(()));
+        let firing = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]}]}}"#;
+        assert!(asked(firing, 0).await.is_err());
+        assert!(asked("", 22).await.is_err(), "no answer holds too");
+    }
 }

@@ -15,6 +15,9 @@ use super::super::record::append;
 use super::super::{EngineError, Tools, guard};
 use super::{Done, call, failed, hold, kept, look_interval, settle, verify};
 
+/// Room in the account is looked for this often.
+const ROOM: Duration = Duration::from_secs(5);
+
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
     let now = tools.clock.now();
@@ -58,6 +61,10 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
         if let Some(done) = guarded(tools, case, provider.as_ref(), step, call, found).await? {
             return Ok(done);
         }
+    }
+    if case.waiting.is_some() {
+        // Others of the account are to come back first: their entries do not wake this journal.
+        return Ok(Done::Wait(ROOM));
     }
     let oldest = ids.iter().filter_map(|id| case.rotation().ok()?.member(id)?.pending.as_ref().map(|p| p.since)).min();
     Ok(Done::Wait(look_interval(oldest, now)))
