@@ -156,7 +156,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         force_stop: fleet.force_stop,
         grace: fleet.grace,
         verify: fleet.verify.clone(),
-        pace: fleet.pace(draft.growing),
+        pace: Box::new(fleet.pace(draft.growing)),
     };
     let chance = chance(tools);
     let plan = RotatePlan {

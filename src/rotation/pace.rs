@@ -79,13 +79,11 @@ impl Rotation {
     /// [`Timestamp::MAX`] if none comes.
     pub fn waits_for_window(&self, now: Timestamp) -> Option<Timestamp> {
         let pace = &self.plan.policy.pace;
-        let waits = self.ended.is_none()
-            && !self.is_halted()
-            && self.current < self.batches.len()
-            && !self.batch_is_under_way(self.current as u32)
-            && !pace.fits(now)
-            && !(self.is_ready(self.current as u32) && self.window_fits(now));
-        waits.then(|| pace.windows.next(now, pace.takes()).unwrap_or(Timestamp::MAX))
+        let batch = self.current as u32;
+        let may_begin = pace.fits(now) || (self.is_ready(batch) && self.window_fits(now));
+        let is_open = self.ended.is_none() && !self.is_halted() && self.current < self.batches.len();
+        (is_open && !may_begin && !self.batch_is_under_way(batch))
+            .then(|| pace.windows.next(now, pace.takes()).unwrap_or(Timestamp::MAX))
     }
 
     /// Whether a start is owed to somebody of a batch, or a call for somebody is unanswered or not seen yet: it goes on

@@ -70,7 +70,7 @@ pub struct Policy {
     pub verify: Verify,
     /// How it paces itself: growth, failures in a row, windows, hooks.
     #[serde(default)]
-    pub pace: Pace,
+    pub pace: Box<Pace>,
 }
 
 /// How a new key is proven.

@@ -97,8 +97,12 @@ impl Observer for Log {
     fn recorded(&self, id: JournalId, plan: &Plan, entry: &Entry) {
         let level = match &entry.event {
             Event::Held { .. } => Level::ERROR,
-            Event::Failed { .. } | Event::Excluded { .. } => Level::WARN,
+            Event::Failed { .. } | Event::Excluded { .. } | Event::HookEnded { failure: Some(_), .. } => Level::WARN,
             _ => Level::INFO,
+        };
+        let way_on = match (&entry.event, &entry.by) {
+            (Event::Held { reason }, Author::Engine(_)) => format!("; {}", reason.way_on(id)),
+            _ => String::new(),
         };
         macro_rules! line {
             ($level:expr) => {
@@ -113,7 +117,7 @@ impl Observer for Log {
                         step = about.step.map(Step::name),
                         action = about.action,
                         request_id = about.request_id,
-                        "{}",
+                        "{}{way_on}",
                         words(plan, entry)
                     )
                 }

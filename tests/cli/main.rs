@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod rollout;
 #[path = "../stage/mod.rs"]
 mod stage;
 

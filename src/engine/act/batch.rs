@@ -62,7 +62,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
             return Ok(done);
         }
     }
-    if case.waiting.is_some() {
+    if case.waiting.is_some() && !matches!(step, Step::Activate(_)) {
         // Others of the account are to come back first: their entries do not wake this journal.
         return Ok(Done::Wait(ROOM));
     }

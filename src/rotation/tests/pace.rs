@@ -165,7 +165,7 @@ fn after_a_batch_its_hook_before_anything_else_begins_or_ends() {
     begun("lighthouse", fleet, &failed, "11: ! held hook");
     begun("lighthouse", fleet, &format!("{failed}\n12 held:step\n13 release"), "13: after_0");
     // Also when machines of it failed; not where nothing was done to it.
-    begun("lighthouse", "r after=60", &format!("{first}"), "9: after_0");
+    begun("lighthouse", "r after=60", first, "9: after_0");
     begun("lighthouse", "r after=60", &format!("{first}\n10 run:after 0\n11 done:after 0"), "11: ! ended completed");
     begun("lighthouse", fleet, &format!("{done}\n12 out b"), "12: ! ended completed");
     let out = format!("{done}\n12 >bind b=r\n13 refused bind b\n14 out b\n15 running b");
@@ -227,7 +227,7 @@ fn plans_of_releases_that_knew_none_of_this_read_as_they_did() {
     let story = Story::new("cvm", "r");
     let mut value = serde_json::to_value(&story.plan).unwrap();
     value["policy"].as_object_mut().unwrap().remove("pace");
-    assert_eq!(serde_json::from_value::<RotatePlan>(value).unwrap().policy.pace, Pace::default());
+    assert_eq!(serde_json::from_value::<RotatePlan>(value).unwrap().policy.pace, Box::new(Pace::default()));
     let empty: Pace = serde_json::from_str("{}").unwrap();
     assert_eq!(empty, Pace::default());
     let ended = r#"{"event":"hook_ended","hook":"after_batch","batch":3}"#;
