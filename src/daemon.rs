@@ -17,8 +17,9 @@ use secrecy::ExposeSecret;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::custody::{self, Custodian, CustodyError, Directory};
-use crate::engine::planner::Fleet;
-use crate::engine::{NoProvider, Observer, Tools};
+use crate::engine::planner::{Fleet, batch_time};
+use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
+use crate::hook::Programs;
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
 use crate::provider::http::transport::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
@@ -44,6 +45,7 @@ pub fn cloud(kind: ProviderKind) -> config::Cloud {
         key_pairs_max: limits.key_pairs_max,
         // Lighthouse shows nothing that a stop could hurt.
         endangers: hazard::stops(limits.disruption) && kind != ProviderKind::TencentLighthouse,
+        batch_time: batch_time(limits.downtime),
         actions: provider::actions(kind),
     }
 }
@@ -72,12 +74,16 @@ pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
             batch_max: u32::try_from(fleet.rollout.batch_max).ok(),
             unavailable_max: fleet.rollout.unavailable_max,
             failures_max: fleet.rollout.failures_max,
+            growth: fleet.rollout.growth,
+            failures_in_a_row: fleet.rollout.failures_in_a_row,
             soak: fleet.rollout.soak,
         },
         force_stop: fleet.force_stop,
         allow: fleet.allow.clone(),
         grace: fleet.grace,
         verify: fleet.verify.clone(),
+        windows: fleet.windows.clone(),
+        hooks: fleet.hooks.clone(),
     })
 }
 
@@ -93,6 +99,7 @@ pub struct Clouds {
     network: Arc<Network>,
     opened: Mutex<BTreeMap<(AccountName, Region), Arc<dyn Provider>>>,
     witness: Box<MakeWitness>,
+    surroundings: Surroundings,
 }
 
 impl Clouds {
@@ -103,7 +110,13 @@ impl Clouds {
 
     /// The same; `witness` makes who hears the calls.
     pub fn heard(config: Arc<Config>, env: SharedEnv, witness: Box<MakeWitness>) -> Result<Self, NetworkError> {
-        Ok(Self { config, env, network: Arc::new(Network::new()?), opened: Mutex::default(), witness })
+        let caps = config.accounts.iter().filter_map(|(name, account)| Some((name.clone(), account.unavailable_max?)));
+        let surroundings = Surroundings {
+            accounts: Arc::new(Accounts::new(caps.collect())),
+            hooks: Arc::new(Programs::new((*env)("PATH"), Arc::new(SystemClock))),
+        };
+        let network = Arc::new(Network::new()?);
+        Ok(Self { config, env, network, opened: Mutex::default(), witness, surroundings })
     }
 
     /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
@@ -202,6 +215,7 @@ impl Clouds {
             mark,
             author,
             observers,
+            surroundings: self.surroundings.clone(),
         }
     }
 }

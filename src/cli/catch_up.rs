@@ -19,5 +19,5 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let fleet = &arguments.fleet;
     owner::check(&config.custody.directory, &format!("catch-up {fleet}"))?;
-    run_for(scene, config, fleet, Aim::CatchUp { new: true }).await
+    run_for(scene, config, fleet, Aim::CatchUp { new: true }, &[]).await
 }

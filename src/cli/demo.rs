@@ -162,7 +162,7 @@ async fn first_round(config: &Config) -> Result<Vec<String>> {
             match stand(&store, &of_fleet, asked.entry(fleet).or_default()).await? {
                 Stand::Ask => {
                     let by = Author::Operator("demo".to_string());
-                    let id = store.ask(fleet, &Ask::Rotate, &by, SystemClock.now()).await?;
+                    let id = store.ask(fleet, &Ask::rotate(), &by, SystemClock.now()).await?;
                     asked.entry(fleet).or_default().push(id);
                 }
                 Stand::UnderWay => {}

@@ -114,7 +114,7 @@ impl<'a> Follower<'a> {
                 None => {}
             }
             // What is asked besides is not what is open.
-            if self.ask == Ask::Rotate
+            if matches!(self.ask, Ask::Rotate { .. })
                 && let Some(open) = self.open_rotation().await?
                 && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await?
             {
@@ -151,7 +151,8 @@ impl<'a> Follower<'a> {
                 }
                 return Ok(Followed::To(Exit::Done));
             }
-            let nothing_left = rotation.in_flight(SystemClock.now()).is_empty();
+            let now = SystemClock.now();
+            let nothing_left = rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none();
             let cut_off = matches!(rotation.held, Some(HoldReason::Account { .. }));
             if let Some(reason) = rotation.held.as_ref().filter(|_| nothing_left || cut_off) {
                 let owed = rotation.members().filter(|(_, member)| member.owed.is_some());

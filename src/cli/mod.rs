@@ -27,6 +27,7 @@ mod status;
 mod story;
 mod target;
 mod trust;
+mod waits;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, Clouds};
 use crate::engine::planner::{Proposal, propose};
+use crate::engine::rules;
 use crate::model::{FleetName, InstanceId, Timestamp, show_duration};
 use crate::provider::Power;
 use crate::rotation::policy::SETTLE_DEADLINE;
 use crate::rotation::preflight::{Finding, Level, refusals};
-use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation, Verify};
+use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation, Rule, Verify};
 use crate::store::Head;
 
 use super::journals::{Folded, Journals};
@@ -51,7 +52,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let tools = clouds.tools_to_plan();
     let proposal = propose(&tools, &planned, &daemon::fleets(&config)).await.context("no plan can be made")?;
     let taken = taken_by_others(&journals, &heads, fleet, &planned.place).await?;
-    let outlook = Outlook { taken: taken_of(&proposal, &taken), superseded: superseded(&heads, fleet), proposal };
+    let refusals = forbidden(&journals, &heads, &proposal).await?;
+    let (taken, superseded) = (taken_of(&proposal, &taken), superseded(&heads, fleet));
+    let outlook = Outlook { taken, superseded, refusals, proposal };
     if outlook.batched().all(|instance| outlook.taken.contains_key(&instance.id)) {
         bail!("fleet {fleet}: everybody who could be bound is in another fleet's open rotation; nothing was done");
     }
@@ -61,6 +64,20 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         scene.out.print(&outlook.text(scene.out));
     }
     Ok(Exit::Something)
+}
+
+/// What `rotate` would refuse now, with the rule that forces it.
+async fn forbidden(journals: &Journals, heads: &[Head], proposal: &Proposal) -> Result<Vec<String>> {
+    let fleet = &proposal.plan.fleet;
+    let last = rules::last_completed(heads.iter().filter(|head| head.plan.fleet() == fleet));
+    let changed = match last {
+        Some(last) => rules::grown(&journals.instances(last).await?, &proposal.instances, last),
+        None => None,
+    };
+    let outside = rules::outside(proposal, SystemClock.now());
+    let found = [(Rule::Window, outside), (Rule::SizeChange, changed)].into_iter();
+    let say = |(rule, problem)| format!("{problem}: refused now without `rekeyd rotate {fleet} --force={rule}`");
+    Ok(found.filter_map(|(rule, problem): (Rule, Option<String>)| Some(say((rule, problem?)))).collect())
 }
 
 /// The pair that a new rotation would supersede.
@@ -104,6 +121,8 @@ struct Outlook {
     proposal: Proposal,
     taken: BTreeMap<InstanceId, FleetName>,
     superseded: Option<String>,
+    /// What `rotate` would refuse it for, unless that is forced.
+    refusals: Vec<String>,
 }
 
 impl Outlook {
@@ -153,7 +172,7 @@ impl Outlook {
             ),
             None => "key pairs that rekeyd did not make are not touched".to_string(),
         };
-        vec![verify, superseded]
+        [vec![verify], self.refusals.clone(), vec![superseded]].concat()
     }
 
     fn json(&self) -> Value {

@@ -46,5 +46,5 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let refused = may_roll_back(&store, &head).await;
     store.close().await;
     refused.context("nothing was done")?;
-    run_for(scene, config, &fleet, Aim::Back(head.id)).await
+    run_for(scene, config, &fleet, Aim::Back(head.id), &[]).await
 }

@@ -15,10 +15,10 @@ use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::Reached;
 use crate::engine::operate::operate;
 use crate::engine::planner::{Aim, PlanError, begin, propose_for};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, rules};
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Order, Outcome, Plan, Purpose, Rotation};
+use crate::rotation::{Author, Order, Outcome, Plan, Purpose, Rotation, Rule};
 use crate::store::{Ask, Journal};
 
 use super::follow::{Followed, Follower, NotBegun};
@@ -40,17 +40,27 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(super) struct Arguments {
     /// The fleet, as the config file names it
     fleet: FleetName,
+    /// Begin in spite of this rule: `size-change`, a selection that changed by more than 30 %; `window`, outside all
+    /// maintenance windows, which the whole rotation then does without. May be given more than once
+    #[arg(long, value_name = "RULE")]
+    force: Vec<Rule>,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = scene.config()?;
     let fleet = &arguments.fleet;
     owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
-    run_for(scene, config, fleet, Aim::Rotate).await
+    run_for(scene, config, fleet, Aim::Rotate, &arguments.force).await
 }
 
 /// Drives a fleet for what is aimed at, or hands it over and follows.
-pub(super) async fn run_for(scene: &Scene, config: Arc<Config>, fleet: &FleetName, aim: Aim) -> anyhow::Result<Exit> {
+pub(super) async fn run_for(
+    scene: &Scene,
+    config: Arc<Config>,
+    fleet: &FleetName,
+    aim: Aim,
+    force: &[Rule],
+) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     loop {
         let driver = match Driver::start(config.clone(), scene.env.clone()).await {
@@ -59,7 +69,7 @@ pub(super) async fn run_for(scene: &Scene, config: Arc<Config>, fleet: &FleetNam
                 let by = Author::Operator(owner::person(&*scene.env));
                 let mut followed = false;
                 loop {
-                    let follower = Follower::open(&config, scene.out, fleet, ask_for(aim)).await?;
+                    let follower = Follower::open(&config, scene.out, fleet, ask_for(aim, force)).await?;
                     match follower.run(&by, &mut signals).await {
                         // A way back to several pairs is several rotations: asked for until nothing is left.
                         Ok(Followed::To(Exit::Done)) if matches!(aim, Aim::Back(_)) => followed = true,
@@ -73,7 +83,7 @@ pub(super) async fn run_for(scene: &Scene, config: Arc<Config>, fleet: &FleetNam
             }
             Err(error) => return Err(error.into()),
         };
-        return drive(scene, &config, driver, fleet, aim, signals).await;
+        return drive(scene, &config, driver, fleet, (aim, force), signals).await;
     }
 }
 
@@ -82,13 +92,13 @@ async fn drive(
     config: &Config,
     driver: Driver,
     fleet: &FleetName,
-    aim: Aim,
+    (aim, force): (Aim, &[Rule]),
     signals: Signals,
 ) -> anyhow::Result<Exit> {
     let (stop, asked) = watch::channel(false);
     let progress = Arc::new(Progress::new(scene.out));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
-    let round = Round { config, driver: &driver, out: scene.out };
+    let round = Round { config, driver: &driver, out: scene.out, force };
     let by = Author::Operator(owner::person(&*scene.env));
     let result = tokio::select! {
         result = round.go(&mut engine, fleet, aim, &by) => result,
@@ -105,9 +115,9 @@ async fn drive(
 }
 
 /// What is asked of whoever drives.
-fn ask_for(aim: Aim) -> Ask {
+fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
     match aim {
-        Aim::Rotate => Ask::Rotate,
+        Aim::Rotate => Ask::Rotate { force: force.to_vec() },
         Aim::Back(rotation) => Ask::Rollback { rotation },
         Aim::CatchUp { .. } => Ask::CatchUp,
     }
@@ -118,6 +128,8 @@ pub(super) struct Round<'a> {
     pub(super) config: &'a Config,
     pub(super) driver: &'a Driver,
     pub(super) out: Output,
+    /// Rules in spite of which a rotation begins.
+    pub(super) force: &'a [Rule],
 }
 
 impl Round<'_> {
@@ -231,7 +243,7 @@ impl Round<'_> {
         self.can_read_credentials(&planned.place)?;
         let tools = engine.tools();
         let of = || format!("no rotation of {fleet} was begun");
-        let proposal = match propose_for(tools, &planned, &daemon::fleets(self.config), aim).await {
+        let mut proposal = match propose_for(tools, &planned, &daemon::fleets(self.config), aim).await {
             Err(PlanError::Nobody { .. }) if round > 0 => return Ok(None),
             Err(PlanError::Nobody { problem, .. }) if matches!(aim, Aim::CatchUp { .. }) => {
                 self.out.line(format!("{fleet}: {problem}"));
@@ -239,6 +251,9 @@ impl Round<'_> {
             }
             proposal => proposal.with_context(of)?,
         };
+        if aim == Aim::Rotate {
+            rules::check(tools, &mut proposal, self.force).await.with_context(of)?;
+        }
         let head = begin(tools, &proposal).await.with_context(of)?;
         let batches = some(&proposal.forecast.batches, 20);
         let to = match proposal.plan.purpose() {
@@ -332,7 +347,13 @@ async fn tell_of_waits(driver: &Driver, fleet: &FleetName, progress: &Progress) 
 fn waits(rotation: &Rotation, now: Timestamp) -> String {
     let in_flight = rotation.in_flight(now);
     if in_flight.is_empty() {
+        if let Some((hook, batch)) = rotation.hook_due(now) {
+            return format!("waiting for the {} hook of batch {batch}", hook.name());
+        }
         return match rotation.next(now).wake {
+            Some(wake) if rotation.waits_for_window(now).is_some() => {
+                format!("waiting for its maintenance window, which opens {}", moment(wake))
+            }
             Some(wake) => format!("waiting until {}", moment(wake)),
             None => "waiting".to_string(),
         };

@@ -17,6 +17,7 @@ use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
 use super::output::{Output, Tone, moment, some};
 use super::story::batch_name;
+use super::waits::Crowd;
 use super::{Exit, Scene, plan};
 
 /// So many ids a line.
@@ -95,6 +96,10 @@ pub(super) struct Progress {
     outcome: Option<Outcome>,
     held: Option<HoldReason>,
     held_because: Option<String>,
+    /// What a person can do about it.
+    way_on: Option<String>,
+    /// What it waits for that is neither the cloud nor a person.
+    waits: Option<String>,
     key_pair: KeyPairName,
     fingerprint: Option<Fingerprint>,
     private_key: PathBuf,
@@ -166,9 +171,10 @@ async fn survey(config: &Config, journals: &Journals, asked: Option<&FleetName>)
     let unknown = heads.unreadable.iter().filter(|one| one.fleet.is_none());
     let driver = DriverLock::is_held(&config.store).ok();
     let mut survey = Survey { driver, problems: unknown.map(problem).collect(), fleets: Vec::new() };
+    let crowd = Crowd::of(config, journals, &heads).await;
     for fleet in fleets {
         let configured = config.fleets.get(&fleet);
-        survey.fleets.push(status(journals, fleet, configured, &heads, &agenda).await);
+        survey.fleets.push(status(journals, fleet, configured, &heads, &agenda, &crowd).await);
     }
     Ok(survey)
 }
@@ -190,6 +196,7 @@ async fn status(
     configured: Option<&config::Fleet>,
     heads: &Heads,
     agenda: &Agenda,
+    crowd: &Crowd,
 ) -> FleetStatus {
     let of_fleet: Vec<&Head> = heads.of(&fleet).collect();
     let unreadable = heads.unreadable.iter().filter(|one| one.fleet.as_ref() == Some(&fleet));
@@ -197,7 +204,7 @@ async fn status(
     let schedule = configured.and_then(|fleet| fleet.schedule.as_ref());
     let reckoned =
         agenda.due.get(&fleet).filter(|due| schedule.is_some_and(|now| due.schedule.starts_with(&now.expression)));
-    let asked = |request: &&Request| request.fleet == fleet && request.ask == Ask::Rotate;
+    let asked = |request: &&Request| request.fleet == fleet && matches!(request.ask, Ask::Rotate { .. });
     let hold = agenda.paused.get(&fleet).map(|request| FleetHold {
         by: request.by.to_string(),
         at: request.at,
@@ -242,7 +249,8 @@ async fn status(
         }
         match (journals.fold(head).await, &head.ended) {
             (Ok(Folded::Rotation(rotation, instances)), None) => {
-                status.open = Some(Progress::of(journals, head, &rotation, &instances));
+                let waits = crowd.waits(&rotation, SystemClock.now());
+                status.open = Some(Progress { waits, ..Progress::of(journals, head, &rotation, &instances) });
             }
             (Ok(Folded::Rotation(rotation, instances)), Some(_)) => {
                 status.last = Some(Progress::of(journals, head, &rotation, &instances));
@@ -291,6 +299,8 @@ impl Progress {
             outcome: head.ended.map(|(_, outcome)| outcome),
             held: rotation.held.clone(),
             held_because: rotation.held.as_ref().map(ToString::to_string),
+            way_on: rotation.held.as_ref().map(|reason| reason.way_on(head.id)),
+            waits: None,
             key_pair: rotation.plan.key_name.clone(),
             fingerprint: rotation.key.as_ref().map(|(_, fingerprint)| fingerprint.clone()),
             private_key: journals.key_file(&rotation.plan.key_name),
@@ -308,7 +318,7 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     let retry = next.run.iter().chain([&Step::RetireKeyPair]).find_map(|step| retirement.retry(*step));
     let stage = retirement.stage(now);
     let why = match (stage, &retirement.held, retry) {
-        (_, Some(reason), _) => format!("held: {reason}"),
+        (_, Some(reason), _) => format!("held: {reason}; {}", reason.way_on(retirement.id)),
         (Some(Stage::Soak), ..) => "soak before the pair is deleted".to_string(),
         (Some(Stage::Grace), ..) => "the pair is deleted; grace before its private key's end".to_string(),
         (_, _, Some(retry)) if retirement.deleted.is_none() => {
@@ -397,6 +407,9 @@ impl Progress {
         out.line(format!("    {}", self.counts.text()));
         if let Some(reason) = &self.held_because {
             out.line(out.tone(Tone::Bad, format!("    HELD: {reason}")));
+        }
+        for text in [&self.way_on, &self.waits].into_iter().flatten() {
+            out.line(format!("    {text}"));
         }
         if !self.owed_starts.is_empty() {
             let since = self.owed_since.map(|since| format!(" (since {})", moment(since))).unwrap_or_default();

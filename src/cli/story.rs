@@ -116,6 +116,11 @@ impl Teller {
             Event::Trusted { instance, host_key, note } => {
                 format!("{} trusts {instance} by its new host key {host_key}{}", entry.by, noted(note))
             }
+            Event::HookStarted { hook, batch } => format!("{}running the {} hook", batch_of(Some(*batch)), hook.name()),
+            Event::HookEnded { hook, batch, failure } => {
+                let came = failure.as_ref().map_or("is done".to_string(), |failure| format!("failed: {failure}"));
+                format!("{}the {} hook {came}", batch_of(Some(*batch)), hook.name())
+            }
             Event::Resumed { away_since } => {
                 format!("taken up again; nobody had looked since {}", moment(*away_since))
             }
@@ -161,6 +166,8 @@ pub(super) fn doing(step: Step) -> &'static str {
         Step::Prepare(_) => "stopping machines",
         Step::Bind(_) => "binding the key pair",
         Step::Verify(_) => "proving by logins",
+        Step::BeforeBatch(_) => "running the before_batch hook",
+        Step::AfterBatch(_) => "running the after_batch hook",
         Step::RetireKeyPair => "deleting the key pair",
         Step::DestroyPrivateKey => "destroying the private key",
     }

@@ -20,6 +20,8 @@ pub struct Account {
     pub provider: ProviderKind,
     /// Requests a second, by the name of the cloud's action; what is not named keeps the provider's own rate.
     pub rates: BTreeMap<String, u32>,
+    /// So many machines of all its fleets, in all regions, may be down at once because of us. Default: no cap of its own.
+    pub unavailable_max: Option<u32>,
     /// Scheme and authority, perhaps with `{region}`.
     endpoint: Option<String>,
     access_key_id: Secret,
@@ -89,7 +91,19 @@ impl Account {
         file: &std::path::Path,
         clouds: &dyn Fn(ProviderKind) -> Cloud,
     ) -> Option<Self> {
-        let group = Group::open(report, field, &["provider", "endpoint", "credentials", "rates"], Quote::Keys);
+        let group = Group::open(
+            report,
+            field,
+            &["provider", "endpoint", "credentials", "rates", "unavailable_max"],
+            Quote::Keys,
+        );
+        let unavailable_max = group.parse(report, "unavailable_max", |text| match text.parse::<u32>() {
+            Ok(0) => Err("at 0 nothing could ever be bound: a bind takes a machine down for a moment; write 1".into()),
+            Ok(count) => Ok(count),
+            Err(_) => {
+                Err(format!("{text:?} is no number of machines; a share is of a fleet, and this is of an account"))
+            }
+        });
         let provider = group
             .need(report, "provider", &format!("write one of {}", providers()))
             .and_then(|field| field.parse(report, parse_provider));
@@ -111,6 +125,7 @@ impl Account {
         Some(Self {
             provider: provider?,
             rates,
+            unavailable_max,
             endpoint,
             access_key_id: id?,
             access_key_secret: key?,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cloud;
 use super::account::Account;
+use super::care;
 use super::fields::{Field, Group, Quote, nearest, parse_bool};
 use super::power::{self, Power};
 use super::report::{At, Report};
@@ -13,11 +14,11 @@ use super::tree::Value;
 use super::verify;
 use crate::model::{AccountName, Amount, Duration, ProviderKind, Region, parse_duration};
 use crate::provider::{Hazard, Select};
-use crate::rotation::Verify;
 use crate::rotation::preflight::KEY_PAIRS_A_FLEET;
+use crate::rotation::{Hooks, Verify, Windows};
 
 /// The keys of a fleet, and of `defaults`.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 17] = [
     "account",
     "region",
     "tags",
@@ -28,6 +29,9 @@ pub(super) const KEYS: [&str; 14] = [
     "timezone",
     "key",
     "rollout",
+    "windows",
+    "freeze",
+    "hooks",
     "power",
     "verify",
     "retire",
@@ -57,6 +61,10 @@ pub struct Fleet {
     pub verify: Verify,
     /// From a superseded pair's deletion to the destruction of its private half. Default 7 days.
     pub grace: Duration,
+    /// When it may be disturbed. Default always.
+    pub windows: Windows,
+    /// What is run around each batch. Default nothing.
+    pub hooks: Hooks,
     /// What becomes of machines that came after the last rotation. Default: they are reported.
     pub catch_up: CatchUp,
 }
@@ -81,6 +89,10 @@ pub struct Rollout {
     pub unavailable_max: Amount,
     /// So many may fail before the rotation is held; 0 holds at the first. Default 5%.
     pub failures_max: Amount,
+    /// Each batch is so many times as large as the one before, 1 to 100. Default 4.
+    pub growth: u32,
+    /// So many failures in a row hold the rotation; at least 1. Default 3.
+    pub failures_in_a_row: u32,
     /// Waited after the canary, after each growth step and before retiring. Default 10 minutes.
     pub soak: Duration,
 }
@@ -121,6 +133,9 @@ impl Fleet {
         let catch_up = group.parse(report, "catch_up", parse_catch_up).unwrap_or(CatchUp::Report);
         let rollout = read_rollout(report, &group, provider, clouds);
         let verify = verify::read(report, &group);
+        let hooks = care::read_hooks(report, &group);
+        let takes = provider.map(|provider| clouds(provider).batch_time + hooks.takes());
+        let windows = care::read_windows(report, &group, takes, schedule.as_ref());
         let fleet = Fleet {
             account: AccountName::new(account?),
             region: region?,
@@ -133,6 +148,8 @@ impl Fleet {
             verify: verify?,
             grace,
             catch_up,
+            windows,
+            hooks,
         };
         Some(Placed { fleet, at: group.at })
     }
@@ -210,7 +227,7 @@ fn read_rollout(
     provider: Option<ProviderKind>,
     clouds: &dyn Fn(ProviderKind) -> Cloud,
 ) -> Rollout {
-    let keys = ["canary", "batch_max", "unavailable_max", "failures_max", "soak"];
+    let keys = ["canary", "growth", "batch_max", "unavailable_max", "failures_max", "failures_in_a_row", "soak"];
     let rollout = group.group(report, "rollout", &keys);
     let canary = rollout.parse(report, "canary", |text| {
         nonzero(parse_amount(text)?, "a canary is at least 1 machine: it is what tells whether the way works")
@@ -223,6 +240,15 @@ fn read_rollout(
     });
     let failures_max = rollout.parse(report, "failures_max", parse_amount);
     let soak = rollout.parse(report, "soak", bounded_duration);
+    let growth = rollout.parse(report, "growth", |text| match text.parse::<u32>() {
+        Ok(growth @ 1..=100) => Ok(growth),
+        _ => Err(format!("{text:?} is no factor from 1 (every batch is as small as the canary) to 100")),
+    });
+    let failures_in_a_row = rollout.parse(report, "failures_in_a_row", |text| match text.parse::<u32>() {
+        Ok(0) => Err("0 would hold before anything has failed; 1 holds at the first failure".to_string()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("{text:?} is no number of failures")),
+    });
 
     let bind_max = provider.map_or(usize::MAX, |provider| clouds(provider).bind_max);
     let batch_max = rollout.parse(report, "batch_max", |text| match text.parse::<u32>() {
@@ -250,6 +276,8 @@ fn read_rollout(
         batch_max,
         unavailable_max: unavailable_max.unwrap_or(Amount::Percent(10)),
         failures_max: failures_max.unwrap_or(Amount::Percent(5)),
+        growth: growth.unwrap_or(4),
+        failures_in_a_row: failures_in_a_row.unwrap_or(3),
         soak: soak.unwrap_or(Duration::from_secs(600)),
     }
 }

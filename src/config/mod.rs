@@ -5,6 +5,7 @@
 //! nor a line of the file where one may have been pasted. No other room reads this one but the composition root.
 
 mod account;
+mod care;
 mod fields;
 mod fleet;
 mod power;
@@ -24,7 +25,7 @@ pub use report::Remark;
 pub use schedule::Schedule;
 pub use secret::{Env, Secret, process_env};
 
-use crate::model::{AccountName, FleetName, Mark, ProviderKind};
+use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind};
 use fields::{Field, Group, Quote, parse_name};
 use report::{At, Report};
 use tree::Value;
@@ -69,6 +70,8 @@ pub struct Cloud {
     pub key_pairs_max: Option<usize>,
     /// Whether a rotation stops machines there that a stop could hurt: else `power: allow` has no effect.
     pub endangers: bool,
+    /// From a batch's first call until all of it is back, when all goes well: no window is shorter.
+    pub batch_time: Duration,
     /// The actions whose rate can be set under `rates`. Empty: any name is taken.
     pub actions: &'static [&'static str],
 }

@@ -43,8 +43,9 @@ pub(super) fn read(report: &mut Report, group: &Group<'_>) -> Option<Schedule> {
         );
     }
     if group.get("schedule").is_none() {
+        let has_windows = group.get("windows").is_some() || group.get("freeze").is_some();
         for key in ["schedule_slack", "schedule_jitter", "timezone"] {
-            if let Some(field) = group.own(key) {
+            if let Some(field) = group.own(key).filter(|_| key != "timezone" || !has_windows) {
                 report.note(&field.at, "has no effect without a schedule: this fleet is rotated by hand only");
             }
         }
@@ -91,11 +92,11 @@ fn often(cron: &croner::Cron) -> Option<Duration> {
 }
 
 /// Some day: whether a schedule ever comes, and how often, does not depend on it.
-fn origin() -> jiff::civil::DateTime {
+pub(super) fn origin() -> jiff::civil::DateTime {
     jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0)
 }
 
-fn parse_zone(text: &str) -> Result<TimeZone, String> {
+pub(super) fn parse_zone(text: &str) -> Result<TimeZone, String> {
     if text == "UTC" {
         return Ok(TimeZone::UTC);
     }

@@ -49,13 +49,16 @@ fleets:
 ";
 
 fn cloud(provider: ProviderKind) -> Cloud {
+    let batch_time = Duration::from_secs(240);
     match provider {
         ProviderKind::TencentLighthouse => {
             let actions = &["AssociateInstancesKeyPairs", "DescribeInstances"];
-            Cloud { bind_max: 100, key_pairs_max: Some(10), endangers: false, actions }
+            Cloud { bind_max: 100, batch_time, key_pairs_max: Some(10), endangers: false, actions }
         }
-        ProviderKind::AlibabaEcs => Cloud { bind_max: 50, key_pairs_max: Some(500), endangers: false, actions: &[] },
-        _ => Cloud { bind_max: 100, key_pairs_max: None, endangers: true, actions: &[] },
+        ProviderKind::AlibabaEcs => {
+            Cloud { bind_max: 50, batch_time, key_pairs_max: Some(500), endangers: false, actions: &[] }
+        }
+        _ => Cloud { bind_max: 100, batch_time, key_pairs_max: None, endangers: true, actions: &[] },
     }
 }
 
@@ -121,6 +124,8 @@ fn every_key_is_read() {
         batch_max: 20,
         unavailable_max: Amount::Count(3),
         failures_max: Amount::Count(0),
+        growth: 4,
+        failures_in_a_row: 3,
         soak: Duration::from_secs(300),
     };
     assert_eq!(fleet.rollout, rollout);
@@ -147,6 +152,8 @@ fn what_is_not_said_has_a_default() {
         batch_max: 50,
         unavailable_max: Amount::Percent(10),
         failures_max: Amount::Percent(5),
+        growth: 4,
+        failures_in_a_row: 3,
         soak: Duration::from_secs(600),
     };
     assert_eq!(fleet.rollout, rollout);
@@ -186,7 +193,7 @@ fn all_that_is_wrong_is_said_at_once_in_the_files_order() {
             "rekeyd.yaml:18: fleets.web.verify: is missing: it has no default; write verify: { ssh: { user: root, address: private } }",
             "rekeyd.yaml:19: fleets.web.account: unknown account \"lx\" (accounts in this file: lh)",
             "rekeyd.yaml:23: fleets.web.schedule_slack: \"2 moons\" is no duration",
-            "rekeyd.yaml:26: fleets.web.rollout.banana: unknown key (known here: canary, batch_max",
+            "rekeyd.yaml:26: fleets.web.rollout.banana: unknown key (known here: canary, growth, batch_max",
             "rekeyd.yaml:26: fleets.web.rollout.batch_max: a batch of 0",
         ],
     );
@@ -535,6 +542,15 @@ fn the_reference_example_shows_every_key() {
         "batch_max",
         "unavailable_max",
         "failures_max",
+        "failures_in_a_row",
+        "growth",
+        "days",
+        "from",
+        "to",
+        "before_batch",
+        "after_batch",
+        "command",
+        "timeout",
         "soak",
         "force_stop",
         "allow",
@@ -543,4 +559,82 @@ fn the_reference_example_shows_every_key() {
     for key in others.into_iter().chain(fleet::KEYS) {
         assert!(text.contains(&format!("{key}:")), "{key} is not shown");
     }
+}
+
+#[test]
+fn windows_freezes_and_hooks_are_read_and_what_could_never_work_is_refused() {
+    let with = |lines: &str| edit("    verify: none\n", &format!("    verify: none\n{lines}"));
+    let text = with(
+        "    windows: [{ days: sun-thu, from: \"22:00\", to: \"04:00\" }, { from: '03:00', to: '24:00' }]
+    freeze: [2026-12-20..2027-01-05, 2026-11-27]
+    hooks: { before_batch: { command: [/usr/local/bin/drain, '--all'], timeout: 90s }, after_batch: { command: [back] } }
+",
+    );
+    let config = load_text(&text).unwrap_or_else(|error| panic!("{error}"));
+    let fleet = &config.fleets[&FleetName::from("web")];
+    assert_eq!(fleet.windows.zone, "Asia/Shanghai", "of the defaults");
+    let windows: Vec<String> = fleet.windows.windows.iter().map(ToString::to_string).collect();
+    assert_eq!(windows, ["mon,tue,wed,thu,sun 22:00-04:00", "mon,tue,wed,thu,fri,sat,sun 03:00-00:00"]);
+    assert_eq!(fleet.windows.freeze.len(), 2);
+    let before = fleet.hooks.before_batch.as_ref().unwrap();
+    assert_eq!((before.command.join(" ").as_str(), before.timeout.as_secs()), ("/usr/local/bin/drain --all", 90));
+    assert_eq!(fleet.hooks.after_batch.as_ref().unwrap().timeout.as_secs(), 300);
+    check_notes(&text, &[]);
+
+    check(
+        &with("    windows: [{ days: monday, from: '01:00' }]\n"),
+        &["windows[0].days: \"monday\" is no list", "windows[0].to: is missing"],
+    );
+    check(
+        &with("    windows: [{ from: '01:00', to: '01:03' }]\n"),
+        &[
+            "windows[0]: mon,tue,wed,thu,fri,sat,sun 01:00-01:03 is 3m long: too short for one batch, which takes 4m with its hooks",
+        ],
+    );
+    let hook =
+        "    hooks: { before_batch: { command: [x], timeout: 20m } }\n    windows: [{ from: '01:00', to: '01:20' }]\n";
+    check(&with(hook), &["too short for one batch, which takes 24m with its hooks"]);
+    check(&with("    freeze: 2026-11-27\n"), &["freeze: expected a list"]);
+    check(&with("    freeze: [2026-11-31]\n"), &["freeze[0]: \"2026-11-31\" is neither a day"]);
+    check(
+        &with("    hooks: { before_batch: { timeout: 5m } }\n"),
+        &["hooks.before_batch.command: is missing: write the program"],
+    );
+    check(&with("    hooks: { before_batch: { command: [] } }\n"), &["hooks.before_batch.command: names no program"]);
+    check(
+        &with("    hooks: { before_batch: { command: drain } }\n"),
+        &["command: expected a list", "command: names no program"],
+    );
+    check(&with("    hooks: { before: { command: [x] } }\n"), &["hooks.before: unknown key"]);
+    check(&with("    hooks: { after_batch: { command: [x], timeout: 2h } }\n"), &["2h is no time for a hook"]);
+    // Due at three on the first of the month; the window comes at eight.
+    let never = with("    windows: [{ from: '08:00', to: '09:00' }]\n");
+    check_notes(
+        &never,
+        &[
+            "fleets.web.schedule: never falls into one of the fleet's windows, nor does one open within schedule_slack (2h)",
+        ],
+    );
+    check_notes(&with("    windows: [{ from: '04:30', to: '09:00' }]\n"), &[]);
+    // A zone is of use to windows as well.
+    let text = LEAST.replace(
+        ", verify: none }",
+        ", verify: none, timezone: Asia/Tokyo, windows: [{ from: '01:00', to: '05:00' }] }",
+    );
+    check_notes(&text, &[]);
+}
+
+#[test]
+fn growth_failures_in_a_row_and_an_accounts_cap_are_bounded() {
+    let rollout = |key: &str| edit("failures_max: 0 }", &format!("failures_max: 0, {key} }}"));
+    check(&rollout("growth: 1, failures_in_a_row: 1000"), &[]);
+    check(&rollout("growth: 0"), &["rollout.growth: \"0\" is no factor from 1"]);
+    check(&rollout("growth: 101"), &["rollout.growth: \"101\" is no factor"]);
+    check(&rollout("failures_in_a_row: 0"), &["rollout.failures_in_a_row: 0 would hold before anything has failed"]);
+    check(&rollout("failures_in_a_row: 5%"), &["\"5%\" is no number of failures"]);
+    let account = |value: &str| edit("    rates: {", &format!("    unavailable_max: {value}\n    rates: {{"));
+    let config = load_text(&account("7")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.accounts[&AccountName::from("lh")].unavailable_max, Some(7));
+    check(&account("0"), &["accounts.lh.unavailable_max: at 0 nothing could ever be bound"]);
+    check(&account("10%"), &["accounts.lh.unavailable_max: \"10%\" is no number of machines"]);
 }

@@ -101,6 +101,8 @@ impl Observer for Ear {
                 Ticked::Missed => Tick::Missed,
                 Ticked::Open => Tick::Open,
                 Ticked::Failed => Tick::Failed,
+                Ticked::Refused => Tick::Refused,
+                Ticked::Closed => Tick::Closed,
             },
         );
     }

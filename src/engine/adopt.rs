@@ -154,8 +154,9 @@ fn proposal(fleet: &Fleet, limits: &crate::provider::Limits, pair: AdoptedPair) 
         unavailable_max: fleet.rollout.unavailable_max.of(batched).max(1),
         // Nobody is disturbed: who refuses the key is excluded and named, and is no reason to stop.
         failures_max: u32::try_from(batched).unwrap_or(u32::MAX),
+        growing: 1,
         instances: pair.instances,
     };
     let key = KeySource::Adopted { public_key: pair.public_key };
-    planned_of(fleet, limits, draft, &BTreeMap::new(), pair.name, key, None)
+    planned_of(fleet, limits, draft, &BTreeMap::new(), pair.name, key, None).undisturbing()
 }

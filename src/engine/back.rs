@@ -62,6 +62,8 @@ pub(super) async fn propose_back(
     let (names_key, undoes) = (key_name.clone(), Some(undone));
     let mut proposal = planned_of(fleet, provider.limits(), draft, &pins, key_name, key, undoes);
     proposal.plan.select = Select::Ids(ids.clone());
+    // A person wants back: not at the next window.
+    proposal.plan.policy.pace.windows = Default::default();
     let part: Vec<&InstanceId> = in_part.iter().filter(|id| ids.contains(id)).collect();
     if !part.is_empty() {
         let some: Vec<&str> = part.iter().take(20).map(|id| id.as_str()).collect();

@@ -2,8 +2,9 @@
 //! lost without harm.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use crate::hook::Running;
 use crate::model::{Duration, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
@@ -102,6 +103,8 @@ pub(super) struct Case {
     pub(super) undone: Option<Box<Rotation>>,
     /// When a turn was taken last.
     pub(super) turned: Option<Timestamp>,
+    /// The hook that runs now: killed with this process, and run again by the next one.
+    pub(super) hook: Option<(Step, Mutex<Running>)>,
     looks: BTreeMap<Step, Timestamp>,
 }
 
@@ -121,6 +124,7 @@ impl Case {
             knows_publics: false,
             undone: None,
             turned: None,
+            hook: None,
             looks: BTreeMap::new(),
         })
     }

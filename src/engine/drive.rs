@@ -56,7 +56,9 @@ impl Engine {
                     matches!(reason, HoldReason::Account { .. })
                         && (self.tools.providers)(&rotation.plan.place).is_err()
                 };
-                let stands = |reason: &&HoldReason| rotation.in_flight(now).is_empty() || cut_off(reason);
+                let stands = |reason: &&HoldReason| {
+                    (rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none()) || cut_off(reason)
+                };
                 if let Some(reason) = rotation.held.as_ref().filter(stands) {
                     let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
                     let down = owed.map(|(id, _)| id.clone()).collect();

@@ -250,6 +250,7 @@ mod tests {
                 soak: Duration::ZERO,
                 force_stop: false,
                 grace: Duration::ZERO,
+                pace: Default::default(),
                 verify: Default::default(),
             },
         };

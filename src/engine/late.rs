@@ -4,7 +4,7 @@
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::model::{InstanceId, KeyPairId, KeyPairName, Login, PublicKey, Timestamp};
+use crate::model::{InstanceId, KeyPairId, KeyPairName, Login, PublicKey};
 use crate::provider::{Instance, Limits, Power};
 use crate::rotation::retire::current;
 use crate::rotation::standing::{pins, stands};
@@ -155,11 +155,6 @@ fn rotated_since(past: &[Past], fleet: &Fleet, heads: &[&Head]) -> std::collecti
     newer.flat_map(|(_, planned)| planned).map(|planned| planned.id.clone()).collect()
 }
 
-/// Whether machines of a fleet may be disturbed now by what nobody asked for: the one place that asks for it.
-pub fn may_disturb(_fleet: &Fleet, _now: Timestamp) -> bool {
-    true
-}
-
 /// Plans the catch-up that a look calls for: of those who are back, whom it does not disturb; else, where `new` allows
 /// it, of the new ones. [`PlanError::Nobody`] where there is nobody.
 pub async fn propose_catch_up(
@@ -184,7 +179,8 @@ pub async fn propose_catch_up(
     };
     let pins = pins(&past(tools.journal.as_ref(), &fleet.place).await?);
     let source = KeySource::Existing { public_key: key.public_key.clone() };
-    Ok(planned_of(fleet, limits, draft, &pins, key.key_name.clone(), source, None))
+    let proposal = planned_of(fleet, limits, draft, &pins, key.key_name.clone(), source, None);
+    Ok(if late.back.is_empty() { proposal } else { proposal.undisturbing() })
 }
 
 /// Those who are back, in batches. Nobody of them is disturbed, so none that fails holds the fleet.

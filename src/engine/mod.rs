@@ -2,6 +2,7 @@
 //! and remembers nothing that matters and is not in the journal: what it keeps in memory (when to look next) may be lost
 //! at any moment. It knows traits only, no cloud, no file, no SQL.
 
+mod accounts;
 pub mod act;
 pub mod adopt;
 pub mod back;
@@ -15,6 +16,7 @@ mod past;
 pub mod planner;
 mod preflight;
 mod record;
+pub mod rules;
 pub mod survey;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::custody::Custodian;
+use crate::hook::Runner;
 use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
 use crate::rotation::policy::later;
@@ -32,6 +35,7 @@ use crate::rotation::{Author, Entry, Event, IllegalEvent, Outcome, Place, Plan, 
 use crate::ssh::{KeyMaker, LoginProbe};
 use crate::store::{Heads, Journal, StoreError};
 
+pub use accounts::{Accounts, full};
 use case::Case;
 
 /// Hears each entry once it is durable, and how a journal stands after each turn. It must not fail, and cannot steer.
@@ -92,6 +96,24 @@ pub struct Tools {
     pub author: Author,
     /// Who hears each entry.
     pub observers: Vec<Arc<dyn Observer>>,
+    /// What is around the journals of this process.
+    pub surroundings: Surroundings,
+}
+
+/// What is around the journals of a process: what all fleets of an account share, and the operator's programs. The default
+/// has no caps, and runs no program: a hook fails, and holds.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// How many machines of each account may be down at once.
+    pub accounts: Arc<Accounts>,
+    /// Runs hooks.
+    pub hooks: Arc<dyn Runner>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { accounts: Arc::default(), hooks: Arc::new(crate::hook::Nobody) }
+    }
 }
 
 /// Why the engine stops. Whatever a cloud or custody says is no such reason: that is journalled.

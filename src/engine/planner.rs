@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin};
-use crate::provider::{Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
+use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
+use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
-    Draft, KeySource, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Verify, draft,
+    Draft, Hooks, KeySource, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Rule,
+    Verify, Windows, draft,
 };
 use crate::store::{Head, StoreError};
 
@@ -38,6 +39,36 @@ pub struct Fleet {
     pub grace: Duration,
     /// How a new key is proven.
     pub verify: Verify,
+    /// When it may be disturbed.
+    pub windows: Windows,
+    /// What is run around each batch.
+    pub hooks: Hooks,
+}
+
+/// Between the end of a machine's downtime and the look that shows it, for all of a batch: our own figure.
+const SETTLE_MARGIN: Duration = Duration::from_secs(60);
+
+impl Fleet {
+    /// How a rotation of it paces itself, its first so many batches growing.
+    pub fn pace(&self, growing: u32) -> Pace {
+        Pace {
+            growing,
+            failures_in_a_row: Some(self.rollout.failures_in_a_row),
+            windows: self.windows.clone(),
+            batch_time: batch_time(provider::limits(self.place.provider).downtime),
+            hooks: self.hooks.clone(),
+        }
+    }
+}
+
+/// From a batch's first call until all of it is back, when all goes well and a machine is down for so long.
+pub fn batch_time(downtime: Duration) -> Duration {
+    downtime + SETTLE_MARGIN
+}
+
+/// Whether a batch of this fleet that began now would end inside its windows: whether it may be disturbed.
+pub fn may_disturb(fleet: &Fleet, now: Timestamp) -> bool {
+    fleet.pace(1).fits(now)
 }
 
 /// Why no plan can be made.
@@ -76,6 +107,16 @@ pub enum PlanError {
         /// The reasons, each with the way on.
         findings: Vec<Finding>,
     },
+    /// A rule refuses it, and only a person may force it.
+    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet} --force={rule}` begins one all the same")]
+    Rule {
+        /// The fleet.
+        fleet: FleetName,
+        /// The rule.
+        rule: Rule,
+        /// The numbers.
+        problem: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,6 +135,14 @@ pub struct Proposal {
     pub notes: Vec<String>,
     /// What was found out beforehand, the gravest first.
     pub findings: Vec<Finding>,
+}
+
+impl Proposal {
+    /// The same of a plan in which nobody is disturbed: no window and no hook has a say in it.
+    pub(super) fn undisturbing(mut self) -> Self {
+        self.plan.policy.pace = Box::default();
+        self
+    }
 }
 
 /// What a plan will cost.
@@ -228,6 +277,7 @@ pub(super) fn planned_of(
         force_stop: fleet.force_stop,
         grace: fleet.grace,
         verify: fleet.verify.clone(),
+        pace: Box::new(fleet.pace(draft.growing)),
     };
     let plan = RotatePlan {
         fleet: fleet.name.clone(),

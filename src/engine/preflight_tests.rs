@@ -63,6 +63,7 @@ fn rig(kind: ProviderKind) -> Rig {
         mark: Mark::try_from("sim".to_string()).unwrap(),
         author: Author::Engine("run".to_string()),
         observers: Vec::new(),
+        surroundings: Default::default(),
     };
     let fleet = Fleet {
         name: "web".into(),
@@ -74,12 +75,16 @@ fn rig(kind: ProviderKind) -> Rig {
             batch_max: None,
             unavailable_max: Amount::Percent(100),
             failures_max: Amount::Count(0),
+            growth: 4,
+            failures_in_a_row: 3,
             soak: Duration::ZERO,
         },
         force_stop: false,
         allow: BTreeSet::new(),
         grace: Duration::ZERO,
         verify: Verify::None,
+        windows: Default::default(),
+        hooks: Default::default(),
     };
     Rig { world, tools, guests, fleet, ids }
 }

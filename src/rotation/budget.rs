@@ -1,48 +1,73 @@
-//! What a rotation may stake now: how many machines may be down, from when the current batch may go on, whether the
-//! canary says that it may. It must never ask the clock.
+//! What a rotation bears before it asks a person: failures in all, failures in a row, a canary that proved nothing. Each
+//! trips by itself, to a hold; a release raises what tripped and nothing else.
 
-use crate::model::{InstanceId, Power, Timestamp};
+use super::event::Event;
+use super::plan::Policy;
+use super::reason::HoldReason;
 
-use super::member::Member;
-use super::policy::{AWAY, later};
-use super::state::Rotation;
+/// What was counted, and what a person has forgiven.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Budget {
+    /// Failed in all.
+    pub(super) failed: u32,
+    failed_at_release: u32,
+    /// Failed since somebody became active, or was proven.
+    in_a_row: u32,
+    pub(super) canary_released: bool,
+    /// What held since the last release.
+    tripped: Tripped,
+}
 
-impl Rotation {
-    /// How many instances are owed a start: as many may be down because of us.
-    pub fn owed(&self) -> u32 {
-        self.owed
-    }
-    /// How many more running instances may be disturbed now.
-    pub fn room(&self) -> u32 {
-        self.plan.policy.unavailable_max.saturating_sub(self.owed)
-    }
-    /// Whether it is to be said that nobody drove it for a while: something is under way, and was not looked at for longer
-    /// than a busy engine ever takes between two looks.
-    pub fn was_away(&self, since: Timestamp, now: Timestamp) -> bool {
-        self.ended.is_none() && !self.busy.is_empty() && now > later(since.max(self.last_at), AWAY)
-    }
-    /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the
-    /// canary, the soak.
-    pub fn current_from(&self) -> Option<Timestamp> {
-        // Back is where they were before: the canary shows that the way holds, and nobody waits to see whether the key does.
-        let soaks = self.current == 1 && self.plan.undoes.is_none();
-        let soak = if soaks { self.plan.policy.soak } else { Default::default() };
-        self.current_since.map(|since| later(since, soak))
+#[derive(Clone, Copy, Debug, Default)]
+struct Tripped {
+    failures: bool,
+    in_a_row: bool,
+    canary: bool,
+}
+
+impl Budget {
+    /// One failed, unless it had already.
+    pub(super) fn fail(&mut self, is_new: bool) {
+        self.failed += u32::from(is_new);
+        self.in_a_row += u32::from(is_new);
     }
 
-    /// The canary batch is done, and nobody became active. Stragglers prove nothing either: they hold back the batches
-    /// that are left to be staked on the same path.
-    pub(super) fn canary_failed(&self) -> bool {
-        let ran = |id| {
-            let member: &Member = &self.members[id];
-            member.found.as_ref().map_or(member.planned, |found| found.power) == Power::Running
+    /// Somebody came through, by this entry: active where that is proof enough, else proven.
+    pub(super) fn hear(&mut self, event: &Event, must_prove: bool) {
+        let came_through = match event {
+            Event::Activated { instances } => !must_prove && !instances.is_empty(),
+            Event::Verified { proofs } => !proofs.is_empty(),
+            _ => false,
         };
-        // Who was bound by an earlier journal is staked on nothing.
-        let canary: Vec<&InstanceId> = self.batch(0).iter().filter(|id| !self.members[*id].known).collect();
-        self.current > 0
-            && !self.canary_released
-            && !canary.is_empty()
-            && (self.current < self.batches.len() || canary.iter().any(|id| ran(id)))
-            && !canary.iter().any(|id| self.members[*id].is_proven())
+        if came_through {
+            self.in_a_row = 0;
+        }
+        if let Event::Held { reason } = event {
+            self.tripped.failures |= matches!(reason, HoldReason::Failures { .. });
+            self.tripped.in_a_row |= matches!(reason, HoldReason::FailuresInARow { .. });
+            self.tripped.canary |= matches!(reason, HoldReason::Canary);
+        }
+    }
+
+    /// A person lets it go on.
+    pub(super) fn release(&mut self) {
+        let tripped = std::mem::take(&mut self.tripped);
+        if tripped.failures {
+            self.failed_at_release = self.failed;
+        }
+        if tripped.in_a_row {
+            self.in_a_row = 0;
+        }
+        self.canary_released |= tripped.canary;
+    }
+
+    /// What has tripped now.
+    pub(super) fn reason_to_hold(&self, policy: &Policy) -> Option<HoldReason> {
+        let (failed, allowed) = (self.failed - self.failed_at_release, policy.failures_max);
+        if failed > allowed {
+            return Some(HoldReason::Failures { failed, allowed });
+        }
+        let limit = policy.pace.failures_in_a_row.filter(|limit| self.in_a_row >= *limit)?;
+        Some(HoldReason::FailuresInARow { failed: self.in_a_row, limit })
     }
 }

@@ -1,7 +1,7 @@
 //! From a listing to the instances of a plan: who takes part, in which batch, and who does not and why. Pure; what it
 //! decides is frozen when the journal begins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::FleetName;
 use crate::model::{Instance, InstanceId, Limits, Power};
@@ -18,14 +18,17 @@ pub struct Draft {
     pub unavailable_max: u32,
     /// Failures before a hold.
     pub failures_max: u32,
+    /// The first so many batches are each larger than all before, counted in running machines; the canary always.
+    pub growing: u32,
 }
 
 /// Drafts a plan. `claimed` tells whether another fleet matches an instance too; `reachable` who was found to answer a
 /// login, and comes first.
 ///
 /// Percentages are of the running instances that take part, rounded down. The canary is drawn from running machines; if
-/// none runs, from the stopped ones. No batch holds more than the cloud takes, nor more running machines than
-/// `unavailable_max`.
+/// none runs, from the stopped ones. Each batch is `growth` times as large as the one before, up to the largest. No batch
+/// holds more than the cloud takes, nor more running machines than `unavailable_max`. Each takes of every zone its share, so
+/// that no zone is hit harder than another.
 pub fn draft(
     listing: &[Instance],
     rollout: &Rollout,
@@ -45,8 +48,6 @@ pub fn draft(
             None => running.push(seen),
         }
     }
-    // Who does not answer before the bind is no evidence after it: the canary is drawn from those that do.
-    running.sort_by_key(|seen| !reachable.contains(&seen.id));
     let unavailable_max = rollout.unavailable_max.of(running.len()).max(1);
     let failures_max = rollout.failures_max.of(running.len());
     let bind_max = u32::try_from(limits.bind_max.min(limits.power_max)).unwrap_or(u32::MAX);
@@ -54,11 +55,17 @@ pub fn draft(
     let canary = rollout.canary.of(running.len()).clamp(1, batch_max);
 
     let mut instances = Vec::new();
-    let (mut running, mut resting) = (running.into_iter().peekable(), resting.into_iter().peekable());
+    let mut running: Vec<&Instance> = spread(running).collect();
+    // Who does not answer before the bind is no evidence after it: the canary is drawn from those that do.
+    running.sort_by_key(|seen| !reachable.contains(&seen.id));
+    let (mut running, mut resting) = (running.into_iter().peekable(), spread(resting).peekable());
+    let (mut size, mut most, mut growing) = (canary as usize, 0, 0);
     for batch in 0u32.. {
-        let size = if batch == 0 { canary } else { batch_max } as usize;
         let mut taken: Vec<&Instance> = running.by_ref().take(size.min(unavailable_max as usize)).collect();
         // A canary of stopped machines proves nothing: they fill it only when no machine runs.
+        if taken.len() > most && growing == batch {
+            (most, growing) = (taken.len(), batch + 1);
+        }
         if batch > 0 || taken.is_empty() {
             let left = size - taken.len();
             taken.extend(resting.by_ref().take(left));
@@ -70,9 +77,26 @@ pub fn draft(
         if running.peek().is_none() && resting.peek().is_none() {
             break;
         }
+        size = size.saturating_mul(rollout.growth.max(1) as usize).min(batch_max as usize);
     }
     instances.extend(excluded);
-    Draft { instances, unavailable_max, failures_max }
+    Draft { instances, unavailable_max, failures_max, growing: growing.max(1) }
+}
+
+/// The same instances in an order in which every stretch holds of each zone as nearly as can be its share of all: the
+/// k-th of n in a zone stands at (2k + 1) / 2n of the way. Within a zone they stay in order.
+fn spread(instances: Vec<&Instance>) -> impl Iterator<Item = &Instance> {
+    let mut zones: BTreeMap<Option<&str>, Vec<&Instance>> = BTreeMap::new();
+    for seen in instances {
+        zones.entry(seen.zone.as_deref()).or_default().push(seen);
+    }
+    let mut placed: Vec<(u64, u64, usize, &Instance)> = Vec::new();
+    for (number, of_zone) in zones.into_values().enumerate() {
+        let count = of_zone.len() as u64;
+        placed.extend(of_zone.into_iter().zip(0..).map(|(seen, k)| (2 * k + 1, count, number, seen)));
+    }
+    placed.sort_by(|(a, of_a, zone_a, _), (b, of_b, zone_b, _)| (a * of_b, zone_a).cmp(&(b * of_a, zone_b)));
+    placed.into_iter().map(|(_, _, _, seen)| seen)
 }
 
 fn reason_to_exclude(seen: &Instance, claimed: &dyn Fn(&Instance) -> Option<FleetName>) -> Option<String> {
@@ -127,6 +151,8 @@ mod tests {
             batch_max,
             unavailable_max: amount(unavailable_max),
             failures_max: amount("5%"),
+            growth: 100,
+            failures_in_a_row: 3,
             soak: Duration::ZERO,
         }
     }
@@ -219,5 +245,52 @@ mod tests {
         );
         check("ww", &rollout("1", None, "100%"), 50, " | Windows, Windows | 1");
         check("", &rollout("1", None, "100%"), 50, " |  | 1");
+    }
+
+    #[test]
+    fn batches_grow_from_the_canary_by_the_factor_to_the_largest() {
+        let check = |count: usize, growth: u32, canary: &str, max: u32, unavailable: &str, expect: &str| {
+            let rollout = Rollout { growth, ..rollout(canary, Some(max), unavailable) };
+            let draft = draft(&listing(&"r".repeat(count)), &rollout, &limits(100), &|_| None, &BTreeSet::new());
+            let mut sizes: Vec<usize> = Vec::new();
+            for instance in &draft.instances {
+                let Part::Batch(batch) = instance.part else { panic!("{instance:?}") };
+                sizes.resize((batch as usize + 1).max(sizes.len()), 0);
+                sizes[batch as usize] += 1;
+            }
+            let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+            assert_eq!(format!("{} | {}", sizes.join(" "), draft.growing), expect);
+        };
+        check(100, 4, "1", 30, "100%", "1 4 16 30 30 19 | 4");
+        check(100, 2, "5%", 20, "100%", "5 10 20 20 20 20 5 | 3");
+        check(10, 1, "2", 100, "100%", "2 2 2 2 2 | 1");
+        check(12, 4, "1", 100, "3", "1 3 3 3 2 | 2");
+        check(4, 100, "1", 100, "100%", "1 3 | 2");
+        check(3, 4, "3", 3, "100%", "3 | 1");
+        check(6, 100, "1", 2, "100%", "1 2 2 1 | 2");
+    }
+
+    #[test]
+    fn every_batch_takes_of_each_zone_its_share() {
+        let check = |zones: &str, expect: &str| {
+            let mut listing = listing(&"r".repeat(zones.len()));
+            for (seen, zone) in listing.iter_mut().zip(zones.chars()) {
+                seen.zone = (zone != '-').then(|| zone.to_string());
+                seen.name = zone.to_string();
+            }
+            let rollout = Rollout { growth: 4, ..rollout("1", Some(4), "100%") };
+            let draft = draft(&listing, &rollout, &limits(100), &|_| None, &BTreeSet::new());
+            let mut batches: Vec<String> = Vec::new();
+            for instance in &draft.instances {
+                let Part::Batch(batch) = instance.part else { panic!("{instance:?}") };
+                batches.resize((batch as usize + 1).max(batches.len()), String::new());
+                batches[batch as usize].push_str(&instance.name);
+            }
+            assert_eq!(batches.join(" "), expect);
+        };
+        check("aaabbbccc", "a bcab cabc");
+        check("aaaaaaaaabb", "a abaa aaab aa");
+        check("abab----", "- ab-- ab-");
+        check("", "");
     }
 }

@@ -9,7 +9,10 @@ use crate::model::Power;
 use crate::model::error::Error;
 use crate::model::{Fingerprint, HostKey, Image, InstanceId, KeyPairId, Pin, PublicKey, Timestamp};
 
+use super::hook::{Hook, HookFailure};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
+
+pub use super::step::{Call, Step};
 
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,105 +42,6 @@ impl fmt::Display for Author {
         match self {
             Self::Engine(run) => write!(f, "engine {run}"),
             Self::Operator(name) => write!(f, "operator {name}"),
-        }
-    }
-}
-
-/// A step: what the brain names and the hands do. The number is the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Make the key and put its private half into custody.
-    StoreKey,
-    /// Import its public half into the cloud.
-    ImportKey,
-    /// Look at everything that is under way in this batch, and write down what has come true.
-    Settle(u32),
-    /// Pay what is owed and make active what is bound: start, reboot, or stop so that a start can follow.
-    Activate(u32),
-    /// Stop what must be stopped before it can be bound.
-    Prepare(u32),
-    /// Bind the key pair.
-    Bind(u32),
-    /// Prove by a login that the batch accepts the new key.
-    Verify(u32),
-    /// Delete a superseded key pair.
-    RetireKeyPair,
-    /// Destroy a superseded private half.
-    DestroyPrivateKey,
-}
-
-impl Step {
-    /// The batch, of the steps that have one.
-    pub fn batch(self) -> Option<u32> {
-        match self {
-            Self::Settle(batch)
-            | Self::Activate(batch)
-            | Self::Prepare(batch)
-            | Self::Bind(batch)
-            | Self::Verify(batch) => Some(batch),
-            Self::StoreKey | Self::ImportKey | Self::RetireKeyPair | Self::DestroyPrivateKey => None,
-        }
-    }
-    /// Its name, as logs and metrics have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::StoreKey => "store_key",
-            Self::ImportKey => "import_key",
-            Self::Settle(_) => "settle",
-            Self::Activate(_) => "activate",
-            Self::Prepare(_) => "prepare",
-            Self::Bind(_) => "bind",
-            Self::Verify(_) => "verify",
-            Self::RetireKeyPair => "retire_key_pair",
-            Self::DestroyPrivateKey => "destroy_private_key",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.batch() {
-            Some(batch) => write!(f, "{} batch {}", self.name(), batch),
-            None => f.write_str(self.name()),
-        }
-    }
-}
-
-/// What a step asks of the outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Call {
-    /// Put a private half into custody.
-    Put,
-    /// Import a public key.
-    Import,
-    /// Stop instances.
-    Stop,
-    /// Bind a key pair.
-    Bind,
-    /// Start instances.
-    Start,
-    /// Reboot instances.
-    Reboot,
-    /// Delete a key pair.
-    Delete,
-    /// Destroy a private half.
-    Destroy,
-}
-
-impl Call {
-    /// Its name, as logs and progress lines have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Import => "import",
-            Self::Stop => "stop",
-            Self::Bind => "bind",
-            Self::Start => "start",
-            Self::Reboot => "reboot",
-            Self::Delete => "delete",
-            Self::Destroy => "destroy",
         }
     }
 }
@@ -320,6 +224,23 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
     },
+    /// A hook is about to be run for a batch: from here on it may have done something.
+    HookStarted {
+        /// Which.
+        hook: Hook,
+        /// For this batch.
+        batch: u32,
+    },
+    /// A hook came to its end.
+    HookEnded {
+        /// Which.
+        hook: Hook,
+        /// For this batch.
+        batch: u32,
+        /// What went wrong, if anything did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<HookFailure>,
+    },
     /// Seen running as they are: their start is no longer owed.
     Running {
         /// Which.
@@ -393,6 +314,8 @@ impl Event {
             Self::Verified { .. } => "verified",
             Self::Unproven { .. } => "unproven",
             Self::Trusted { .. } => "trusted",
+            Self::HookStarted { .. } => "hook_started",
+            Self::HookEnded { .. } => "hook_ended",
             Self::Running { .. } => "running",
             Self::Resumed { .. } => "resumed",
             Self::Excluded { .. } => "excluded",

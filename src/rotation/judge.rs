@@ -159,13 +159,15 @@ impl Rotation {
         if self.is_halted() && member.pending.as_ref().is_some_and(|pending| !pending.accepted) {
             return None;
         }
-        // A hold stops the reboot that it waits for, so no deadline runs against it; a release begins a new one.
-        if self.is_halted() && member.bound.is_some() && member.pending.is_none() && member.owed.is_none() {
+        // A hold, a closed window or a hook stops the reboot that it waits for, so no deadline runs against it; a release,
+        // the next window or the hook's end begins a new one.
+        let waits = self.is_halted() || !self.may_begin(member, now);
+        if waits && member.bound.is_some() && member.pending.is_none() && member.owed.is_none() {
             return None;
         }
         if let Some(pending) = member.pending.as_ref().filter(|pending| pending.call == Call::Stop) {
             // A release, or taking it up again, begins a new deadline.
-            let since = pending.since.max(self.current_since.unwrap_or(Timestamp::MIN)).max(self.resumed());
+            let since = pending.since.max(self.current_since.unwrap_or(Timestamp::MIN)).max(self.counted_from(now));
             let over = now >= later(since, STOP_DEADLINE);
             return over.then_some(Finding::Excluded(Exclusion::StopMissed));
         }
@@ -178,7 +180,7 @@ impl Rotation {
             .or(member.pending.as_ref().map(|pending| pending.since))
             .or(member.owed.filter(|_| self.is_halted()))?
             .max(self.current_since.unwrap_or(Timestamp::MIN))
-            .max(self.resumed());
+            .max(self.counted_from(now));
         let over = now >= later(from, SETTLE_DEADLINE);
         over.then_some(Finding::Excluded(Exclusion::SettleMissed))
     }
@@ -233,6 +235,9 @@ impl Rotation {
     /// What forbids to stop or bind an instance now, or makes it needless.
     fn before_disturbing(&self, member: &Member, seen: &Instance, now: Timestamp) -> Option<Want> {
         let Some((_, ours)) = &self.key_pair else { return Some(Want::Nothing) };
+        if !self.may_begin(member, now) {
+            return Some(Want::Wait);
+        }
         if let Some(retry) = &member.retry {
             if retry.tries >= TRIES_MAX {
                 return Some(Want::Record(Finding::Excluded(Exclusion::Refused(retry.error.clone()))));
@@ -270,7 +275,7 @@ impl Rotation {
     fn not_ready(&self, member: &Member, seen: &Instance, now: Timestamp) -> Want {
         let touched = member.pending.as_ref().map(|pending| pending.since);
         let touched = touched.max(member.retry.as_ref().map(|retry| retry.since)).max(member.last_accepted);
-        let from = self.current_from().max(touched).unwrap_or(Timestamp::MAX).max(self.resumed());
+        let from = self.current_from().max(touched).unwrap_or(Timestamp::MAX).max(self.counted_from(now));
         if now >= later(from, SETTLE_DEADLINE) {
             return Want::Record(Finding::Excluded(Exclusion::NotReady { state: seen.state.clone() }));
         }
@@ -304,6 +309,9 @@ impl Rotation {
         }
         if let Some(retry) = member.retry.as_ref().filter(|retry| retry.tries >= TRIES_MAX) {
             return Want::Record(Finding::Excluded(Exclusion::Refused(retry.error.clone())));
+        }
+        if !self.may_begin(member, now) {
+            return Want::Wait;
         }
         let bound_at = member.bound.as_ref().map_or(now, |(at, _)| *at);
         match self.plan.disruption {

@@ -3,37 +3,47 @@
 
 pub mod adopt;
 pub mod back;
-pub mod budget;
+mod budget;
 pub mod draft;
 pub mod drift;
 pub mod event;
+mod flight;
 pub mod hazard;
+pub mod hook;
 pub mod judge;
 pub mod ledger;
 pub mod member;
 pub mod next;
 pub mod order;
+pub mod pace;
 pub mod plan;
 pub mod policy;
 pub mod preflight;
 pub mod proof;
 pub mod reason;
+mod remedy;
 pub mod retire;
+pub mod rule;
+mod stake;
 pub mod standing;
 pub mod state;
+pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 pub use draft::{Draft, draft};
 pub use drift::{Deviation, DriftKind, Holdings, Named};
 pub use event::{
     Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, OldKeyFound, PinnedHost, Proof, Step,
 };
+pub use hook::{Hook, HookCommand, HookFailure, Hooks};
 pub use judge::{Finding, Sight, Want};
 pub use ledger::{Half, Ledger, Looks, Offered};
 pub use member::{Member, Pending, Phase};
 pub use next::{Next, Standing};
 pub use order::{Order, Refusal};
+pub use pace::Pace;
 pub use plan::{
     AddressFrom, JumpHost, KeySource, Known, OldKey, Part, Place, Plan, PlannedInstance, Policy, Purpose, RetirePlan,
     RotatePlan, SshLogin, Verify,
@@ -42,5 +52,7 @@ pub use policy::Rollout;
 pub use proof::ProofFinding;
 pub use reason::{Allow, Exclusion, HoldReason, Outcome};
 pub use retire::{Retirement, Stage};
+pub use rule::Rule;
 pub use standing::Stand;
 pub use state::{IllegalEvent, Rotation};
+pub use window::{Freeze, Window, Windows};

@@ -12,6 +12,7 @@ use crate::model::{
 use crate::model::{Disruption, Power, Select};
 
 use super::event::BoundInstance;
+use super::pace::Pace;
 
 /// What a journal is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +155,7 @@ pub struct Policy {
     pub unavailable_max: u32,
     /// So many may fail before the rotation is held.
     pub failures_max: u32,
-    /// Waited after the canary batch and before retiring.
+    /// Waited after the canary batch, after each step of growth, and before retiring.
     pub soak: Duration,
     /// Whether a stop may cut the power.
     pub force_stop: bool,
@@ -163,6 +164,9 @@ pub struct Policy {
     /// How a new key is proven.
     #[serde(default)]
     pub verify: Verify,
+    /// How it paces itself: growth, failures in a row, windows, hooks.
+    #[serde(default)]
+    pub pace: Box<Pace>,
 }
 
 /// How a new key is proven.

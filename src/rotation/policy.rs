@@ -109,7 +109,11 @@ pub struct Rollout {
     pub unavailable_max: Amount,
     /// Failures before a hold.
     pub failures_max: Amount,
-    /// Waited after the canary and before retiring.
+    /// Each batch is so many times as large as the one before, up to the largest; at least 1.
+    pub growth: u32,
+    /// So many failures one after another hold; at least 1.
+    pub failures_in_a_row: u32,
+    /// Waited after the canary, after each step of growth, and before retiring.
     pub soak: Duration,
 }
 

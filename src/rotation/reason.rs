@@ -9,6 +9,7 @@ use crate::model::error::Error;
 use crate::model::{HostKey, InstanceId, KeyPairId};
 
 use super::event::Step;
+use super::hook::Hook;
 
 /// Why an instance was excluded while the rotation ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +73,24 @@ pub enum HoldReason {
         /// So many may.
         allowed: u32,
     },
+    /// So many failed one after another, as many as `failures_in_a_row` says.
+    FailuresInARow {
+        /// So many failed with nobody active, or proven, between them.
+        failed: u32,
+        /// So many hold.
+        limit: u32,
+    },
     /// Nobody in the canary batch became active.
     Canary,
+    /// A hook failed.
+    Hook {
+        /// Which.
+        hook: Hook,
+        /// For this batch.
+        batch: u32,
+        /// How, and the last line that it printed.
+        problem: String,
+    },
     /// A step cannot go on.
     Step {
         /// Which.
@@ -135,7 +152,9 @@ impl HoldReason {
         match self {
             Self::Operator { .. } => "operator",
             Self::Failures { .. } => "failures",
+            Self::FailuresInARow { .. } => "failures_in_a_row",
             Self::Canary => "canary",
+            Self::Hook { .. } => "hook",
             Self::Step { .. } => "step",
             Self::KeyMismatch => "key_mismatch",
             Self::UnknownPairs { .. } => "unknown_pairs",
@@ -158,7 +177,14 @@ impl fmt::Display for HoldReason {
             Self::Failures { failed, allowed } => {
                 write!(f, "{failed} instances failed, failures_max allows {allowed}")
             }
+            Self::FailuresInARow { failed, limit } => write!(
+                f,
+                "{failed} instances failed in a row, with nobody active between them; failures_in_a_row is {limit}"
+            ),
             Self::Canary => f.write_str("nobody in the canary batch became active"),
+            Self::Hook { hook, batch, problem } => {
+                write!(f, "the {} hook of batch {batch} failed: {problem}", hook.name())
+            }
             Self::Step { step, error } => write!(f, "{step} cannot go on: {error}"),
             Self::KeyMismatch => f.write_str("the cloud shows a key pair of our name with another public key"),
             Self::UnknownPairs { names } => write!(

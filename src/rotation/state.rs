@@ -7,7 +7,9 @@ use crate::model::Disruption;
 use crate::model::error::{Blame, Effect};
 use crate::model::{Fingerprint, InstanceId, JournalId, KeyPairId, Pin, PublicKey, Timestamp};
 
+use super::budget::Budget;
 use super::event::{Call, Entry, Event, OldKeyFound, Proof, Step};
+use super::hook::Hooked;
 use super::member::Member;
 use super::plan::{KeySource, OldKey, Part, PlannedInstance, RotatePlan, Verify};
 use super::policy::Retry;
@@ -59,14 +61,10 @@ pub struct Rotation {
     /// Batches in which something is under way.
     pub(super) busy: BTreeSet<u32>,
     pub(super) retries: BTreeMap<Step, Retry>,
-    pub(super) failed: u32,
-    pub(super) failed_at_release: u32,
-    pub(super) canary_released: bool,
+    pub(super) budget: Budget,
+    pub(super) hooked: Hooked,
     /// Machines found to take their old key still, since the last release, where the plan refuses that.
     pub(super) old_keys_taken: u32,
-    /// Held for failures, or for the canary, since the last release: a release raises what tripped, and nothing else.
-    failures_tripped: bool,
-    canary_tripped: bool,
     pub(super) owed: u32,
 }
 
@@ -116,12 +114,9 @@ impl Rotation {
             resumed: None,
             busy: BTreeSet::new(),
             retries: BTreeMap::new(),
-            failed: 0,
-            failed_at_release: 0,
-            canary_released: false,
+            budget: Budget::default(),
+            hooked: Hooked::default(),
             old_keys_taken: 0,
-            failures_tripped: false,
-            canary_tripped: false,
             owed: 0,
         };
         for entry in entries {
@@ -142,7 +137,7 @@ impl Rotation {
     pub fn batch(&self, batch: u32) -> &[InstanceId] {
         self.batches.get(batch as usize).map(Vec::as_slice).unwrap_or_default()
     }
-    /// How many batches the plan has.
+    /// The number of batches.
     pub fn batch_count(&self) -> usize {
         self.batches.len()
     }
@@ -184,11 +179,15 @@ impl Rotation {
     }
 
     fn take(&mut self, at: Timestamp, event: &Event) {
+        self.budget.hear(event, matches!(self.plan.policy.verify, Verify::Ssh(_)));
         match event {
             Event::Planned { .. } => {}
-            Event::Started { call, found, .. } => {
+            Event::Started { step, call, found } => {
                 if *call == Call::Import {
                     self.importing = Some(at);
+                }
+                if let (Some(batch), Call::Stop | Call::Bind | Call::Reboot) = (step.batch(), call) {
+                    self.hooked.touch(batch);
                 }
                 for found in found {
                     self.change(&found.instance, |member| member.start(at, *call, found));
@@ -282,7 +281,7 @@ impl Rotation {
             Event::Excluded { instances } => {
                 for excluded in instances {
                     let is_new = self.members.get(&excluded.instance).is_some_and(|member| member.excluded.is_none());
-                    self.failed += u32::from(is_new);
+                    self.budget.fail(is_new);
                     self.change(&excluded.instance, |member| {
                         member.excluded.get_or_insert((at, excluded.reason.clone()));
                         // What was refused before is no reason not to start it now.
@@ -291,6 +290,12 @@ impl Rotation {
                 }
             }
             Event::Resumed { .. } => self.resumed = Some(at),
+            Event::HookStarted { hook, batch } => self.hooked.start(*hook, *batch),
+            Event::HookEnded { hook, batch, failure } => {
+                self.hooked.end(*hook, *batch, failure.as_ref());
+                // What waited for it is not late for that.
+                self.resumed = Some(at);
+            }
             Event::Gone { instances } => {
                 for id in instances {
                     self.change(id, |member| {
@@ -300,11 +305,7 @@ impl Rotation {
                     });
                 }
             }
-            Event::Held { reason } => {
-                self.failures_tripped |= matches!(reason, HoldReason::Failures { .. });
-                self.canary_tripped |= matches!(reason, HoldReason::Canary);
-                self.held = Some(reason.clone());
-            }
+            Event::Held { reason } => self.held = Some(reason.clone()),
             Event::Released { allow, .. } => self.release(at, allow.as_ref()),
             Event::AbandonRequested { .. } => self.abandoned = true,
             Event::Ended { outcome } => self.ended = Some((at, *outcome)),
@@ -322,10 +323,8 @@ impl Rotation {
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
         self.held = None;
         self.retries.clear();
-        if std::mem::take(&mut self.failures_tripped) {
-            self.failed_at_release = self.failed;
-        }
-        self.canary_released |= std::mem::take(&mut self.canary_tripped);
+        self.budget.release();
+        self.hooked.release();
         self.old_keys_taken = 0;
         if let Some(since) = &mut self.current_since {
             *since = (*since).max(at);

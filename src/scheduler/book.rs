@@ -132,6 +132,7 @@ mod tests {
                     force_stop: false,
                     grace: Duration::ZERO,
                     verify: Default::default(),
+                    pace: Default::default(),
                 },
             }),
             _ => Plan::Retire(RetirePlan {

@@ -27,7 +27,7 @@ impl Scheduler {
         let completed = newest.filter(|head| matches!(head.ended, Some((at, Outcome::Completed)) if lately(at)));
         if let (Some(undone), Some(fleet)) = (completed.and_then(undoes), self.fleets.get(name)) {
             let aim = Aim::Back(undone);
-            self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::GoOn });
+            self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::GoOn, force: Vec::new() });
         }
     }
 
@@ -44,7 +44,12 @@ impl Scheduler {
             let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
             if rotated && !waits && !self.paused.contains(name) {
                 let aim = Aim::CatchUp { new: fleet.binds_new };
-                self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Survey });
+                self.queue.push_back(Start {
+                    fleet: fleet.fleet.clone(),
+                    aim,
+                    cause: Cause::Survey,
+                    force: Vec::new(),
+                });
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod book;
 pub mod due;
 pub mod heartbeat;
 pub mod late;
+mod orders;
 pub mod requests;
 pub mod rounds;
 pub mod start;
@@ -33,6 +34,10 @@ pub enum Ticked {
     Open,
     /// No rotation could begin; it is tried again within `schedule_slack`.
     Failed,
+    /// A rule refused it that only a person lifts: not before the next tick.
+    Refused,
+    /// Skipped: no maintenance window was open within `schedule_slack`.
+    Closed,
 }
 
 /// Hears what the scheduler does. It must not fail, and cannot steer.

@@ -7,10 +7,11 @@ use crate::engine::operate::{OrderError, operate};
 use crate::engine::planner::{Aim, PlanError};
 use crate::model::{Duration, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Order, Plan, Purpose};
-use crate::store::{Answer, Ask, Head, Request, StoreError};
+use crate::rotation::{Order, Plan, Purpose, Rule};
+use crate::store::{Answer, Ask, Head, Request};
 
 use super::late::undoes;
+use super::orders::hold_all;
 use super::start::{Cause, Start, chain};
 use super::tick::{RETRY_MAX, Scheduler};
 
@@ -30,19 +31,19 @@ impl Scheduler {
             let answer = match &request.ask {
                 Ask::Hold { note } => {
                     if paused.get(&request.fleet).is_some_and(|newest| newest.id == request.id) {
-                        self.hold_all(&request, note).await?;
+                        hold_all(&self.tools, &self.book, &request, note).await?;
                     }
                     Some(Answer::Held)
                 }
                 Ask::Release { .. } => Some(Answer::Released),
-                Ask::Rotate => match self.book.open_rotation(&request.fleet) {
+                Ask::Rotate { force } => match self.book.open_rotation(&request.fleet) {
                     Some(open) => Some(Answer::Rotation(open.id)),
-                    None => self.take_start(&request, Aim::Rotate, now),
+                    None => self.take_start(&request, Aim::Rotate, force, now),
                 },
                 Ask::CatchUp => match self.book.open_rotation(&request.fleet) {
                     Some(open) if purpose(open) == Some(Purpose::CatchUp) => Some(Answer::Rotation(open.id)),
                     Some(open) => Some(Answer::Refused(in_the_way(open))),
-                    None => self.take_start(&request, Aim::CatchUp { new: true }, now),
+                    None => self.take_start(&request, Aim::CatchUp { new: true }, &[], now),
                 },
                 Ask::Rollback { rotation } => self.take_rollback(&request, *rotation, now).await?,
             };
@@ -79,11 +80,11 @@ impl Scheduler {
                 };
             }
         }
-        Ok(self.take_start(request, Aim::Back(rotation), now))
+        Ok(self.take_start(request, Aim::Back(rotation), &[], now))
     }
 
     /// The answer to a request for a rotation of a fleet that has none open; `None`: it is queued.
-    fn take_start(&mut self, request: &Request, aim: Aim, now: Timestamp) -> Option<Answer> {
+    fn take_start(&mut self, request: &Request, aim: Aim, force: &[Rule], now: Timestamp) -> Option<Answer> {
         let name = &request.fleet;
         let asked = |start: &Start| start.cause == Cause::Asked(request.id);
         if self.starting.contains_key(name) || self.queue.iter().any(asked) {
@@ -107,26 +108,13 @@ impl Scheduler {
         };
         // A person goes before what is merely due.
         self.queue.retain(|start| start.fleet.name != *name);
-        self.queue.push_front(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Asked(request.id) });
+        self.queue.push_front(Start {
+            fleet: fleet.fleet.clone(),
+            aim,
+            cause: Cause::Asked(request.id),
+            force: force.to_vec(),
+        });
         None
-    }
-
-    /// Whoever asked wrote the entries as well, unless it was killed in between or a rotation had just begun.
-    async fn hold_all(&mut self, request: &Request, note: &str) -> Result<(), EngineError> {
-        let open: Vec<JournalId> =
-            self.book.of_fleet(&request.fleet).iter().filter(|head| head.ended.is_none()).map(|head| head.id).collect();
-        for id in open {
-            let order = Order::Hold { note: note.to_string() };
-            let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
-            match operate(journal, clock, id, &order, &request.by).await {
-                Ok(_) | Err(OrderError::Refused(_)) => {}
-                // Not done, and not answered: the next turn tries again.
-                Err(OrderError::Engine(error @ EngineError::Store(StoreError::Database(_)))) => return Err(error),
-                // One that cannot be read holds its fleet anyway.
-                Err(OrderError::Engine(error)) => tracing::error!(journal = %id, %error, "not held"),
-            }
-        }
-        Ok(())
     }
 }
 

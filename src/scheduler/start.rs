@@ -1,9 +1,11 @@
 //! A rotation that is to begin: of which fleet, why, and how it is begun. It must never begin one that was not handed out.
 
-use crate::engine::Tools;
-use crate::engine::late::{Late, late, may_disturb, propose_catch_up};
-use crate::engine::planner::{self, Aim, Fleet, PlanError, propose_for};
+use crate::engine::late::{Late, late, propose_catch_up};
+use crate::engine::planner::{self, Aim, Fleet, PlanError, may_disturb, propose_for};
+use crate::engine::{Tools, rules};
 use crate::model::{Duration, RequestId, Timestamp};
+use crate::rotation::Rule;
+use crate::rotation::policy::later;
 use crate::store::Head;
 
 use super::due::Schedule;
@@ -28,6 +30,31 @@ pub struct Start {
     pub aim: Aim,
     /// Why.
     pub cause: Cause,
+    /// In spite of these rules.
+    pub force: Vec<Rule>,
+}
+
+/// What a closed window makes of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// One opens in time: the tick waits for it.
+    Waits,
+    /// None opens before the slack is over.
+    Skip,
+}
+
+impl Scheduled {
+    /// What the fleet's windows make of its tick of `due`; `None`: it may begin now.
+    pub(super) fn closed(&self, schedule: &Schedule, due: Timestamp, now: Timestamp) -> Option<Closed> {
+        if planner::may_disturb(&self.fleet, now) {
+            return None;
+        }
+        let opens = self.fleet.windows.next(now, self.fleet.pace(1).takes());
+        Some(match opens.is_some_and(|opens| opens <= later(due, schedule.slack)) {
+            true => Closed::Waits,
+            false => Closed::Skip,
+        })
+    }
 }
 
 /// Why a rotation begins.
@@ -59,7 +86,7 @@ pub struct Begun {
 
 /// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
 pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Begun, PlanError> {
-    let Start { fleet, aim, cause } = start;
+    let Start { fleet, aim, cause, force } = start;
     let (proposal, late) = match (aim, cause) {
         (Aim::CatchUp { new }, Cause::Survey) => {
             let late = late(tools, fleet, others).await?;
@@ -69,7 +96,12 @@ pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Beg
         _ => (propose_for(tools, fleet, others, *aim).await, None),
     };
     let head = match (proposal, cause) {
-        (Ok(proposal), _) => Some(planner::begin(tools, &proposal).await?),
+        (Ok(mut proposal), _) => {
+            if *aim == Aim::Rotate {
+                rules::check(tools, &mut proposal, force).await?;
+            }
+            Some(planner::begin(tools, &proposal).await?)
+        }
         (Err(PlanError::Nobody { .. }), Cause::Survey | Cause::GoOn) => None,
         (Err(error), _) => return Err(error),
     };

@@ -9,14 +9,14 @@ use crate::engine::planner::{Aim, Fleet, PlanError};
 use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
-use crate::rotation::Outcome;
 use crate::rotation::policy::{back_off, later};
+use crate::rotation::{Outcome, Rule};
 use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
 use super::late::{tell_of_late, undoes};
-use super::start::{Begun, Cause, Scheduled, Start, chain};
+use super::start::{Begun, Cause, Closed, Scheduled, Start, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
@@ -157,37 +157,60 @@ impl Scheduler {
             }
             let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));
             let is_open = self.book.open_rotation(name).is_some();
-            let Judgement { due, tick } = schedule.judge(kept, self.book.newest_begun(name), is_open, now);
+            let Judgement { mut due, tick } = schedule.judge(kept, self.book.newest_begun(name), is_open, now);
+            let closed = match tick {
+                Tick::Start { due, .. } => fleet.closed(schedule, due, now),
+                _ => None,
+            };
+            if closed == Some(Closed::Skip) {
+                due = schedule.next(now);
+            }
             let due = due.map(|at| DueTime { schedule: schedule.text.clone(), at });
             if due.as_ref() != self.due.get(name) {
                 changed.push((name.clone(), due));
             }
             match tick {
                 Tick::None => {}
+                Tick::Start { .. } if closed == Some(Closed::Waits) => {}
+                Tick::Start { due, .. } if closed == Some(Closed::Skip) => {
+                    tracing::warn!(fleet = %name, %due, "due, and skipped: no maintenance window opens within schedule_slack");
+                    self.tell(name, Ticked::Closed);
+                }
                 Tick::Start { due, late } => {
                     let not_yet =
                         self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
                     if !not_yet && !self.paused.contains(name) {
                         let cause = Cause::Due { due, late };
-                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim: Aim::Rotate, cause });
+                        let fleet = fleet.fleet.clone();
+                        self.queue.push_back(Start { fleet, aim: Aim::Rotate, cause, force: Vec::new() });
                     }
                 }
                 Tick::Skipped { due, why } => {
                     tracing::warn!(fleet = %name, %due, "due, and skipped: {why}");
                     let ticked = if why == Skip::Open { Ticked::Open } else { Ticked::Missed };
-                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                    self.tell(name, ticked);
                 }
             }
         }
         for (name, due) in changed {
-            self.agenda.set_due(&name, due.as_ref()).await?;
-            match due {
-                Some(due) => self.due.insert(name.clone(), due),
-                None => self.due.remove(&name),
-            };
-            self.failed.remove(&name);
+            self.keep_due(&name, due).await?;
         }
         Ok(())
+    }
+
+    /// Keeps when a fleet is due next.
+    async fn keep_due(&mut self, name: &FleetName, due: Option<DueTime>) -> Result<(), EngineError> {
+        self.agenda.set_due(name, due.as_ref()).await?;
+        match due {
+            Some(due) => self.due.insert(name.clone(), due),
+            None => self.due.remove(name),
+        };
+        self.failed.remove(name);
+        Ok(())
+    }
+
+    fn tell(&self, name: &FleetName, what: Ticked) {
+        self.observers.iter().for_each(|observer| observer.ticked(name, what));
     }
 
     /// What may begin now: in the order in which it became due, but no account waits for another one.
@@ -240,7 +263,7 @@ impl Scheduler {
                 self.failed.remove(name);
                 if let Cause::Due { late, .. } = start.cause {
                     let ticked = if late > LATE { Ticked::CaughtUp } else { Ticked::Started };
-                    self.observers.iter().for_each(|observer| observer.ticked(name, ticked));
+                    self.tell(name, ticked);
                 }
                 let id = head.id;
                 self.book.put(head);
@@ -261,13 +284,22 @@ impl Scheduler {
                 if let Cause::Survey | Cause::GoOn = start.cause {
                     tracing::warn!(fleet = %name, aim = ?start.aim, "not begun: {why}");
                 }
-                if let Cause::Due { due, .. } = start.cause {
+                let schedule = self.fleets.get(name).and_then(|fleet| fleet.schedule.clone());
+                let for_good = matches!(error, PlanError::Rule { rule: Rule::SizeChange, .. });
+                if let (Cause::Due { due, .. }, true, Some(schedule)) = (start.cause, for_good, schedule) {
+                    self.note_refused(name, due, &why, now).await?;
+                    // Only a person lifts that: it is not tried again before the next tick.
+                    tracing::error!(fleet = %name, "due, and not begun: {why}");
+                    let next = schedule.next(now).map(|at| DueTime { schedule: schedule.text.clone(), at });
+                    self.keep_due(name, next).await?;
+                    self.tell(name, Ticked::Refused);
+                } else if let Cause::Due { due, .. } = start.cause {
                     self.note_refused(name, due, &why, now).await?;
                     let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
                     let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
                     tracing::warn!(fleet = %name, "due, and not begun: {why}; again at {at}");
                     self.failed.insert(name.clone(), (times + 1, at));
-                    self.observers.iter().for_each(|observer| observer.ticked(name, Ticked::Failed));
+                    self.tell(name, Ticked::Failed);
                 }
                 Answer::Refused(why)
             }

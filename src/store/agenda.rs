@@ -8,14 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
-use crate::rotation::Author;
+use crate::rotation::{Author, Rule};
 
 /// What a person asks of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
     /// Rotate it now.
-    Rotate,
+    Rotate {
+        /// In spite of these rules.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        force: Vec<Rule>,
+    },
     /// Roll a rotation of it back: give it up if it is open, then bind again what was found before it.
     Rollback {
         /// Which.
@@ -33,6 +37,13 @@ pub enum Ask {
         /// Why, in the person's words; may be empty.
         note: String,
     },
+}
+
+impl Ask {
+    /// Rotate it now, forcing nothing.
+    pub fn rotate() -> Self {
+        Self::Rotate { force: Vec::new() }
+    }
 }
 
 /// What became of a request.
@@ -158,7 +169,8 @@ mod tests {
             text
         };
         let id = "01940000-0000-7000-8000-000000000001".parse().unwrap();
-        check(r#"{"ask":"rotate"}"#, ask(Ask::Rotate));
+        check(r#"{"ask":"rotate"}"#, ask(Ask::rotate()));
+        check(r#"{"ask":"rotate","force":["window"]}"#, ask(Ask::Rotate { force: vec![Rule::Window] }));
         check(
             r#"{"ask":"rollback","rotation":"01940000-0000-7000-8000-000000000001"}"#,
             ask(Ask::Rollback { rotation: id }),

@@ -257,12 +257,12 @@ impl Agenda for Memory {
         let mut all = self.all();
         let (id, at) = (RequestId::new(all.requests.len() as u64 + 1), chain::whole_milliseconds(at));
         let answer = Some((at, Answer::Refused(why.to_string())));
-        all.requests.push(Request { id, fleet: fleet.clone(), ask: Ask::Rotate, by: by.clone(), at, answer });
+        all.requests.push(Request { id, fleet: fleet.clone(), ask: Ask::rotate(), by: by.clone(), at, answer });
         Ok(())
     }
 
     async fn refused(&self) -> Result<BTreeMap<FleetName, Request>, StoreError> {
-        let rotates = |request: &&Request| request.ask == Ask::Rotate;
+        let rotates = |request: &&Request| matches!(request.ask, Ask::Rotate { .. });
         let newest: BTreeMap<FleetName, Request> =
             self.all().requests.iter().filter(rotates).map(|one| (one.fleet.clone(), one.clone())).collect();
         let refused = |request: &Request| matches!(request.answer, Some((_, Answer::Refused(_))));
@@ -320,7 +320,7 @@ mod tests {
         conformance::rotated(&memory.clone(), 1, "web").await;
         assert!(!memory.is_empty());
         assert_eq!(memory.heads().await.unwrap().readable.len(), 1);
-        memory.clone().ask(&"web".into(), &Ask::Rotate, &conformance::operator(), conformance::at(0)).await.unwrap();
+        memory.clone().ask(&"web".into(), &Ask::rotate(), &conformance::operator(), conformance::at(0)).await.unwrap();
         assert_eq!(memory.asked().await.unwrap().len(), 1);
     }
 }

@@ -97,8 +97,12 @@ impl Observer for Log {
     fn recorded(&self, id: JournalId, plan: &Plan, entry: &Entry) {
         let level = match &entry.event {
             Event::Held { .. } => Level::ERROR,
-            Event::Failed { .. } | Event::Excluded { .. } => Level::WARN,
+            Event::Failed { .. } | Event::Excluded { .. } | Event::HookEnded { failure: Some(_), .. } => Level::WARN,
             _ => Level::INFO,
+        };
+        let way_on = match (&entry.event, &entry.by) {
+            (Event::Held { reason }, Author::Engine(_)) => format!("; {}", reason.way_on(id)),
+            _ => String::new(),
         };
         macro_rules! line {
             ($level:expr) => {
@@ -113,7 +117,7 @@ impl Observer for Log {
                         step = about.step.map(Step::name),
                         action = about.action,
                         request_id = about.request_id,
-                        "{}",
+                        "{}{way_on}",
                         words(plan, entry)
                     )
                 }
@@ -235,6 +239,11 @@ fn words(plan: &Plan, entry: &Entry) -> String {
         Event::Verified { proofs } => format!("{name}: {}", instances(proofs.len())),
         Event::Unproven { instances: all, why } => format!("{name}: {}: {why}", instances(all.len())),
         Event::Trusted { instance, .. } => format!("{name} by {}: {instance}", entry.by),
+        Event::HookStarted { hook, batch } => format!("{name}: {} of batch {batch}", hook.name()),
+        Event::HookEnded { hook, batch, failure } => {
+            let failure = failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+            format!("{name}: {} of batch {batch}{failure}", hook.name())
+        }
         Event::Resumed { away_since } => format!("{name}: nobody drove it since {away_since:.0}"),
         Event::Excluded { instances } => {
             let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();

@@ -49,11 +49,16 @@ pub enum Tick {
     Open,
     /// One could not be started.
     Failed,
+    /// A rule refused it that only a person lifts.
+    Refused,
+    /// No maintenance window came in time.
+    Closed,
 }
 
 impl Tick {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Started, Self::CaughtUp, Self::Missed, Self::Open, Self::Failed];
+    pub const ALL: [Self; 7] =
+        [Self::Started, Self::CaughtUp, Self::Missed, Self::Open, Self::Failed, Self::Refused, Self::Closed];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -63,6 +68,8 @@ impl Tick {
             Self::Missed => "missed",
             Self::Open => "open",
             Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
         }
     }
 }

@@ -66,6 +66,7 @@ fn rotate(name: &str) -> RotatePlan {
             force_stop: false,
             grace: Duration::from_secs(600),
             verify: Default::default(),
+            pace: Default::default(),
         },
     }
 }
@@ -211,15 +212,18 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::KeyMismatch | HoldReason::UnknownPairs { .. } | HoldReason::Custody { .. } => 3,
         HoldReason::StartRefused { .. } | HoldReason::Clock { .. } | HoldReason::Account { .. } => 3,
         HoldReason::WrongHost { .. } | HoldReason::OldKeyTaken { .. } | HoldReason::StrangersPair { .. } => 3,
+        HoldReason::FailuresInARow { .. } | HoldReason::Hook { .. } => 2,
     };
     let taken = HoldReason::OldKeyTaken { instances: Vec::new() };
-    assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + reason(&taken), REASONS.len());
+    assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + 2 * reason(&taken), REASONS.len());
     let host = crate::model::HostKey::of(&crate::model::PrivateKey::sample(1).public());
     let error = Error_::of(Kind::Busy);
     let reasons = [
         HoldReason::Operator { note: String::new() },
         HoldReason::Failures { failed: 1, allowed: 0 },
+        HoldReason::FailuresInARow { failed: 3, limit: 3 },
         HoldReason::Canary,
+        HoldReason::Hook { hook: crate::rotation::Hook::BeforeBatch, batch: 1, problem: String::new() },
         HoldReason::Step { step: Step::StoreKey, error },
         HoldReason::KeyMismatch,
         HoldReason::UnknownPairs { names: Vec::new() },
@@ -237,6 +241,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
     let step = |step: Step| match step {
         Step::Settle(_) => None,
         Step::StoreKey | Step::ImportKey | Step::Prepare(_) | Step::Bind(_) => Some(step.name()),
+        Step::BeforeBatch(_) | Step::AfterBatch(_) => Some(step.name()),
         Step::Activate(_) | Step::Verify(_) | Step::RetireKeyPair | Step::DestroyPrivateKey => Some(step.name()),
     };
     let steps = [
@@ -247,6 +252,8 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         Step::Bind(0),
         Step::Activate(0),
         Step::Verify(0),
+        Step::BeforeBatch(0),
+        Step::AfterBatch(0),
         Step::RetireKeyPair,
         Step::DestroyPrivateKey,
     ];
@@ -675,6 +682,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
         mark: Mark::try_from("sim".to_string()).unwrap(),
         author: Author::Engine("run".to_string()),
         observers: vec![metrics.clone(), Arc::new(crate::telemetry::Log)],
+        surroundings: Default::default(),
     });
     let web = crate::engine::planner::Fleet {
         name: fleet("web"),
@@ -686,12 +694,16 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
             batch_max: Some(2),
             unavailable_max: Amount::Count(2),
             failures_max: Amount::Count(0),
+            growth: 4,
+            failures_in_a_row: 3,
             soak: Duration::from_secs(30),
         },
         force_stop: false,
         allow: Default::default(),
         grace: Duration::from_secs(120),
         verify: Default::default(),
+        windows: Default::default(),
+        hooks: Default::default(),
     };
     for _ in 0..2 {
         let proposal = propose(engine.tools(), &web, &[]).await.unwrap();

@@ -3,6 +3,7 @@
 //! and never hold a secret.
 
 pub mod http;
+mod labels;
 pub mod log;
 pub mod metrics;
 mod series;

@@ -51,6 +51,13 @@ impl Stopwatch {
                     None => Vec::new(),
                 }
             }
+            Event::HookStarted { hook, batch } => {
+                // It awaits no instance: nothing but its own end ends it.
+                let lap = Lap { since: entry.at, call: Call::Put, awaited: BTreeSet::new(), seen: false };
+                self.laps.entry(whole(hook.step(*batch))).or_insert(lap);
+                Vec::new()
+            }
+            Event::HookEnded { hook, batch, .. } => self.end_whole(whole(hook.step(*batch)), entry.at),
             Event::KeyStored { .. } => self.end_whole(whole(Step::StoreKey), entry.at),
             Event::KeyImported { .. } => self.end_whole(whole(Step::ImportKey), entry.at),
             Event::KeyPairDeleted => self.end_whole(whole(Step::RetireKeyPair), entry.at),

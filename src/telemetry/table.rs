@@ -10,6 +10,8 @@ use crate::rotation::DriftKind;
 
 use super::series::{Kind, Label, Series, Subject, Values};
 
+pub(super) use super::labels::{OUTCOMES, STEPS};
+
 /// What every name begins with.
 const PREFIX: &str = "rekeyd_";
 
@@ -29,7 +31,8 @@ const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned
 const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept", "recalled"]));
 const LATE: Label = Label("late", Values::Closed(&["waiting", "new"]));
 const PROVED: Label = Label("outcome", Values::Closed(&["proven", "failed", "unreached"]));
-const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
+const TICKED: Label =
+    Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed", "refused", "closed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
@@ -39,7 +42,9 @@ const KIND: Label = Label("kind", Values::Closed(&DriftKind::NAMES));
 pub(super) const REASONS: &[&str] = &[
     "operator",
     "failures",
+    "failures_in_a_row",
     "canary",
+    "hook",
     "step",
     "key_mismatch",
     "unknown_pairs",
@@ -51,26 +56,6 @@ pub(super) const REASONS: &[&str] = &[
     "strangers_pair",
     "account",
 ];
-/// How a request ends: well, or with one of the error kinds.
-pub(super) const OUTCOMES: &[&str] = &[
-    OK,
-    "throttled",
-    "unavailable",
-    "busy",
-    "already",
-    "invalid_state",
-    "not_found",
-    "conflict",
-    "in_use",
-    "quota",
-    "denied",
-    "invalid",
-    "unsupported",
-    "protocol",
-];
-/// The steps that do something: `settle` only looks, and has no beginning in a journal.
-pub(super) const STEPS: &[&str] =
-    &["store_key", "import_key", "prepare", "bind", "activate", "verify", "retire_key_pair", "destroy_private_key"];
 /// A request that ended well.
 pub(super) const OK: &str = "ok";
 /// The cloud said: too many requests.
@@ -133,7 +118,8 @@ impl Table {
             scheduler_ticks: make.counters(
                 "scheduler_ticks_total",
                 "Due times of a fleet's schedule, by what became of them: started, caught_up (started late, within \
-                 schedule_slack), missed (skipped), open (a rotation was open), failed (could not be started).",
+                 schedule_slack), missed (skipped), open (a rotation was open), failed (could not be started), refused \
+                 (a rule that only a person lifts), closed (no maintenance window within schedule_slack).",
                 &[FLEET, TICKED],
             )?,
             key_created: make.gauges(

@@ -207,6 +207,7 @@ impl Daemon {
     async fn open(&mut self) -> Result<Life, EngineError> {
         let agenda: Arc<dyn Agenda> = self.rig.journal.clone();
         let agenda = Arc::new(Fused { fuse: self.rig.fuse.clone(), inner: agenda });
+        self.rig.forget_accounts();
         let tools = self.rig.tools();
         let engine = self.rig.tools();
         let scheduler = Scheduler::open(tools, agenda, self.scheduled(), vec![self.ticks.clone()]).await?;
@@ -238,7 +239,7 @@ impl Daemon {
     async fn ticks_unkept(&self, fleet: &FleetName, schedule: &Schedule) -> Vec<String> {
         let mut unkept = Vec::new();
         let rotations = self.rotations(fleet).await;
-        let is_asked = |request: &&Request| request.fleet == *fleet && request.ask == Ask::Rotate;
+        let is_asked = |request: &&Request| request.fleet == *fleet && matches!(request.ask, Ask::Rotate { .. });
         let asked = self.requests().await.iter().filter(is_asked).count();
         let dues = self.dues(schedule);
         // From each due moment to the next: one rotation, and those that were asked for.
@@ -290,7 +291,7 @@ impl Daemon {
         let mut unkept = Vec::new();
         for request in self.requests().await {
             let fits = match (&request.ask, &request.answer) {
-                (Ask::Rotate, Some((_, Answer::Rotation(id)))) => {
+                (Ask::Rotate { .. }, Some((_, Answer::Rotation(id)))) => {
                     let head = self.rig.journal.head(*id).await.unwrap();
                     *head.plan.fleet() == request.fleet && head.ended.is_none_or(|(at, _)| at >= request.at)
                 }
@@ -399,7 +400,7 @@ impl Deed {
                     order(head, Order::Abandon { note: note() }).await;
                 }
             }
-            Self::Rotate => ask(Ask::Rotate).await,
+            Self::Rotate => ask(Ask::rotate()).await,
         }
     }
 }

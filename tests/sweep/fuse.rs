@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -34,6 +34,7 @@ pub struct Fuse {
     notify: Notify,
     ask: Mutex<Option<Arc<Ask>>>,
     broken: Mutex<Vec<String>>,
+    yields: AtomicBool,
 }
 
 impl Fuse {
@@ -47,6 +48,7 @@ impl Fuse {
             notify: Notify::new(),
             ask: Mutex::default(),
             broken: Mutex::default(),
+            yields: AtomicBool::new(false),
         })
     }
     pub fn asks(&self, ask: Arc<Ask>) {
@@ -76,7 +78,15 @@ impl Fuse {
         self.broken.lock().unwrap().clone()
     }
 
-    async fn around<T>(&self, name: String, call: impl Future<Output = T>) -> T {
+    /// From now on others get their turn before each call: for engines that run at the same time.
+    pub fn yields(&self) {
+        self.yields.store(true, Ordering::SeqCst);
+    }
+
+    pub async fn around<T>(&self, name: String, call: impl Future<Output = T>) -> T {
+        if self.yields.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         let number = {
             let mut calls = self.calls.lock().unwrap();
             calls.push(name.clone());
@@ -165,6 +175,9 @@ impl Journal for Fused<dyn Journal> {
         self.inner.head(id).await
     }
     async fn heads(&self) -> Result<Heads, StoreError> {
+        if self.fuse.yields.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         self.inner.heads().await
     }
     async fn instances(&self, id: JournalId) -> Result<Vec<PlannedInstance>, StoreError> {

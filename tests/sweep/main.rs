@@ -11,6 +11,7 @@ mod fuse;
 mod login;
 mod operator;
 mod rig;
+mod roll;
 mod seeds;
 mod strangers;
 mod ticks;

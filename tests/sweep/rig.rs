@@ -9,13 +9,13 @@ use rekeyd::clock::Clock;
 use rekeyd::custody::Custodian;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Fleet, begin, propose};
-use rekeyd::engine::{Engine, EngineError, NoProvider, Tools};
+use rekeyd::engine::{Accounts, Engine, EngineError, NoProvider, Surroundings, Tools};
 use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::provider::http::transport::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{
-    AddressFrom, Author, Event, HoldReason, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify,
+    AddressFrom, Author, Event, HoldReason, Hooks, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify, Windows,
 };
 use rekeyd::sim::{Direct, InstanceSpec, Os, Power, Promise, Rule, VirtualClock, World};
 use rekeyd::ssh::{KeyPool, PooledKeyMaker};
@@ -23,6 +23,7 @@ use rekeyd::store::Journal;
 
 use crate::fuse::{Fuse, Fused, Side};
 use crate::login::Guests;
+use crate::roll::{self, Drains};
 
 pub const TAG: (&str, &str) = ("role", "web");
 /// Weather in which a batch that is refused for one instance is done to those before it, and nothing else goes wrong.
@@ -48,6 +49,12 @@ pub struct Scenario {
     pub faults: &'static str,
     /// Whether logins prove the key.
     pub by_login: bool,
+    /// One account for all fleets, and so many of its machines down at once.
+    pub account_max: Option<u32>,
+    /// When the fleets may be disturbed.
+    pub windows: Windows,
+    /// Hooks around each batch, that drain and bring back.
+    pub hooks: bool,
 }
 
 impl Scenario {
@@ -66,6 +73,9 @@ impl Scenario {
             rounds: 2,
             faults: "",
             by_login: false,
+            account_max: None,
+            windows: Windows::default(),
+            hooks: false,
         }
     }
 
@@ -92,6 +102,8 @@ pub struct Rig {
     pub fuse: Arc<Fuse>,
     pub refused: BTreeSet<String>,
     keys: Arc<PooledKeyMaker>,
+    pub drains: Arc<Drains>,
+    accounts: Arc<Accounts>,
     promises: Vec<Arc<Promise>>,
     engines: u64,
 }
@@ -121,10 +133,24 @@ impl Rig {
         let world = Arc::new(Mutex::new(world));
         let custody = Arc::new(rekeyd::custody::Memory::new());
         let fuse = Fuse::new(blows);
+        let drains = Arc::new(Drains::new(fuse.clone()));
+        let (cap, hooks) = (scenario.account_max, scenario.hooks.then(|| (drains.clone(), refused.clone())));
         let (asked_world, asked_custody, asked_promises) = (world.clone(), custody.clone(), promises.clone());
         fuse.asks(Arc::new(move || {
             let (world, custody) = (asked_world.lock().unwrap(), publics(&asked_custody));
-            asked_promises.iter().flat_map(|promise| promise.broken(&world, &custody)).collect()
+            let mut broken: Vec<String> =
+                asked_promises.iter().flat_map(|promise| promise.broken(&world, &custody)).collect();
+            let down = roll::down(&world);
+            if cap.is_some_and(|cap| down.len() > cap as usize) {
+                broken.push(format!("{} of the account are down, {cap:?} may be", down.len()));
+            }
+            // Who was refused is brought back while it is still being started.
+            let bare = |(drains, refused): &(Arc<Drains>, BTreeSet<String>)| {
+                down.iter().filter(|id| !refused.contains(*id) && !drains.has(id)).cloned().collect::<Vec<_>>()
+            };
+            let bare = hooks.as_ref().map(bare).unwrap_or_default();
+            broken.extend(bare.into_iter().map(|id| format!("{id} is down, and was not drained")));
+            broken
         }));
         Self {
             scenario,
@@ -134,6 +160,9 @@ impl Rig {
             journal: Arc::new(rekeyd::store::Memory::new()),
             fuse,
             refused,
+            drains,
+            // A new process counts from the journals: see `forget_accounts`.
+            accounts: accounts(cap),
             keys: Arc::new(PooledKeyMaker::new(pool.clone())),
             promises,
             engines: 0,
@@ -156,7 +185,7 @@ impl Rig {
         Fleet {
             name: FleetName::new(NAMES[cloud]),
             place: Place {
-                account: NAMES[cloud].into(),
+                account: if self.scenario.account_max.is_some() { ONE_ACCOUNT } else { NAMES[cloud] }.into(),
                 provider: cloud_of.kind,
                 endpoint: Some("http://127.0.0.1:1".to_string()),
                 region: Region::new(cloud_of.region.clone()),
@@ -168,12 +197,16 @@ impl Rig {
                 batch_max: Some(self.scenario.batch_max),
                 unavailable_max: Amount::Count(self.scenario.unavailable_max),
                 failures_max: Amount::Count(self.scenario.failures_max),
+                growth: 4,
+                failures_in_a_row: 3,
                 soak: Duration::from_secs(30),
             },
             force_stop: false,
             allow: Default::default(),
             grace: Duration::from_secs(120),
             verify: self.scenario.verify(),
+            windows: self.scenario.windows.clone(),
+            hooks: if self.scenario.hooks { roll::hooks() } else { Hooks::default() },
         }
     }
 
@@ -197,7 +230,11 @@ impl Rig {
         let opened = Mutex::new(BTreeMap::<String, Result<Arc<dyn Provider>, String>>::new());
         let providers = move |place: &Place| {
             let open = || {
-                let cloud = NAMES.iter().position(|name| *name == place.account.as_str()).unwrap();
+                let is_here = |cloud: &usize| world.lock().unwrap().cloud(*cloud).kind == place.provider;
+                let cloud = match place.account.as_str() {
+                    ONE_ACCOUNT => (0..NAMES.len()).find(is_here).unwrap(),
+                    name => NAMES.iter().position(|one| *one == name).unwrap(),
+                };
                 let inner: Arc<dyn Transport> = Arc::new(Direct::new(world.clone(), cloud, clock.clone()));
                 let credentials = {
                     let world = world.lock().unwrap();
@@ -221,7 +258,7 @@ impl Rig {
             opened
                 .lock()
                 .unwrap()
-                .entry(place.account.to_string())
+                .entry(format!("{} {}", place.account, place.provider))
                 .or_insert_with(open)
                 .clone()
                 .map_err(NoProvider::Gone)
@@ -239,7 +276,13 @@ impl Rig {
             mark: mark(),
             author: Author::Engine(format!("run-{}", self.engines)),
             observers: Vec::new(),
+            surroundings: Surroundings { accounts: self.accounts.clone(), hooks: self.drains.clone() },
         }
+    }
+
+    /// What was known of the accounts is lost with the process.
+    pub fn forget_accounts(&mut self) {
+        self.accounts = accounts(self.scenario.account_max);
     }
 
     /// A new engine over what is there: what a start of the process does.
@@ -383,6 +426,12 @@ fn publics(custody: &Arc<rekeyd::custody::Memory>) -> BTreeSet<String> {
     custody.publics().into_iter().map(|key| key.to_openssh()).collect()
 }
 
+fn accounts(cap: Option<u32>) -> Arc<Accounts> {
+    Arc::new(Accounts::new(cap.map(|cap| (ONE_ACCOUNT.into(), cap)).into_iter().collect()))
+}
+
+/// The account of all fleets, where they share one.
+const ONE_ACCOUNT: &str = "main";
 /// Account and fleet of each cloud.
 const NAMES: [&str; 2] = ["web", "db"];
 

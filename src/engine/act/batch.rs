@@ -8,11 +8,15 @@ use crate::provider::{Error, Instance, Provider};
 use crate::rotation::policy::{FRESH, later};
 use crate::rotation::{Call, Found, HoldReason, KeySource, Sight, Step, Want};
 
+use super::super::accounts::{self, Reservation};
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools, guard};
 use super::{Done, call, failed, hold, kept, look_interval, retire, settle, verify};
+
+/// Room in the account is looked for this often.
+const ROOM: Duration = Duration::from_secs(5);
 
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
@@ -58,6 +62,10 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
             return Ok(done);
         }
     }
+    if case.waiting.is_some() && !matches!(step, Step::Activate(_)) {
+        // Others of the account are to come back first: their entries do not wake this journal.
+        return Ok(Done::Wait(ROOM));
+    }
     let oldest = ids.iter().filter_map(|id| case.rotation().ok()?.member(id)?.pending.as_ref().map(|p| p.since)).min();
     Ok(Done::Wait(look_interval(oldest, now)))
 }
@@ -99,6 +107,14 @@ async fn guarded(
             Err(Refused::Failed(error)) => return failed(tools, case, step, error).await.map(Some),
         }
     }
+    let reserved = match disturbs {
+        true => accounts::reserve(tools, case, found).await?,
+        false => Reservation::of(found),
+    };
+    if reserved.found.is_empty() {
+        return Ok(None);
+    }
+    let found = &reserved.found;
     // The looks may be old by now (a slow answer, a throttle): then everybody is looked at again first.
     let looked =
         found.iter().filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)).map(|(at, _)| at).min();
@@ -107,7 +123,7 @@ async fn guarded(
         case.seen.forget(&ids);
         return Ok(None);
     };
-    call::make(tools, case, provider, step, call, found, looked).await.map(Some)
+    call::make(tools, case, provider, step, call, reserved, looked).await.map(Some)
 }
 
 /// Why a bind is not called.

@@ -7,25 +7,30 @@ use crate::provider::{Accepted, Blame, Effect, Error, Instance, Kind, Power, Pow
 use crate::rotation::policy::{FRESH, TRIES_MAX, later};
 use crate::rotation::{Call, Event, ExcludedInstance, Exclusion, Found, Step};
 
+use super::super::accounts::Reservation;
 use super::super::case::Case;
 use super::super::look::look;
 use super::super::record::{Appended, append, catch_up};
 use super::super::{EngineError, Tools};
 use super::{Done, retry_at};
 
-/// Makes a call for all of `found`, which the guard has let through and a look showed so at `looked`.
+/// Makes a call for all whom the guard has let through, and whom a look showed so at `looked`.
 pub(super) async fn make(
     tools: &Tools,
     case: &mut Case,
     provider: &dyn Provider,
     step: Step,
     call: Call,
-    found: Vec<Found>,
+    reserved: Reservation,
     mut looked: Timestamp,
 ) -> Result<Done, EngineError> {
+    let found = reserved.found.clone();
     let started = Event::Started { step, call, found: found.clone() };
     let all: Vec<InstanceId> = found.iter().map(|found| found.instance.clone()).collect();
-    if append(tools, case, &[started]).await? == Appended::AfterOperator {
+    let appended = append(tools, case, &[started]).await?;
+    // From here on the entry counts.
+    drop(reserved);
+    if appended == Appended::AfterOperator {
         // Decided before the operator spoke: not sent. What stands in the journal says that it may have been, so it is taken back.
         let error = Error { message: "an operator's entry came first".into(), ..not_sent(call) };
         append(tools, case, &[failure(tools, case, step, all, error)]).await?;

@@ -3,6 +3,7 @@
 
 mod batch;
 mod call;
+mod hook;
 mod import_key;
 mod retire;
 mod settle;
@@ -15,7 +16,7 @@ pub(super) use verify::target as login_target;
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};
-use crate::rotation::{Event, HoldReason, Step};
+use crate::rotation::{Event, HoldReason, Hook, Step};
 
 pub(super) use verify::target;
 
@@ -33,7 +34,8 @@ pub(super) enum Done {
 
 /// Does what can be done of a step now.
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
-    if case.provider.is_none() && !matches!(step, Step::StoreKey) {
+    let asks_cloud = !matches!(step, Step::StoreKey | Step::BeforeBatch(_) | Step::AfterBatch(_));
+    if case.provider.is_none() && asks_cloud {
         match (tools.providers)(case.plan.place()) {
             Ok(provider) => {
                 case.provider = Some(provider);
@@ -53,6 +55,8 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
         Step::Settle(batch) => settle::act(tools, case, batch).await,
         Step::Activate(_) | Step::Prepare(_) | Step::Bind(_) => batch::act(tools, case, step).await,
         Step::Verify(batch) => verify::act(tools, case, batch).await,
+        Step::BeforeBatch(batch) => hook::act(tools, case, Hook::BeforeBatch, batch).await,
+        Step::AfterBatch(batch) => hook::act(tools, case, Hook::AfterBatch, batch).await,
         Step::RetireKeyPair => retire::delete(tools, case).await,
         Step::DestroyPrivateKey => retire::destroy(tools, case).await,
     }

@@ -12,6 +12,7 @@ mod known;
 mod luck;
 mod next;
 mod order;
+mod pace;
 mod proof;
 mod retire;
 mod story;

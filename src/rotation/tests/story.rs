@@ -5,6 +5,7 @@ use super::*;
 /// A journal in the making. One line is an entry, `SECOND WORDS`; instances are letters in the order of the plan, each
 /// found as `a=r/old@boot` (keys `old` and no boot marker where nothing is said):
 ///
+/// `run:before 1` `done:before 1` `fail:after 1` hooks of a batch ·
 /// `plan` `stored` `imported` · `>CALL a=r b=s` started · `ok CALL a b #request` accepted · `ERROR CALL a b +WAIT` failed
 /// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `resumed` · `held` `held:canary` … ·
 /// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`. Where logins prove the key: `pinned a=KEY@IMAGE b` (not
@@ -26,6 +27,7 @@ impl Story {
             force_stop: false,
             grace: Duration::from_secs(1000),
             verify: Default::default(),
+            pace: Default::default(),
         };
         let (mut instances, mut batch) = (Vec::new(), 0);
         for word in fleet.split_whitespace() {
@@ -39,6 +41,11 @@ impl Story {
                 match name {
                     "max" => policy.unavailable_max = number,
                     "failures" => policy.failures_max = number,
+                    "growing" => policy.pace.growing = number,
+                    "row" => policy.pace.failures_in_a_row = Some(number),
+                    "takes" => policy.pace.batch_time = Duration::from_secs(number.into()),
+                    "before" => policy.pace.hooks.before_batch = Some(hook(number)),
+                    "after" => policy.pace.hooks.after_batch = Some(hook(number)),
                     "soak" => policy.soak = Duration::from_secs(number.into()),
                     other => panic!("{other} is no policy"),
                 }
@@ -127,6 +134,15 @@ impl Story {
             let retry_at = later(time, Duration::from_secs(wait));
             return Event::Failed { step: step(words[0], batch(1)), instances, error, retry_at };
         }
+        if let Some((verb @ ("run" | "done" | "fail"), name)) = verb.split_once(':') {
+            let hook = if name == "before" { Hook::BeforeBatch } else { Hook::AfterBatch };
+            let batch: u32 = words[0].parse().unwrap();
+            let failure = (verb == "fail").then(|| HookFailure { why: "exit code 1".into(), output: "x\ny\n".into() });
+            return match verb {
+                "run" => Event::HookStarted { hook, batch },
+                _ => Event::HookEnded { hook, batch, failure },
+            };
+        }
         match verb {
             "plan" => Event::Planned { digest: "d".into() },
             "stored" => {
@@ -192,6 +208,7 @@ impl Story {
             "held" => Event::Held { reason: HoldReason::Operator { note: "wait".into() } },
             "held:canary" => Event::Held { reason: HoldReason::Canary },
             "held:failures" => Event::Held { reason: HoldReason::Failures { failed: 1, allowed: 0 } },
+            "held:row" => Event::Held { reason: HoldReason::FailuresInARow { failed: 2, limit: 2 } },
             "held:step" => Event::Held { reason: HoldReason::KeyMismatch },
             "release" => Event::Released { note: String::new(), allow: None },
             "leave-off" => Event::Released { note: String::new(), allow: Some(Allow::LeaveOff(words[0].into())) },
@@ -255,4 +272,8 @@ pub(super) fn pin(text: &str) -> Pin {
 pub(super) fn proof(id: &str, old_key: OldKeyFound) -> Proof {
     let key = PrivateKey::sample(1).public().fingerprint();
     Proof { instance: id.into(), key, host_key: host_key("H"), image: None, server: "SSH-2.0-x".to_string(), old_key }
+}
+
+fn hook(seconds: u32) -> HookCommand {
+    HookCommand { command: vec!["drain".into()], timeout: Duration::from_secs(seconds.into()) }
 }

@@ -64,7 +64,7 @@ async fn ask(store: &dyn Store, name: &str, ask: Ask, second: i64) -> RequestId 
 
 async fn what_is_asked_reads_back_oldest_first(store: &dyn Store) {
     assert_eq!(store.asked().await.unwrap(), []);
-    let asks = [Ask::Rotate, pause("a \"note\"\nof 2 lines 伟"), release()];
+    let asks = [Ask::rotate(), pause("a \"note\"\nof 2 lines 伟"), release()];
     let mut expect = Vec::new();
     for (number, ask) in (1..).zip(asks) {
         // A clock that steps back orders nothing anew.
@@ -74,7 +74,7 @@ async fn what_is_asked_reads_back_oldest_first(store: &dyn Store) {
         expect.push(Request { id, fleet: fleet("web"), ask, by, at, answer: None });
     }
     // A fleet that nobody knows may be asked for as well.
-    ask(store, "none; DROP TABLE", Ask::Rotate, 0).await;
+    ask(store, "none; DROP TABLE", Ask::rotate(), 0).await;
     let asked = store.asked().await.unwrap();
     assert_eq!(asked[..3], expect);
     assert_eq!(asked[3].fleet, fleet("none; DROP TABLE"));
@@ -92,7 +92,7 @@ async fn a_request_is_answered_once(store: &dyn Store) {
         Answer::Withdrawn,
     ];
     for (number, answer) in (1..).zip(answers) {
-        let id = ask(store, "web", Ask::Rotate, number).await;
+        let id = ask(store, "web", Ask::rotate(), number).await;
         let before = store.request(id).await.unwrap();
         assert!(store.answer(id, &answer, at(100)).await.unwrap());
         let after = Request { answer: Some((at(100), answer.clone())), ..before };
@@ -103,13 +103,13 @@ async fn a_request_is_answered_once(store: &dyn Store) {
         assert_eq!(store.request(id).await.unwrap(), after);
         assert_eq!(store.asked().await.unwrap(), []);
     }
-    let (first, second) = (ask(store, "web", Ask::Rotate, 8).await, ask(store, "web", Ask::Rotate, 9).await);
+    let (first, second) = (ask(store, "web", Ask::rotate(), 8).await, ask(store, "web", Ask::rotate(), 9).await);
     assert!(store.answer(first, &Answer::Held, at(10)).await.unwrap());
     assert_eq!(store.asked().await.unwrap().iter().map(|one| one.id).collect::<Vec<_>>(), [second]);
 }
 
 async fn of_many_answers_at_once_one_is_taken(store: &dyn Store) {
-    let id = ask(store, "web", Ask::Rotate, 0).await;
+    let id = ask(store, "web", Ask::rotate(), 0).await;
     let answers: Vec<Answer> = (0..8).map(|number| Answer::Refused(number.to_string())).collect();
     let all = futures_util::future::join_all(answers.iter().map(|answer| store.answer(id, answer, at(1)))).await;
     let taken: Vec<usize> = (0..8).filter(|number| *all[*number].as_ref().unwrap()).collect();
@@ -118,7 +118,7 @@ async fn of_many_answers_at_once_one_is_taken(store: &dyn Store) {
 }
 
 async fn a_request_that_is_not_there_is_missing(store: &dyn Store) {
-    ask(store, "web", Ask::Rotate, 0).await;
+    ask(store, "web", Ask::rotate(), 0).await;
     for number in [0, 2, u64::MAX] {
         let id = RequestId::new(number);
         let missing = |error: StoreError| {
@@ -139,13 +139,13 @@ async fn paused(store: &dyn Store) -> Vec<(String, u64)> {
 async fn the_newest_hold_or_release_says_whether_a_fleet_is_paused(store: &dyn Store) {
     let web = |number| vec![("web".to_string(), number)];
     assert_eq!(paused(store).await, []);
-    ask(store, "web", Ask::Rotate, 0).await;
+    ask(store, "web", Ask::rotate(), 0).await;
     assert_eq!(paused(store).await, []);
     let first = ask(store, "web", pause("one"), 9).await;
     assert_eq!(paused(store).await, web(2));
     // Answered or not; and a rotation that is asked for releases nobody.
     assert!(store.answer(first, &Answer::Held, at(10)).await.unwrap());
-    ask(store, "web", Ask::Rotate, 11).await;
+    ask(store, "web", Ask::rotate(), 11).await;
     assert_eq!(paused(store).await, web(2));
     assert_eq!(store.paused().await.unwrap()[&fleet("web")], store.request(first).await.unwrap());
     // The newest is the last that was asked, whatever the clock said.
@@ -229,7 +229,7 @@ async fn a_refused_start_is_told_until_another_rotation_is_asked_for(store: &dyn
     let told = async || -> Vec<(String, Timestamp, String)> {
         let refused = store.refused().await.unwrap();
         let told = refused.into_iter().map(|(fleet, request)| match request.answer {
-            Some((_, Answer::Refused(why))) if request.ask == Ask::Rotate => (fleet.to_string(), request.at, why),
+            Some((_, Answer::Refused(why))) if request.ask == Ask::rotate() => (fleet.to_string(), request.at, why),
             other => panic!("{other:?}"),
         });
         told.collect()
@@ -240,7 +240,7 @@ async fn a_refused_start_is_told_until_another_rotation_is_asked_for(store: &dyn
     assert_eq!(told().await, expect(&[("db", 2, "denied"), ("web", 3, "no clock")]));
     ask(store, "db", pause("later"), 4).await;
     assert_eq!(told().await.len(), 2, "a hold is no rotation");
-    let asked = ask(store, "web", Ask::Rotate, 5).await;
+    let asked = ask(store, "web", Ask::rotate(), 5).await;
     assert_eq!(told().await, expect(&[("db", 2, "denied")]), "it waits for its answer");
     store.answer(asked, &Answer::Refused("nobody".into()), at(6)).await.unwrap();
     assert_eq!(told().await, expect(&[("db", 2, "denied"), ("web", 5, "nobody")]));
@@ -293,7 +293,7 @@ async fn who_was_touched_by_an_operator_is_told_once(store: &dyn Store) {
 async fn times_of_requests_and_due_times_are_kept_to_the_millisecond(store: &dyn Store) {
     let fine: Timestamp = "2026-11-22T01:02:03.123987654Z".parse().unwrap();
     let kept: Timestamp = "2026-11-22T01:02:03.123Z".parse().unwrap();
-    let id = store.ask(&fleet("web"), &Ask::Rotate, &operator(), fine).await.unwrap();
+    let id = store.ask(&fleet("web"), &Ask::rotate(), &operator(), fine).await.unwrap();
     assert!(store.answer(id, &Answer::Held, fine).await.unwrap());
     let request = store.request(id).await.unwrap();
     assert_eq!((request.at, request.answer), (kept, Some((kept, Answer::Held))));

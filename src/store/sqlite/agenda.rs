@@ -132,7 +132,7 @@ impl Agenda for Sqlite {
     }
 
     async fn note_refused(&self, fleet: &FleetName, why: &str, by: &Author, at: Timestamp) -> Result<(), StoreError> {
-        let (ask, by) = (chain::json(&Ask::Rotate)?, chain::json(by)?);
+        let (ask, by) = (chain::json(&Ask::rotate())?, chain::json(by)?);
         let answer = chain::json(&Answer::Refused(why.to_string()))?;
         let mut tx = self.write().await?;
         sqlx::query(

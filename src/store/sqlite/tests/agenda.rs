@@ -17,7 +17,7 @@ async fn it_is_read_by_who_opened_to_read_and_outlives_the_process() {
     let verb = Sqlite::open_to_write(&path).await.unwrap();
     let reader = Sqlite::open_to_read(&path).await.unwrap();
     let hold = verb.ask(&web(), &pause("x"), &operator(), at(0)).await.unwrap();
-    let rotation = verb.ask(&"db".into(), &Ask::Rotate, &operator(), at(1)).await.unwrap();
+    let rotation = verb.ask(&"db".into(), &Ask::rotate(), &operator(), at(1)).await.unwrap();
     assert!(daemon.answer(rotation, &Answer::Rotation(id(7)), at(2)).await.unwrap());
     let due = DueTime { schedule: "0 0 3 1 * * UTC".into(), at: at(99) };
     daemon.set_due(&web(), Some(&due)).await.unwrap();
@@ -33,7 +33,7 @@ async fn it_is_read_by_who_opened_to_read_and_outlives_the_process() {
         check(store).await;
     }
     for answer in [
-        reader.ask(&web(), &Ask::Rotate, &operator(), at(9)).await.map(drop),
+        reader.ask(&web(), &Ask::rotate(), &operator(), at(9)).await.map(drop),
         reader.answer(hold, &Answer::Held, at(9)).await.map(drop),
         reader.set_due(&web(), None).await,
     ] {
@@ -86,7 +86,7 @@ async fn two_processes_ask_and_answer_and_lose_nothing() {
             tokio::spawn(async move {
                 let mut ids = Vec::new();
                 for _ in 0..10 {
-                    ids.push(store.ask(&web(), &Ask::Rotate, &operator(), at(0)).await.unwrap());
+                    ids.push(store.ask(&web(), &Ask::rotate(), &operator(), at(0)).await.unwrap());
                 }
                 ids
             })
@@ -123,7 +123,7 @@ async fn two_processes_ask_and_answer_and_lose_nothing() {
 async fn a_request_that_was_spoilt_is_named_and_a_due_time_is_lost() {
     let (_dir, path) = place();
     let store = Sqlite::open(&path).await.unwrap();
-    for ask in [release(), Ask::Rotate] {
+    for ask in [release(), Ask::rotate()] {
         store.ask(&web(), &ask, &operator(), at(0)).await.unwrap();
     }
     store.set_due(&web(), Some(&DueTime { schedule: "x".into(), at: at(0) })).await.unwrap();

@@ -1,0 +1,65 @@
+//! Rules that refuse a rotation before it begins, unless a person forces them by name: a selection that changed too much, a
+//! moment outside all windows. It looks at journals and the plan only; it must never begin anything.
+
+use crate::model::{JournalId, Timestamp};
+use crate::rotation::rule::{SIZE_CHANGE_MAX, size_changed};
+use crate::rotation::{Outcome, Part, Plan, PlannedInstance, Rule, Windows};
+use crate::store::Head;
+
+use super::Tools;
+use super::planner::{PlanError, Proposal};
+
+/// Refuses a proposal that breaks a rule which is not forced. A window that is forced is left out of the plan: the whole
+/// rotation goes on without it.
+pub async fn check(tools: &Tools, proposal: &mut Proposal, force: &[Rule]) -> Result<(), PlanError> {
+    let refused = |rule, problem| Err(PlanError::Rule { fleet: proposal.plan.fleet.clone(), rule, problem });
+    if !force.contains(&Rule::Window)
+        && let Some(problem) = outside(proposal, tools.clock.now())
+    {
+        return refused(Rule::Window, problem);
+    }
+    if !force.contains(&Rule::SizeChange) {
+        let heads = tools.journal.heads().await?;
+        if let Some(last) = last_completed(heads.of(&proposal.plan.fleet)) {
+            let before = tools.journal.instances(last).await?;
+            if let Some(problem) = grown(&before, &proposal.instances, last) {
+                return refused(Rule::SizeChange, problem);
+            }
+        }
+    }
+    if force.contains(&Rule::Window) {
+        proposal.plan.policy.pace.windows = Windows::default();
+    }
+    Ok(())
+}
+
+/// Why no batch of this plan may begin now, and when one may.
+pub fn outside(proposal: &Proposal, now: Timestamp) -> Option<String> {
+    let pace = &proposal.plan.policy.pace;
+    if pace.fits(now) {
+        return None;
+    }
+    let next = pace.windows.next(now, pace.takes());
+    let next = next.map_or("none comes within two years".to_string(), |at| format!("the next one begins {at:.0}"));
+    Some(format!("no maintenance window is open that a batch would end in; {next}"))
+}
+
+/// The newest completed rotation among the heads of a fleet's journals, oldest first.
+pub fn last_completed<'a>(heads: impl DoubleEndedIterator<Item = &'a Head>) -> Option<JournalId> {
+    let completed =
+        |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
+    heads.rev().find(completed).map(|head| head.id)
+}
+
+/// Why a selection differs too much from the one of an earlier rotation.
+pub fn grown(before: &[PlannedInstance], now: &[PlannedInstance], last: JournalId) -> Option<String> {
+    let taking_part = |all: &[PlannedInstance]| all.iter().filter(|one| matches!(one.part, Part::Batch(_))).count();
+    let (before, now) = (taking_part(before), taking_part(now));
+    let word = if now > before { "grew" } else { "shrank" };
+    size_changed(before, now).then(|| {
+        format!(
+            "its selection {word} from {before} to {now} instances since rotation {last}, which is more than \
+             {SIZE_CHANGE_MAX} %"
+        )
+    })
+}
