@@ -17,6 +17,7 @@ use super::pace::Pace;
 /// What a journal is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one a journal, and most are rotations
 pub enum Plan {
     /// Bind a new key to a fleet.
     Rotate(RotatePlan),

@@ -138,11 +138,7 @@ impl Table {
                 &[FLEET],
             )?,
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
-            late_instances: make.gauges(
-                "fleet_late_instances",
-                "Instances that miss the fleet's key, as of the last hourly look: waiting (off, unreachable, unproven), new.",
-                &[FLEET, LATE],
-            )?,
+            late_instances: make.gauges("fleet_late_instances", "Who misses the fleet's key.", &[FLEET, LATE])?,
             journals_unreadable: make.gauges(
                 "journals_unreadable",
                 "Journals of the fleet that cannot be read; they hold the fleet.",

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::PublicKey;
 
 fn public(number: u8) -> PublicKey {
-    PrivateKey::sample(number.into()).public().clone()
+    PrivateKey::sample(number).public().clone()
 }
 
 fn by_login() -> Verify {
