@@ -36,10 +36,19 @@ pub(super) enum Followed {
     NobodyDrives,
 }
 
+/// Whoever drives answered that it does not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("no rotation of {fleet} was begun: {why}")]
+pub(super) struct NotBegun {
+    fleet: FleetName,
+    why: String,
+}
+
 /// Hands a fleet's rotation over to whoever drives, and follows it.
 pub(super) struct Follower<'a> {
     config: &'a Config,
     store: Sqlite,
+    ask: Ask,
     out: Output,
     progress: Progress,
     fleet: &'a FleetName,
@@ -48,19 +57,28 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName) -> Result<Self> {
+    pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
         let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
             bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
         }
-        Ok(Self { config, store, out, progress: Progress::new(out), fleet, begun: SystemClock.now(), driverless: None })
+        Ok(Self {
+            config,
+            store,
+            ask,
+            out,
+            progress: Progress::new(out),
+            fleet,
+            begun: SystemClock.now(),
+            driverless: None,
+        })
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
     pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
         self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
-        let id = self.store.ask(self.fleet, &Ask::Rotate, by, SystemClock.now()).await?;
+        let id = self.store.ask(self.fleet, &self.ask, by, SystemClock.now()).await?;
         let result = tokio::select! {
             result = self.hand_over(id) => result,
             () = signals.next() => {
@@ -90,11 +108,13 @@ impl<'a> Follower<'a> {
             let Request { answer, .. } = self.store.request(id).await?;
             match answer {
                 Some((_, Answer::Rotation(rotation))) => break rotation,
-                Some((_, Answer::Refused(why))) => bail!("no rotation of {fleet} was begun: {why}"),
+                Some((_, Answer::Refused(why))) => return Err(NotBegun { fleet: fleet.clone(), why }.into()),
                 Some((_, other)) => bail!("no rotation of {fleet} was begun: the request was answered {other:?}"),
                 None => {}
             }
-            if let Some(open) = self.open_rotation().await?
+            // What is asked besides is not what is open.
+            if self.ask == Ask::Rotate
+                && let Some(open) = self.open_rotation().await?
                 && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await?
             {
                 break open;

@@ -65,8 +65,8 @@ impl<'a> Line<'a> {
     }
 
     fn kind(&self) -> &'static str {
-        match self.head.plan {
-            Plan::Rotate(_) => "rotation",
+        match &self.head.plan {
+            Plan::Rotate(plan) => plan.purpose().name(),
             Plan::Retire(_) => "retirement",
         }
     }
@@ -97,6 +97,10 @@ impl<'a> Line<'a> {
             "ended": self.head.ended.map(|(at, _)| at),
             "outcome": self.head.ended.map(|(_, outcome)| outcome),
             "entries": self.head.seq,
+            "undoes": match &self.head.plan {
+                Plan::Rotate(plan) => plan.undoes,
+                Plan::Retire(_) => None,
+            },
             "rotation": self.progress,
             "problem": self.problem,
         })

@@ -3,6 +3,7 @@
 
 mod abandon;
 mod adopt;
+mod catch_up;
 mod check;
 mod counts;
 mod demo;
@@ -16,6 +17,7 @@ mod owner;
 mod plan;
 mod progress;
 mod release;
+mod rollback;
 mod rotate;
 mod run;
 mod show;
@@ -92,6 +94,17 @@ enum Verb {
     /// Beside a running daemon it hands over, and follows. Exit code 0: it ended. 3: it is held, and who is down is printed.
     /// 1: error. Interrupted or killed at any moment, the same command goes on where it stopped.
     Rotate(rotate::Arguments),
+    /// Undo a rotation: give it up if it is open, then bind again what each instance had before it
+    ///
+    /// Only the fleet's newest rotation that bound anybody; only the instances that it touched. Who had no key pair before
+    /// stays as it is. Beside a running daemon it hands over, and follows. Exit code as of `rotate`. Interrupted or killed
+    /// at any moment, the same command goes on.
+    Rollback(rollback::Arguments),
+    /// Bring in those who missed the fleet's key: prove who was switched off or out of reach, bind who came later
+    ///
+    /// It makes no new key. Who is proven only is not disturbed; machines that came after the last rotation are bound, canary first.
+    /// A running daemon does the first by itself, and the second with `catch_up: auto`. Exit code as of `rotate`.
+    CatchUp(catch_up::Arguments),
     /// Show how the fleets stand
     Status(status::Arguments),
     /// Show where clouds, custody and machines differ from what the journals record
@@ -167,6 +180,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Check(arguments) => check::run(&scene, &arguments),
             Verb::Plan(arguments) => plan::run(&scene, &arguments).await,
             Verb::Rotate(arguments) => rotate::run(&scene, &arguments).await,
+            Verb::Rollback(arguments) => rollback::run(&scene, &arguments).await,
+            Verb::CatchUp(arguments) => catch_up::run(&scene, &arguments).await,
             Verb::Status(arguments) => status::run(&scene, &arguments).await,
             Verb::Drift(arguments) => drift::run(&scene, &arguments).await,
             Verb::Adopt(arguments) => adopt::run(&scene, &arguments).await,

@@ -14,14 +14,15 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::{Reached, Retiring};
-use crate::engine::planner::{begin, propose};
+use crate::engine::operate::operate;
+use crate::engine::planner::{Aim, PlanError, begin, propose_for};
 use crate::engine::{Engine, EngineError};
 use crate::model::{FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, HoldReason, Outcome, Plan, Rotation};
-use crate::store::Journal;
+use crate::rotation::{Author, HoldReason, Order, Outcome, Plan, Purpose, Rotation};
+use crate::store::{Ask, Journal};
 
-use super::follow::{Followed, Follower};
+use super::follow::{Followed, Follower, NotBegun};
 use super::journals::key_file;
 use super::output::{Output, Tone, count, moment, some};
 use super::plan::owed;
@@ -46,21 +47,34 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<
     let config = scene.config()?;
     let fleet = &arguments.fleet;
     owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
+    run_for(scene, config, fleet, Aim::Rotate).await
+}
+
+/// Drives a fleet for what is aimed at, or hands it over and follows.
+pub(super) async fn run_for(scene: &Scene, config: Arc<Config>, fleet: &FleetName, aim: Aim) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     loop {
         let driver = match Driver::start(config.clone(), scene.env.clone()).await {
             Ok(driver) => driver,
             Err(StartError::Busy { .. }) => {
                 let by = Author::Operator(owner::person(&*scene.env));
-                let follower = Follower::open(&config, scene.out, fleet).await?;
-                match follower.run(&by, &mut signals).await? {
-                    Followed::To(exit) => return Ok(exit),
-                    Followed::NobodyDrives => continue,
+                let mut followed = false;
+                loop {
+                    let follower = Follower::open(&config, scene.out, fleet, ask_for(aim)).await?;
+                    match follower.run(&by, &mut signals).await {
+                        // A way back to several pairs is several rotations: asked for until nothing is left.
+                        Ok(Followed::To(Exit::Done)) if matches!(aim, Aim::Back(_)) => followed = true,
+                        Ok(Followed::To(exit)) => return Ok(exit),
+                        Ok(Followed::NobodyDrives) => break,
+                        Err(error) if followed && error.is::<NotBegun>() => return Ok(Exit::Done),
+                        Err(error) => return Err(error),
+                    }
                 }
+                continue;
             }
             Err(error) => return Err(error.into()),
         };
-        return drive(scene, &config, driver, fleet, signals).await;
+        return drive(scene, &config, driver, fleet, aim, signals).await;
     }
 }
 
@@ -69,14 +83,16 @@ async fn drive(
     config: &Config,
     driver: Driver,
     fleet: &FleetName,
+    aim: Aim,
     signals: Signals,
 ) -> anyhow::Result<Exit> {
     let (stop, asked) = watch::channel(false);
     let progress = Arc::new(Progress::new(scene.out));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
     let round = Round { config, driver: &driver, out: scene.out };
+    let by = Author::Operator(owner::person(&*scene.env));
     let result = tokio::select! {
-        result = round.rotate(&mut engine, fleet) => result,
+        result = round.go(&mut engine, fleet, aim, &by) => result,
         () = interrupted(signals, stop) => Err(EngineError::Stopped.into()),
         never = tell_of_waits(&driver, fleet, &progress) => match never {},
     };
@@ -89,6 +105,15 @@ async fn drive(
     result
 }
 
+/// What is asked of whoever drives.
+fn ask_for(aim: Aim) -> Ask {
+    match aim {
+        Aim::Rotate => Ask::Rotate,
+        Aim::Back(rotation) => Ask::Rollback { rotation },
+        Aim::CatchUp { .. } => Ask::CatchUp,
+    }
+}
+
 /// One fleet, once around.
 pub(super) struct Round<'a> {
     pub(super) config: &'a Config,
@@ -97,38 +122,105 @@ pub(super) struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Rotates a fleet and retires what it supersedes.
-    pub(super) async fn rotate(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<Exit> {
-        let Some(id) = self.begin(engine, fleet).await? else {
-            self.retire(engine, fleet).await?;
-            return Ok(Exit::Done);
+    /// Drives a fleet to what is aimed at, and retires what it supersedes. `by` gives up what is rolled back.
+    pub(super) async fn go(
+        &self,
+        engine: &mut Engine,
+        fleet: &FleetName,
+        aim: Aim,
+        by: &Author,
+    ) -> anyhow::Result<Exit> {
+        if let Aim::Back(undone) = aim
+            && !self.give_up(engine, fleet, undone, by).await?
+        {
+            return Ok(Exit::Held);
+        }
+        // Back to one pair after the other; those who are back first, the new ones then.
+        let rounds = match aim {
+            Aim::Rotate => 1,
+            Aim::CatchUp { .. } => 2,
+            Aim::Back(_) => usize::MAX,
         };
-        match engine.drive(id).await? {
-            Reached::Ended(outcome) => {
-                if let Some(rotation) = engine.rotation(id) {
-                    self.out.line(say_ended(self.out, &self.config.custody.directory, rotation, outcome));
+        for round in 0..rounds {
+            let Some(id) = self.begin(engine, fleet, aim, round).await? else { break };
+            match engine.drive(id).await? {
+                Reached::Ended(outcome) => {
+                    if let Some(rotation) = engine.rotation(id) {
+                        self.out.line(say_ended(self.out, &self.config.custody.directory, rotation, outcome));
+                    }
+                    if outcome != Outcome::Completed {
+                        break;
+                    }
                 }
-                self.retire(engine, fleet).await?;
-                Ok(Exit::Done)
+                Reached::Held { reason, down } => {
+                    if let Some(rotation) = engine.rotation(id) {
+                        say_held(self.out, rotation, &reason, &down);
+                    }
+                    return Ok(Exit::Held);
+                }
             }
+        }
+        self.retire(engine, fleet).await?;
+        Ok(Exit::Done)
+    }
+
+    /// Gives up the rotation that is to be rolled back, if it is open, and drives it to its end. `false`: it is held.
+    async fn give_up(
+        &self,
+        engine: &mut Engine,
+        fleet: &FleetName,
+        undone: JournalId,
+        by: &Author,
+    ) -> anyhow::Result<bool> {
+        let tools = engine.tools();
+        let head = tools.journal.head(undone).await?;
+        if head.ended.is_some() {
+            return Ok(true);
+        }
+        self.can_read_credentials(head.plan.place())?;
+        let order = Order::Abandon { note: "to be rolled back".to_string() };
+        operate(tools.journal.as_ref(), &SystemClock, undone, &order, by).await?;
+        self.out.line(format!("{fleet}: rotation {undone} is given up; it ends once nothing is in flight"));
+        match engine.drive(undone).await? {
+            Reached::Ended(_) => Ok(true),
             Reached::Held { reason, down } => {
-                if let Some(rotation) = engine.rotation(id) {
+                if let Some(rotation) = engine.rotation(undone) {
                     say_held(self.out, rotation, &reason, &down);
                 }
-                Ok(Exit::Held)
+                Ok(false)
             }
         }
     }
 
     /// The rotation to drive: the open one, or a new one. `None`: the fleet is no longer in the file, and nothing but its
     /// retire journals is left of it.
-    async fn begin(&self, engine: &Engine, fleet: &FleetName) -> anyhow::Result<Option<JournalId>> {
+    async fn begin(
+        &self,
+        engine: &Engine,
+        fleet: &FleetName,
+        aim: Aim,
+        round: usize,
+    ) -> anyhow::Result<Option<JournalId>> {
         let heads = engine.heads().await?;
         let open = heads.of(fleet).find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         if let Some(head) = open {
             // What is merely missing here (a variable that is not set) is said here, and is no reason to hold.
             self.can_read_credentials(head.plan.place())?;
-            self.out.line(format!("{fleet}: going on with rotation {}", head.id));
+            let Plan::Rotate(plan) = &head.plan else { bail!("{} is no rotation", head.id) };
+            let purpose = plan.purpose();
+            let fits = match aim {
+                Aim::Rotate => true,
+                Aim::Back(undone) => plan.undoes == Some(undone),
+                Aim::CatchUp { .. } => purpose == Purpose::CatchUp,
+            };
+            if !fits {
+                bail!(
+                    "{fleet}: {} {id} is open: `rekeyd rotate {fleet}` goes on with it, `rekeyd abandon {id}` gives it up",
+                    purpose.name(),
+                    id = head.id
+                );
+            }
+            self.out.line(format!("{fleet}: going on with {} {}", purpose.name(), head.id));
             return Ok(Some(head.id));
         }
         let Some(planned) = daemon::fleet(self.config, fleet) else {
@@ -140,14 +232,31 @@ impl Round<'_> {
         self.can_read_credentials(&planned.place)?;
         let tools = engine.tools();
         let of = || format!("no rotation of {fleet} was begun");
-        let proposal = propose(tools, &planned, &daemon::fleets(self.config)).await.with_context(of)?;
+        let proposal = match propose_for(tools, &planned, &daemon::fleets(self.config), aim).await {
+            Err(PlanError::Nobody { .. }) if round > 0 => return Ok(None),
+            Err(PlanError::Nobody { problem, .. }) if matches!(aim, Aim::CatchUp { .. }) => {
+                self.out.line(format!("{fleet}: {problem}"));
+                return Ok(None);
+            }
+            proposal => proposal.with_context(of)?,
+        };
         let head = begin(tools, &proposal).await.with_context(of)?;
         let batches = some(&proposal.forecast.batches, 20);
+        let to = match proposal.plan.purpose() {
+            Purpose::Rotate => String::new(),
+            Purpose::Rollback | Purpose::CatchUp | Purpose::Adopt => {
+                format!(", to key pair {}", proposal.plan.key_name)
+            }
+        };
         self.out.line(format!(
-            "{fleet}: rotation {} begun: {} in batches of {batches}",
+            "{fleet}: {} {} begun: {} in batches of {batches}{to}",
+            proposal.plan.purpose().name(),
             head.id,
             count(proposal.forecast.batches.iter().sum(), "instance")
         ));
+        for note in &proposal.notes {
+            self.out.line(format!("  {note}"));
+        }
         Ok(Some(head.id))
     }
 
@@ -167,7 +276,8 @@ impl Round<'_> {
 /// Says why a rotation is held, who is down because of it, and the way on.
 pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, down: &[InstanceId]) {
     let (id, fleet) = (rotation.id, &rotation.plan.fleet);
-    out.line(out.tone(Tone::Bad, format!("{fleet}: rotation {id} is held: {reason}")));
+    let what = rotation.plan.purpose().name();
+    out.line(out.tone(Tone::Bad, format!("{fleet}: {what} {id} is held: {reason}")));
     if down.is_empty() {
         out.line(format!("{fleet}: nobody is down because of it"));
     } else {
@@ -204,13 +314,17 @@ pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcom
     part(number(&|member| member.gone), "gone");
     let fleet = &rotation.plan.fleet;
     let key = match &rotation.key {
+        Some((_, fingerprint)) if rotation.plan.key.is_strangers() => {
+            format!("; key {fingerprint}, a stranger's: nobody here has its private half")
+        }
         Some((_, fingerprint)) => {
             format!("; key {fingerprint} in {}", key_file(custody, &rotation.plan.key_name).display())
         }
         None => String::new(),
     };
     let tone = if outcome == Outcome::Completed { Tone::Good } else { Tone::Careful };
-    out.tone(tone, format!("{fleet}: rotation {} {outcome}: {}{key}", rotation.id, parts.join(", ")))
+    let what = rotation.plan.purpose().name();
+    out.tone(tone, format!("{fleet}: {what} {} {outcome}: {}{key}", rotation.id, parts.join(", ")))
 }
 
 /// How a retire journal stands.

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
-use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Retirement, Rotation, Stage, Step};
+use crate::rotation::standing::stands;
+use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, Stage, Stand, Step};
 use crate::store::{Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
@@ -58,6 +59,8 @@ struct FleetStatus {
     last: Option<Progress>,
     retiring: Vec<Retiring>,
     kept: Vec<Kept>,
+    /// Bound to the fleet's key by earlier rotations, and not seen to accept it since: switched off, or never proven.
+    late: BTreeSet<InstanceId>,
     /// Journals that cannot be read, and why.
     problems: Vec<String>,
 }
@@ -74,6 +77,10 @@ struct FleetHold {
 #[derive(Debug, Serialize)]
 pub(super) struct Progress {
     rotation: JournalId,
+    /// A rotation, a rollback or a catch-up.
+    kind: &'static str,
+    /// The rotation that it undoes.
+    undoes: Option<JournalId>,
     begun: Timestamp,
     ended: Option<Timestamp>,
     outcome: Option<Outcome>,
@@ -200,9 +207,20 @@ async fn status(
         last: None,
         retiring: Vec::new(),
         kept: Vec::new(),
+        late: BTreeSet::new(),
         problems,
         fleet,
     };
+    let mut since = Vec::new();
+    let newest = of_fleet.iter().rposition(|head| is_whole(head)).unwrap_or_default();
+    for head in &of_fleet[newest..] {
+        // One that cannot be read is told of below.
+        if let (Plan::Rotate(_), Ok(Folded::Rotation(rotation, instances))) = (&head.plan, journals.fold(head).await) {
+            since.push((*rotation, instances));
+        }
+    }
+    let is_late = |stand: &Stand| !stand.active || !stand.proven;
+    status.late = stands(&since).into_iter().filter(|(_, stand)| is_late(stand)).map(|(id, _)| id).collect();
     for head in of_fleet.into_iter().rev() {
         let of_interest = match (&head.plan, &head.ended) {
             (Plan::Rotate(_), None) | (Plan::Retire(_), None | Some((_, Outcome::Kept))) => true,
@@ -235,6 +253,12 @@ async fn status(
     status
 }
 
+/// A rotation of the whole fleet that was completed: what came before it counts no more.
+fn is_whole(head: &Head) -> bool {
+    matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate)
+        && matches!(head.ended, Some((_, Outcome::Completed)))
+}
+
 impl Progress {
     pub(super) fn of(journals: &Journals, head: &Head, rotation: &Rotation, planned: &[PlannedInstance]) -> Self {
         let current = (0..).take_while(|batch| (*batch as usize) < rotation.batch_count()).find(|batch| {
@@ -242,6 +266,8 @@ impl Progress {
         });
         Self {
             rotation: head.id,
+            kind: rotation.plan.purpose().name(),
+            undoes: rotation.plan.undoes,
             begun: head.begun,
             ended: head.ended.map(|(at, _)| at),
             outcome: head.ended.map(|(_, outcome)| outcome),
@@ -312,11 +338,15 @@ impl FleetStatus {
         match &self.last {
             Some(last) => {
                 let at = last.ended.map(moment).unwrap_or_default();
-                out.line(format!("  last rotation completed {at}: {} ({})", last.counts.text(), last.rotation));
+                let (kind, counts) = (last.kind, last.counts.text());
+                out.line(format!("  last {kind} completed {at}: {counts} ({})", last.rotation));
                 let print = last.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
                 out.line(format!("  key {print} in {}", last.private_key.display()));
             }
             None => out.line("  never rotated"),
+        }
+        if !self.late.is_empty() && self.open.is_none() {
+            out.line(format!("  bound, and off, out of reach or never proven: {}", some(&self.late, SHOWN)));
         }
         for pair in &self.retiring {
             let until = pair.until.map(|at| format!(" until {}", moment(at))).unwrap_or_default();
@@ -340,7 +370,8 @@ impl Progress {
             (true, Some(batch)) => format!("at {} of {} batches", batch_name(batch), self.batches),
             (true, None) => "importing the key, or ending".to_string(),
         };
-        let text = format!("  open rotation {} since {}: {stand}", self.rotation, moment(self.begun));
+        let undoes = self.undoes.map(|undone| format!(" of rotation {undone}")).unwrap_or_default();
+        let text = format!("  open {} {}{undoes} since {}: {stand}", self.kind, self.rotation, moment(self.begun));
         out.line(out.tone(Tone::Careful, text));
         out.line(format!("    {}", self.counts.text()));
         if let Some(reason) = &self.held_because {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::InstanceId;
-use crate::rotation::{Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Step};
+use crate::rotation::{
+    Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Purpose, Step,
+};
 
 use super::output::{count, moment, some};
 
@@ -33,7 +35,13 @@ impl Teller {
     pub(super) fn tell(&mut self, plan: &Plan, entry: &Entry) -> String {
         match &entry.event {
             Event::Planned { .. } => match plan {
-                Plan::Rotate(plan) => format!("rotation begun, its key pair will be {}", plan.key_name),
+                Plan::Rotate(plan) => match (plan.purpose(), plan.undoes) {
+                    (Purpose::Rotate, _) => format!("rotation begun, its key pair will be {}", plan.key_name),
+                    (Purpose::Rollback, Some(undone)) => {
+                        format!("rollback of rotation {undone} begun, to key pair {}", plan.key_name)
+                    }
+                    (purpose, _) => format!("{} begun, to key pair {}", purpose.name(), plan.key_name),
+                },
                 Plan::Retire(plan) => format!("retiring of key pair {} begun", plan.key_name),
             },
             Event::Started { step, call, found } => {
@@ -55,6 +63,9 @@ impl Teller {
                 format!("{batch}{what} failed{whom}: {error}; not again before {}", moment(*retry_at))
             }
             Event::KeyStored { fingerprint, .. } => format!("private key kept in custody, {fingerprint}"),
+            Event::KeyImported { key_pair } if is_strangers(plan) => {
+                format!("key pair {key_pair} is there: a stranger's, nobody here has its private half")
+            }
             Event::KeyImported { key_pair } => format!("key pair imported, the cloud calls it {key_pair}"),
             Event::Down { stopped, changing } => {
                 let batch = self.batch(stopped.iter().chain(changing));
@@ -67,7 +78,8 @@ impl Teller {
                 format!("{}bound {}", self.batch(&ids), these(&ids))
             }
             Event::Activated { instances } => {
-                format!("{}active: {} {} the new key", self.batch(instances), these(instances), accept(instances.len()))
+                let key = if is_new(plan) { "the new key" } else { "the key" };
+                format!("{}active: {} {} {key}", self.batch(instances), these(instances), accept(instances.len()))
             }
             Event::Running { instances } => {
                 format!("{}running again: {}", self.batch(instances), these(instances))
@@ -86,7 +98,12 @@ impl Teller {
                 let ids: Vec<_> = proofs.iter().map(|proof| proof.instance.clone()).collect();
                 let taken = proofs.iter().filter(|proof| proof.old_key == OldKeyFound::Taken).count();
                 let old = if taken == 0 { String::new() } else { format!("; {taken} still take the old one") };
-                format!("{}proven: logged in with the new key to {}{old}", self.batch(&ids), these(&ids))
+                let how = match (is_strangers(plan), is_new(plan)) {
+                    (true, _) => "offered the stranger's key, and taken by",
+                    (false, true) => "logged in with the new key to",
+                    (false, false) => "logged in with the key to",
+                };
+                format!("{}proven: {how} {}{old}", self.batch(&ids), these(&ids))
             }
             Event::Unproven { instances, why } => {
                 format!("{}not reached for a login: {}: {why}", self.batch(instances), these(instances))
@@ -172,12 +189,23 @@ fn noun(call: Call) -> &'static str {
 
 fn ended(plan: &Plan, outcome: Outcome) -> String {
     match (plan, outcome) {
-        (Plan::Rotate(_), outcome) => format!("rotation {outcome}"),
+        (Plan::Rotate(plan), outcome) => format!("{} {outcome}", plan.purpose().name()),
+        (Plan::Retire(_), Outcome::Recalled) => {
+            "retirement ended: a later rotation binds the key pair again, and nothing more is deleted".to_string()
+        }
         (Plan::Retire(_), Outcome::Kept) => {
             "retirement ended: the private key is kept, as no login proved the new one".to_string()
         }
         (Plan::Retire(_), outcome) => format!("retirement ended: {outcome}"),
     }
+}
+
+fn is_strangers(plan: &Plan) -> bool {
+    matches!(plan, Plan::Rotate(plan) if plan.key.is_strangers())
+}
+
+fn is_new(plan: &Plan) -> bool {
+    matches!(plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate)
 }
 
 fn these(ids: &[InstanceId]) -> String {

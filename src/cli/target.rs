@@ -155,7 +155,7 @@ impl Desk {
 /// A journal in a line: `rotation 0192…` or `retire journal 0192… of key pair rk…`.
 pub(super) fn name(head: &Head) -> String {
     match &head.plan {
-        Plan::Rotate(_) => format!("rotation {}", head.id),
+        Plan::Rotate(plan) => format!("{} {}", plan.purpose().name(), head.id),
         Plan::Retire(plan) => format!("retire journal {} of key pair {}", head.id, plan.key_name),
     }
 }

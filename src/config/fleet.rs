@@ -15,7 +15,7 @@ use crate::provider::Select;
 use crate::rotation::Verify;
 
 /// The keys of a fleet, and of `defaults`.
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "account",
     "region",
     "tags",
@@ -29,6 +29,7 @@ pub(super) const KEYS: [&str; 13] = [
     "power",
     "verify",
     "retire",
+    "catch_up",
 ];
 
 /// A fleet: the machines that share a key pair.
@@ -52,6 +53,17 @@ pub struct Fleet {
     pub verify: Verify,
     /// From a superseded pair's deletion to the destruction of its private half. Default 7 days.
     pub grace: Duration,
+    /// What becomes of machines that came after the last rotation. Default: they are reported.
+    pub catch_up: CatchUp,
+}
+
+/// What becomes of machines that came after the last rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// They are told of, and left as they are.
+    Report,
+    /// They are bound to the fleet's key by themselves, which disturbs them.
+    Auto,
 }
 
 /// How a change is spread over a fleet.
@@ -102,6 +114,7 @@ impl Fleet {
         let force_stop = power.parse(report, "force_stop", parse_bool).unwrap_or(false);
         let retire = group.group(report, "retire", &["grace"]);
         let grace = retire.parse(report, "grace", bounded_duration).unwrap_or(Duration::from_secs(7 * 24 * 3600));
+        let catch_up = group.parse(report, "catch_up", parse_catch_up).unwrap_or(CatchUp::Report);
         let rollout = read_rollout(report, &group, provider, clouds);
         let verify = verify::read(report, &group);
         let fleet = Fleet {
@@ -114,6 +127,7 @@ impl Fleet {
             force_stop,
             verify: verify?,
             grace,
+            catch_up,
         };
         Some(Placed { fleet, at: group.at })
     }
@@ -122,6 +136,14 @@ impl Fleet {
 /// The account of this name, if it could be read.
 fn find<'f>(accounts: &'f [(&str, Option<Account>)], name: &str) -> Option<&'f Account> {
     accounts.iter().find(|(have, _)| *have == name).and_then(|(_, account)| account.as_ref())
+}
+
+fn parse_catch_up(text: &str) -> Result<CatchUp, String> {
+    match text {
+        "report" => Ok(CatchUp::Report),
+        "auto" => Ok(CatchUp::Auto),
+        _ => Err("write report or auto".to_string()),
+    }
 }
 
 fn read_account<'a>(report: &mut Report, group: &Group<'a>, accounts: &[(&str, Option<Account>)]) -> Option<&'a str> {

@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 pub use account::{Account, Credentials};
-pub use fleet::{Fleet, Rollout};
+pub use fleet::{CatchUp, Fleet, Rollout};
 pub use report::Remark;
 pub use schedule::Schedule;
 pub use secret::{Env, Secret, process_env};

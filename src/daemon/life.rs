@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config};
+use crate::config::{self, CatchUp, Config};
 use crate::engine;
 use crate::model::FleetName;
 use crate::rotation::policy::later;
@@ -162,5 +162,11 @@ fn scheduled(config: &Config, driver: &Driver) -> Vec<Scheduled> {
         let (cron, timezone) = (schedule.cron.clone(), schedule.timezone.clone());
         Some(Schedule::new(cron, timezone, schedule.slack, schedule.jitter, name, driver.mark()))
     };
-    fleets(config).into_iter().map(|fleet| Scheduled { schedule: schedule(&fleet.name), fleet }).collect()
+    let binds_new = |name: &FleetName| config.fleets.get(name).is_some_and(|fleet| fleet.catch_up == CatchUp::Auto);
+    let scheduled = |fleet: engine::planner::Fleet| Scheduled {
+        schedule: schedule(&fleet.name),
+        binds_new: binds_new(&fleet.name),
+        fleet,
+    };
+    fleets(config).into_iter().map(scheduled).collect()
 }

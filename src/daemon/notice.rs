@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sd_notify::NotifyState;
 
+use crate::engine::late::Late;
 use crate::engine::survey::Survey;
 use crate::model::{FleetName, Timestamp};
 use crate::scheduler::{Observer, Ticked};
@@ -87,6 +88,9 @@ impl Observer for Ear {
     }
     fn paused(&self, fleet: &FleetName, paused: bool) {
         self.metrics.paused(fleet, paused);
+    }
+    fn late(&self, fleet: &FleetName, late: &Late) {
+        self.metrics.late(fleet, late.waiting.len() + late.back.len(), late.new.len());
     }
     fn ticked(&self, fleet: &FleetName, what: Ticked) {
         self.metrics.ticked(

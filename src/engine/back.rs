@@ -11,6 +11,7 @@ use crate::rotation::{Part, PlannedInstance, Refusal, Rotation};
 use super::Tools;
 use super::past::past;
 use super::planner::{Fleet, PlanError, Proposal, claimed_by, drafted, planned_of};
+use crate::store::{Head, Journal};
 
 /// Plans the next rotation of the way back from `undone`; [`PlanError::Nobody`] where nothing is left to be undone.
 pub(super) async fn propose_back(
@@ -20,7 +21,7 @@ pub(super) async fn propose_back(
     undone: JournalId,
 ) -> Result<Proposal, PlanError> {
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
-    let past = past(tools, &fleet.place).await?;
+    let past = past(tools.journal.as_ref(), &fleet.place).await?;
     let rotations: Vec<&Rotation> = past.iter().map(|(rotation, _)| rotation).collect();
     let of_fleet: Vec<&Rotation> = rotations.iter().filter(|one| one.plan.fleet == fleet.name).copied().collect();
     may_undo(undone, &undoable(&of_fleet)).map_err(PlanError::Refused)?;
@@ -71,6 +72,15 @@ pub(super) async fn propose_back(
     }
     proposal.notes.extend(stays.iter().take(20).map(|(id, why)| format!("{id} stays as it is: {why}")));
     Ok(proposal)
+}
+
+/// Whether a rotation may be rolled back: asked before it is given up for that, so that a refusal leaves all as it was.
+pub async fn may_roll_back(journal: &dyn Journal, head: &Head) -> Result<(), PlanError> {
+    let past = past(journal, head.plan.place()).await?;
+    let rotations: Vec<&Rotation> = past.iter().map(|(rotation, _)| rotation).collect();
+    let of_fleet: Vec<&Rotation> =
+        rotations.into_iter().filter(|rotation| rotation.plan.fleet == *head.plan.fleet()).collect();
+    may_undo(head.id, &undoable(&of_fleet)).map_err(PlanError::Refused)
 }
 
 /// What may be undone, by the rotations of a fleet, oldest first.

@@ -212,6 +212,80 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_of_the_way_back_refuses_whoever_was_not_found_on_the_strangers_pair() {
+        use crate::model::{Disruption, Duration, JournalId, ProviderKind, Region, Select, Timestamp};
+        use crate::rotation::{Author, Call, Entry, Event, Part, Place, PlannedInstance, Policy, RotatePlan, Step};
+        let found = |id: &str, key: &str| Found {
+            instance: id.into(),
+            power: Power::Running,
+            keys: vec![key.into()],
+            boot: None,
+        };
+        let planned = |id: &str| PlannedInstance {
+            id: id.into(),
+            name: String::new(),
+            power: Power::Running,
+            keys: Vec::new(),
+            part: Part::Batch(0),
+            pin: None,
+            known: None,
+        };
+        let plan = RotatePlan {
+            fleet: "web".into(),
+            place: Place {
+                account: "a".into(),
+                provider: ProviderKind::AlibabaEcs,
+                endpoint: None,
+                region: Region::new("r"),
+            },
+            select: Select::All,
+            key_name: "rkm_a".into(),
+            key: Default::default(),
+            key_bits: 2048,
+            undoes: None,
+            disruption: Disruption::NeedsReboot,
+            policy: Policy {
+                unavailable_max: 1,
+                failures_max: 0,
+                soak: Duration::ZERO,
+                force_stop: false,
+                grace: Duration::ZERO,
+                verify: Default::default(),
+            },
+        };
+        let both = vec![found("i-1", "old"), found("i-2", "other")];
+        let events = [
+            Event::Planned { digest: String::new() },
+            Event::Started { step: Step::Bind(0), call: Call::Bind, found: both },
+        ];
+        let by = Author::Engine("e".into());
+        let entries: Vec<Entry> = (1..)
+            .zip(events)
+            .map(|(seq, event)| Entry { seq, at: Timestamp::UNIX_EPOCH, by: by.clone(), event })
+            .collect();
+        let undone = Rotation::fold(JournalId::NIL, plan, &[planned("i-1"), planned("i-2")], &entries).unwrap();
+        let theirs = PrivateKey::sample(3);
+        let shown = |id: &str, key: Option<&PrivateKey>| KeyPair { id: id.into(), ..pair("old_key", key) };
+        let check =
+            |shown: Option<KeyPair>, planned: Option<&PrivateKey>, whom: &str, undone: Option<&Rotation>, expect| {
+                let planned = planned.map(PrivateKey::public);
+                let call = [found(whom, "rkm_a")];
+                let refusal = bind_back(&"old".into(), planned, shown.as_ref(), &call, undone).err();
+                assert_eq!(refusal.map(|reason| reason.kind()), expect, "{whom}");
+            };
+        let refused = Some("strangers_pair");
+        check(Some(shown("old", Some(&theirs))), Some(&theirs), "i-1", Some(&undone), None);
+        check(Some(shown("old", None)), None, "i-1", Some(&undone), None);
+        check(Some(shown("old", None)), None, "i-2", Some(&undone), refused);
+        check(Some(shown("old", None)), None, "i-3", Some(&undone), refused);
+        check(Some(shown("old", None)), None, "i-1", None, refused);
+        check(Some(shown("other", None)), None, "i-2", Some(&undone), refused);
+        check(None, None, "i-1", Some(&undone), refused);
+        check(Some(shown("old", None)), Some(&theirs), "i-1", Some(&undone), refused);
+        check(Some(shown("old", Some(&PrivateKey::sample(4)))), Some(&theirs), "i-1", Some(&undone), refused);
+    }
+
+    #[test]
     fn the_room_guard_lets_no_more_running_machines_go_than_there_is_room_for() {
         let check = |letters: &str, room_left: u32, expect: &str| {
             // `r` runs, `s` is stopped, `o` runs and is owed a start already: it counts as down.

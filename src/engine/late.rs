@@ -11,6 +11,7 @@ use crate::rotation::standing::{pins, stands};
 use crate::rotation::{
     Draft, KeySource, Outcome, Part, Plan, PlannedInstance, Purpose, Rotation, Stand, Verify, draft,
 };
+use crate::ssh::LoginProbe;
 use crate::store::Head;
 
 use super::Tools;
@@ -52,7 +53,7 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
     let Some(name) = current(&pairs).filter(|_| pairs.iter().all(|pair| pair.ended.is_some())) else {
         return Ok(Late::default());
     };
-    let past = past(tools, &fleet.place).await?;
+    let past = past(tools.journal.as_ref(), &fleet.place).await?;
     let Some(key) = key_of(&past, name) else { return Ok(Late::default()) };
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let listing = provider.instances(&fleet.select).await?;
@@ -74,20 +75,8 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
         }
     }
     let pins = pins(&past);
-    let (back, waiting): (Vec<_>, Vec<_>) = stream::iter(asked)
-        .map(|(seen, stand)| {
-            let (key, pin) = (&key.public_key, pins.get(&seen.id));
-            async move { (seen, stand, takes(tools, fleet, seen, pin, key).await) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect::<Vec<_>>()
-        .await
-        .into_iter()
-        .partition(|(_, _, takes)| *takes);
-    late.waiting = waiting.into_iter().map(|(seen, ..)| seen.id.clone()).collect();
-    late.back = back
-        .into_iter()
-        .map(|(seen, stand, _)| PlannedInstance {
+    let planned = |(seen, stand): (&Instance, &Stand)| Job {
+        planned: PlannedInstance {
             id: seen.id.clone(),
             name: seen.name.clone(),
             power: seen.power,
@@ -95,8 +84,16 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
             part: Part::Batch(0),
             pin: pins.get(&seen.id).cloned(),
             known: Some(stand.known()),
-        })
-        .collect();
+        },
+        seen: seen.clone(),
+    };
+    let jobs: Vec<Job> = asked.into_iter().map(planned).collect();
+    let (probe, verify, public_key) = (tools.probe.as_ref(), &fleet.verify, &key.public_key);
+    let answers: Vec<(PlannedInstance, bool)> =
+        stream::iter(jobs).map(|job| takes(probe, verify, job, public_key)).buffer_unordered(AT_ONCE).collect().await;
+    for (planned, takes) in answers {
+        if takes { late.back.push(planned) } else { late.waiting.push(planned.id) }
+    }
     late.back.sort_by(|a, b| a.id.cmp(&b.id));
     late.waiting.sort();
     late.new.sort();
@@ -110,21 +107,26 @@ fn is_late(stand: &Stand, fleet: &Fleet) -> bool {
     (stand.waits && !stand.active) || (stand.active && !stand.proven && matches!(fleet.verify, Verify::Ssh(_)))
 }
 
+/// A machine to be asked.
+struct Job {
+    seen: Instance,
+    planned: PlannedInstance,
+}
+
 /// Whether a machine runs, and would take the key: a journal is begun only where something will come of it. Without logins
 /// that it runs is all that can be asked.
-async fn takes(
-    tools: &Tools,
-    fleet: &Fleet,
-    seen: &Instance,
-    pin: Option<&crate::model::HostKey>,
-    key: &PublicKey,
-) -> bool {
-    if seen.power != Power::Running || seen.is_busy() {
-        return false;
-    }
-    let Verify::Ssh(login) = &fleet.verify else { return true };
-    let Ok(target) = login_target(login, seen) else { return false };
-    matches!(tools.probe.offer(&target, pin, key).await, Login::Accepted(_))
+async fn takes(probe: &dyn LoginProbe, verify: &Verify, job: Job, key: &PublicKey) -> (PlannedInstance, bool) {
+    let Job { seen, planned } = job;
+    let runs = seen.power == Power::Running && !seen.is_busy();
+    let takes = match (verify, runs) {
+        (_, false) => false,
+        (Verify::None, true) => true,
+        (Verify::Ssh(login), true) => match login_target(login, &seen) {
+            Err(_) => false,
+            Ok(target) => matches!(probe.offer(&target, planned.pin.as_ref(), key).await, Login::Accepted(_)),
+        },
+    };
+    (planned, takes)
 }
 
 /// The newest handle and the public half of a pair of ours.
@@ -155,7 +157,7 @@ pub fn may_disturb(_fleet: &Fleet, _now: Timestamp) -> bool {
 
 /// Plans the catch-up that a look calls for: of those who are back, whom it does not disturb; else, where `new` allows
 /// it, of the new ones. [`PlanError::Nobody`] where there is nobody.
-pub(super) async fn propose_catch_up(
+pub async fn propose_catch_up(
     tools: &Tools,
     fleet: &Fleet,
     others: &[Fleet],
@@ -175,7 +177,7 @@ pub(super) async fn propose_catch_up(
     } else {
         return Err(nobody());
     };
-    let pins = pins(&past(tools, &fleet.place).await?);
+    let pins = pins(&past(tools.journal.as_ref(), &fleet.place).await?);
     let source = KeySource::Existing { public_key: key.public_key.clone() };
     Ok(planned_of(fleet, limits, draft, &pins, key.key_name.clone(), source, None))
 }

@@ -4,7 +4,7 @@
 
 pub mod act;
 pub mod adopt;
-mod back;
+pub mod back;
 mod case;
 pub mod drive;
 pub mod guard;

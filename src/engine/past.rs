@@ -3,29 +3,29 @@
 
 use crate::model::JournalId;
 use crate::rotation::{Place, Plan, PlannedInstance, Rotation};
-use crate::store::StoreError;
+use crate::store::{Journal, StoreError};
 
+use super::EngineError;
 use super::act::load;
-use super::{EngineError, Tools};
 
 /// A rotation, and all the instances of its plan.
 pub(super) type Past = (Rotation, Vec<PlannedInstance>);
 
 /// The rotations of a cloud and region, oldest first. One that cannot be read is left out: who asks for a certain one
 /// finds it missing.
-pub(super) async fn past(tools: &Tools, place: &Place) -> Result<Vec<Past>, StoreError> {
+pub(super) async fn past(journal: &dyn Journal, place: &Place) -> Result<Vec<Past>, StoreError> {
     let mut past = Vec::new();
-    for head in tools.journal.heads().await?.readable {
+    for head in journal.heads().await?.readable {
         let there = head.plan.place();
         if matches!(head.plan, Plan::Rotate(_)) && there.provider == place.provider && there.region == place.region {
-            past.extend(read(tools, head.id).await?);
+            past.extend(read(journal, head.id).await?);
         }
     }
     Ok(past)
 }
 
-async fn read(tools: &Tools, id: JournalId) -> Result<Option<Past>, StoreError> {
-    match load(tools, id).await {
+async fn read(journal: &dyn Journal, id: JournalId) -> Result<Option<Past>, StoreError> {
+    match load(journal, id).await {
         Ok(rotation) => Ok(rotation),
         Err(EngineError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => Err(error),
         Err(error) => {

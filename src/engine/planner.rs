@@ -126,7 +126,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     let draft = drafted(fleet, &listing, limits, &claimed_by(fleet, others))?;
     let pins = match fleet.verify {
         Verify::None => BTreeMap::new(),
-        Verify::Ssh(_) => pins(&past(tools, &fleet.place).await?),
+        Verify::Ssh(_) => pins(&past(tools.journal.as_ref(), &fleet.place).await?),
     };
     let key_name = KeyPairName::derive(&tools.mark, tools.clock.now(), chance(tools) as u32);
     Ok(planned_of(fleet, limits, draft, &pins, key_name, KeySource::Generate, None))

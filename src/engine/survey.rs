@@ -156,7 +156,7 @@ async fn rotations(tools: &Tools, heads: &[Head], place: &Place) -> Result<Rotat
 }
 
 async fn read(tools: &Tools, id: JournalId) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, String> {
-    load(tools, id).await.map_err(|error: EngineError| format!("journal {id}: {error}"))
+    load(tools.journal.as_ref(), id).await.map_err(|error: EngineError| format!("journal {id}: {error}"))
 }
 
 fn is_same(one: &Place, other: &Place) -> bool {

@@ -10,11 +10,12 @@ pub mod start;
 pub mod tick;
 pub mod work;
 
+use crate::engine::late::Late;
 use crate::engine::survey::Survey;
 use crate::model::{FleetName, Timestamp};
 use crate::store::Unreadable;
 
-pub use start::{Cause, Scheduled, Start};
+pub use start::{Begun, Cause, Scheduled, Start};
 pub use tick::Scheduler;
 
 /// What became of a tick of a schedule.
@@ -42,6 +43,8 @@ pub trait Observer: Send + Sync {
     fn paused(&self, fleet: &FleetName, paused: bool);
     /// What became of a tick.
     fn ticked(&self, fleet: &FleetName, what: Ticked);
+    /// Who is late in a fleet, as it was just looked for.
+    fn late(&self, _fleet: &FleetName, _late: &Late) {}
     /// These journals cannot be read.
     fn unreadable(&self, journals: &[Unreadable]);
     /// A fleet was surveyed for drift; `None`: what belongs to no fleet alone.

@@ -1,7 +1,8 @@
 //! A rotation that is to begin: of which fleet, why, and how it is begun. It must never begin one that was not handed out.
 
 use crate::engine::Tools;
-use crate::engine::planner::{self, Fleet, PlanError};
+use crate::engine::late::{Late, late, may_disturb, propose_catch_up};
+use crate::engine::planner::{self, Aim, Fleet, PlanError, propose_for};
 use crate::model::{Duration, RequestId, Timestamp};
 use crate::store::Head;
 
@@ -14,6 +15,8 @@ pub struct Scheduled {
     pub fleet: Fleet,
     /// When it is due; `None`: by hand only.
     pub schedule: Option<Schedule>,
+    /// Whether new machines are bound to its key without being asked; else they are only told of.
+    pub binds_new: bool,
 }
 
 /// A rotation that is to begin now.
@@ -21,6 +24,8 @@ pub struct Scheduled {
 pub struct Start {
     /// Its fleet.
     pub fleet: Fleet,
+    /// What for.
+    pub aim: Aim,
     /// Why.
     pub cause: Cause,
 }
@@ -37,12 +42,38 @@ pub enum Cause {
     },
     /// A person asked.
     Asked(RequestId),
+    /// A way back to several pairs is gone on with.
+    GoOn,
+    /// It is time to see who is late in the fleet.
+    Survey,
+}
+
+/// What came of a start.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// The rotation; `None`: there was nobody to begin one for.
+    pub head: Option<Head>,
+    /// Who is late in the fleet, where that was looked for.
+    pub late: Option<Late>,
 }
 
 /// Begins the rotation of a start: looks at its fleet, makes the plan, opens the journal. Several may run at once.
-pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Head, PlanError> {
-    let proposal = planner::propose(tools, &start.fleet, others).await?;
-    planner::begin(tools, &proposal).await
+pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Begun, PlanError> {
+    let Start { fleet, aim, cause } = start;
+    let (proposal, late) = match (aim, cause) {
+        (Aim::CatchUp { new }, Cause::Survey) => {
+            let late = late(tools, fleet, others).await?;
+            let new = *new && may_disturb(fleet, tools.clock.now());
+            (propose_catch_up(tools, fleet, others, &late, new).await, Some(late))
+        }
+        _ => (propose_for(tools, fleet, others, *aim).await, None),
+    };
+    let head = match (proposal, cause) {
+        (Ok(proposal), _) => Some(planner::begin(tools, &proposal).await?),
+        (Err(PlanError::Nobody { .. }), Cause::Survey | Cause::GoOn) => None,
+        (Err(error), _) => return Err(error),
+    };
+    Ok(Begun { head, late })
 }
 
 /// An error and what caused it, in one line.

@@ -4,19 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::engine::back::may_roll_back;
 use crate::engine::drive::begin_retirements;
+use crate::engine::late::Late;
 use crate::engine::operate::{OrderError, operate};
-use crate::engine::planner::{Fleet, PlanError};
+use crate::engine::planner::{Aim, Fleet, PlanError};
 use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
-use crate::model::{Duration, FleetName, JournalId, Timestamp};
+use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::{back_off, later};
-use crate::rotation::{Order, Outcome};
+use crate::rotation::{Order, Outcome, Plan, Purpose};
 use crate::store::{Agenda, Answer, Ask, DueTime, Head, Request, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
-use super::due::{Judgement, Skip, Tick};
-use super::start::{Cause, Scheduled, Start, chain};
+use super::due::{Judgement, Skip, Tick, offset};
+use super::start::{Begun, Cause, Scheduled, Start, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
@@ -43,6 +45,10 @@ pub struct Scheduler {
     /// Starts that failed: how often (0: the database did), and not again before.
     failed: BTreeMap<FleetName, (u32, Timestamp)>,
     paused: BTreeSet<FleetName>,
+    /// When fleets are looked at next for who is late.
+    surveys: BTreeMap<FleetName, Timestamp>,
+    /// Who was told to be late in them: waiting, and new.
+    late: BTreeMap<FleetName, (Vec<InstanceId>, Vec<InstanceId>)>,
     /// Fleets whose superseded pairs are to be looked through.
     to_retire: BTreeSet<FleetName>,
     /// Journals that cannot be read, as far as it is known.
@@ -84,12 +90,17 @@ impl Scheduler {
             starting: BTreeMap::new(),
             failed: BTreeMap::new(),
             paused: BTreeSet::new(),
+            surveys: BTreeMap::new(),
+            late: BTreeMap::new(),
             to_retire: BTreeSet::new(),
             unreadable: heads.unreadable,
             touched,
         };
         scheduler.to_retire = scheduler.book.fleets().cloned().collect();
         scheduler.retire_what_is_due().await?;
+        for name in scheduler.fleets.keys().cloned().collect::<Vec<_>>() {
+            scheduler.go_on_back(&name);
+        }
         Ok(scheduler)
     }
 
@@ -105,6 +116,7 @@ impl Scheduler {
             taken => taken?,
         }
         self.take_due(now).await?;
+        self.take_surveys(now);
         let ready = self.hand_out(now);
         for observer in &self.observers {
             observer.turned(now);
@@ -151,7 +163,16 @@ impl Scheduler {
                     Some(Answer::Held)
                 }
                 Ask::Release { .. } => Some(Answer::Released),
-                Ask::Rotate => self.take_rotate(&request, now),
+                Ask::Rotate => match self.book.open_rotation(&request.fleet) {
+                    Some(open) => Some(Answer::Rotation(open.id)),
+                    None => self.take_start(&request, Aim::Rotate, now),
+                },
+                Ask::CatchUp => match self.book.open_rotation(&request.fleet) {
+                    Some(open) if purpose(open) == Some(Purpose::CatchUp) => Some(Answer::Rotation(open.id)),
+                    Some(open) => Some(Answer::Refused(in_the_way(open))),
+                    None => self.take_start(&request, Aim::CatchUp { new: true }, now),
+                },
+                Ask::Rollback { rotation } => self.take_rollback(&request, *rotation, now).await?,
             };
             if let Some(answer) = answer {
                 self.agenda.answer(request.id, &answer, now).await?;
@@ -160,12 +181,38 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The answer to a `rotate`; `None`: it is queued.
-    fn take_rotate(&mut self, request: &Request, now: Timestamp) -> Option<Answer> {
-        let name = &request.fleet;
-        if let Some(open) = self.book.open_rotation(name) {
-            return Some(Answer::Rotation(open.id));
+    /// The answer to a `rollback`; `None`: its rotation is being given up, or the way back is queued.
+    async fn take_rollback(
+        &mut self,
+        request: &Request,
+        rotation: JournalId,
+        now: Timestamp,
+    ) -> Result<Option<Answer>, EngineError> {
+        let journal = self.tools.journal.as_ref();
+        match self.book.open_rotation(&request.fleet) {
+            None => {}
+            Some(open) if undoes(open) == Some(rotation) => return Ok(Some(Answer::Rotation(open.id))),
+            Some(open) if open.id != rotation => return Ok(Some(Answer::Refused(in_the_way(open)))),
+            Some(open) => {
+                match may_roll_back(journal, open).await {
+                    Ok(()) => {}
+                    Err(PlanError::Store(error)) => return Err(error.into()),
+                    Err(error) => return Ok(Some(Answer::Refused(chain(&error)))),
+                }
+                let order = Order::Abandon { note: "to be rolled back".to_string() };
+                return match operate(journal, self.tools.clock.as_ref(), rotation, &order, &request.by).await {
+                    // It ends once nothing is in flight. (Refused: it has ended since.)
+                    Ok(_) | Err(OrderError::Refused(_)) => Ok(None),
+                    Err(OrderError::Engine(error)) => Err(error),
+                };
+            }
         }
+        Ok(self.take_start(request, Aim::Back(rotation), now))
+    }
+
+    /// The answer to a request for a rotation of a fleet that has none open; `None`: it is queued.
+    fn take_start(&mut self, request: &Request, aim: Aim, now: Timestamp) -> Option<Answer> {
+        let name = &request.fleet;
         let asked = |start: &Start| start.cause == Cause::Asked(request.id);
         if self.starting.contains_key(name) || self.queue.iter().any(asked) {
             return None;
@@ -175,8 +222,10 @@ impl Scheduler {
         if self.failed.get(name).is_some_and(not_yet) {
             return None;
         }
-        if now > later(request.at, ASKED_MAX) {
-            let minutes = ASKED_MAX.as_secs() / 60;
+        // The rotation that is rolled back may have taken long to end.
+        let patience = if matches!(aim, Aim::Back(_)) { ASKED_BACK_MAX } else { ASKED_MAX };
+        if now > later(request.at, patience) {
+            let minutes = patience.as_secs() / 60;
             return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));
         }
         let Some(fleet) = self.fleets.get(name) else {
@@ -186,8 +235,40 @@ impl Scheduler {
         };
         // A person goes before what is merely due.
         self.queue.retain(|start| start.fleet.name != *name);
-        self.queue.push_front(Start { fleet: fleet.fleet.clone(), cause: Cause::Asked(request.id) });
+        self.queue.push_front(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Asked(request.id) });
         None
+    }
+
+    /// A way back to several pairs is several rotations: the next one begins when one of them is completed. Derived from
+    /// the journals, also after a start of the process; where nothing is left, nothing begins.
+    fn go_on_back(&mut self, name: &FleetName) {
+        let newest = self.book.of_fleet(name).iter().rev().find(|head| matches!(head.plan, Plan::Rotate(_)));
+        // Lately: what somebody changed long after it is no part of what was asked for then.
+        let now = self.tools.clock.now();
+        let lately = |at: Timestamp| now < later(at, ASKED_BACK_MAX);
+        let completed = newest.filter(|head| matches!(head.ended, Some((at, Outcome::Completed)) if lately(at)));
+        if let (Some(undone), Some(fleet)) = (completed.and_then(undoes), self.fleets.get(name)) {
+            let aim = Aim::Back(undone);
+            self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::GoOn });
+        }
+    }
+
+    /// Idle fleets are looked at once an hour, each at its own moment of it: who is late?
+    fn take_surveys(&mut self, now: Timestamp) {
+        for (name, fleet) in &self.fleets {
+            let offset = offset(name, &self.tools.mark, SURVEYED);
+            let due = self.surveys.entry(name.clone()).or_insert_with(|| next_survey(now, offset));
+            if now < *due && *due <= later(now, SURVEYED) {
+                continue;
+            }
+            *due = next_survey(now, offset);
+            let waits = self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name);
+            let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
+            if rotated && !waits && !self.paused.contains(name) {
+                let aim = Aim::CatchUp { new: fleet.binds_new };
+                self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim, cause: Cause::Survey });
+            }
+        }
     }
 
     /// Whoever asked wrote the entries as well, unless it was killed in between or a rotation had just begun.
@@ -230,7 +311,7 @@ impl Scheduler {
                         self.failed.get(name).is_some_and(|(_, at)| now < *at && *at <= later(now, RETRY_MAX));
                     if !not_yet && !self.paused.contains(name) {
                         let cause = Cause::Due { due, late };
-                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), cause });
+                        self.queue.push_back(Start { fleet: fleet.fleet.clone(), aim: Aim::Rotate, cause });
                     }
                 }
                 Tick::Skipped { due, why } => {
@@ -284,12 +365,20 @@ impl Scheduler {
     }
 
     /// What came of a start.
-    pub async fn begun(&mut self, start: &Start, result: Result<Head, PlanError>) -> Result<(), EngineError> {
+    pub async fn begun(&mut self, start: &Start, result: Result<Begun, PlanError>) -> Result<(), EngineError> {
         let name = &start.fleet.name;
         self.starting.remove(name);
         let now = self.tools.clock.now();
+        if let Ok(Begun { late: Some(late), .. }) = &result {
+            self.observers.iter().for_each(|observer| observer.late(name, late));
+            let told = self.late.insert(name.clone(), (late.waiting.clone(), late.new.clone()));
+            if told.is_none_or(|(waiting, new)| waiting != late.waiting || new != late.new) {
+                tell_of_late(name, late);
+            }
+        }
         let answer = match result {
-            Ok(head) => {
+            Ok(Begun { head: None, .. }) => return Ok(()),
+            Ok(Begun { head: Some(head), .. }) => {
                 self.failed.remove(name);
                 if let Cause::Due { late, .. } = start.cause {
                     let ticked = if late > LATE { Ticked::CaughtUp } else { Ticked::Started };
@@ -311,6 +400,9 @@ impl Scheduler {
             }
             Err(error) => {
                 let why = chain(&error);
+                if let Cause::Survey | Cause::GoOn = start.cause {
+                    tracing::warn!(fleet = %name, aim = ?start.aim, "not begun: {why}");
+                }
                 if let Cause::Due { .. } = start.cause {
                     let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
                     let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
@@ -330,6 +422,11 @@ impl Scheduler {
     /// A journal ended: retire what its rotation superseded.
     pub async fn ended(&mut self, id: JournalId, at: Timestamp, outcome: Outcome) -> Result<(), EngineError> {
         self.book.end(id, at, outcome);
+        if let Some(name) =
+            self.book.head(id).filter(|head| undoes(head).is_some()).map(|head| head.plan.fleet().clone())
+        {
+            self.go_on_back(&name);
+        }
         self.to_retire.extend(self.book.head(id).map(|head| head.plan.fleet().clone()));
         self.retire_what_is_due().await
     }
@@ -380,6 +477,60 @@ impl Scheduler {
     }
 }
 
+fn tell_of_late(fleet: &FleetName, late: &Late) {
+    const NAMED: usize = 20;
+    let some = |ids: &[InstanceId]| {
+        let named: Vec<&str> = ids.iter().take(NAMED).map(InstanceId::as_str).collect();
+        let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+        named.join(",") + &more
+    };
+    if !late.waiting.is_empty() {
+        let instance = some(&late.waiting);
+        tracing::info!(%fleet, instance, "bound to the fleet's key, and off, out of reach or never proven");
+    }
+    if !late.new.is_empty() {
+        let instance = some(&late.new);
+        tracing::warn!(%fleet, instance, "came after the last rotation, and have another key: `rekeyd catch-up {fleet}` binds them");
+    }
+}
+
+fn purpose(head: &Head) -> Option<Purpose> {
+    match &head.plan {
+        Plan::Rotate(plan) => Some(plan.purpose()),
+        Plan::Retire(_) => None,
+    }
+}
+
+/// The rotation that this one undoes.
+fn undoes(head: &Head) -> Option<JournalId> {
+    match &head.plan {
+        Plan::Rotate(plan) => plan.undoes,
+        Plan::Retire(_) => None,
+    }
+}
+
+fn in_the_way(open: &Head) -> String {
+    format!(
+        "{} {} is open: `rekeyd rotate {}` goes on with it, `rekeyd abandon {}` gives it up",
+        purpose(open).map_or("journal", Purpose::name),
+        open.id,
+        open.plan.fleet(),
+        open.id
+    )
+}
+
+/// The next moment of this offset in an hour.
+fn next_survey(now: Timestamp, offset: Duration) -> Timestamp {
+    let hour = i128::from(SURVEYED.as_secs()) * 1_000_000_000;
+    let offset = i128::try_from(offset.as_nanos()).unwrap_or(0);
+    let since = (now.as_nanosecond() - offset).rem_euclid(hour);
+    Timestamp::from_nanosecond(now.as_nanosecond() - since + hour).unwrap_or(Timestamp::MAX)
+}
+
+/// How often an idle fleet is looked at for who is late.
+const SURVEYED: Duration = Duration::from_secs(3600);
+/// A `rollback` that could not begin for so long is refused.
+const ASKED_BACK_MAX: Duration = Duration::from_secs(3600);
 /// A start that failed is tried again after this at the earliest …
 const RETRY_MIN: Duration = Duration::from_secs(10);
 /// … and this at the latest.

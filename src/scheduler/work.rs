@@ -21,7 +21,7 @@ use crate::store::{Head, StoreError};
 use super::book::{Gate, gate};
 use super::heartbeat::Heartbeat;
 use super::rounds::{Round, Rounds};
-use super::start::{Start, begin};
+use super::start::{Begun, Start, begin};
 use super::tick::{BUSY_MAX, Scheduler};
 
 /// So many turns at one account and region at once: a look that waits long for its rate is old when it is answered, and
@@ -123,7 +123,7 @@ fn is_fatal(error: &EngineError) -> bool {
 
 /// What a task came to.
 enum Done {
-    Begun(Box<Start>, Box<Result<Head, PlanError>>),
+    Begun(Box<Start>, Box<Result<Begun, PlanError>>),
     Ended(JournalId, Timestamp, Outcome),
     Failed(JournalId, EngineError),
     PlanningPanicked(Box<Start>),
@@ -240,7 +240,21 @@ impl Work {
 
     async fn take(&mut self, done: Done, scheduler: &mut Scheduler) -> Result<(), EngineError> {
         match done {
-            Done::Begun(start, result) => scheduler.begun(&start, *result).await,
+            Done::Begun(start, result) => {
+                let head = result.as_ref().as_ref().ok().and_then(|begun| begun.head.clone());
+                scheduler.begun(&start, *result).await?;
+                // It may bind an earlier pair again: a retire journal of that one ends at its next turn.
+                let heads = scheduler.book().of_fleet(&start.fleet.name);
+                let recalled = |other: &&Head| {
+                    other.ended.is_none()
+                        && head
+                            .as_ref()
+                            .is_some_and(|head| head.id != other.id && head.plan.key_name() == other.plan.key_name())
+                };
+                let ids: Vec<JournalId> = heads.iter().filter(recalled).map(|head| head.id).collect();
+                ids.into_iter().for_each(|id| self.wake(id));
+                Ok(())
+            }
             Done::Ended(id, at, outcome) => {
                 self.driven.remove(&id);
                 scheduler.set_readable(id, None);

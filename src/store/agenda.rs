@@ -16,6 +16,13 @@ use crate::rotation::Author;
 pub enum Ask {
     /// Rotate it now.
     Rotate,
+    /// Roll a rotation of it back: give it up if it is open, then bind again what was found before it.
+    Rollback {
+        /// Which.
+        rotation: JournalId,
+    },
+    /// Bind its key to those who missed it or came later.
+    CatchUp,
     /// Pause it: no rotation of it begins until it is released.
     Hold {
         /// Why, in the person's words; may be empty.
@@ -145,6 +152,11 @@ mod tests {
         };
         let id = "01940000-0000-7000-8000-000000000001".parse().unwrap();
         check(r#"{"ask":"rotate"}"#, ask(Ask::Rotate));
+        check(
+            r#"{"ask":"rollback","rotation":"01940000-0000-7000-8000-000000000001"}"#,
+            ask(Ask::Rollback { rotation: id }),
+        );
+        check(r#"{"ask":"catch_up"}"#, ask(Ask::CatchUp));
         check(r#"{"ask":"hold","note":"a \"b\""}"#, ask(Ask::Hold { note: "a \"b\"".into() }));
         check(r#"{"ask":"release","note":""}"#, ask(Ask::Release { note: String::new() }));
         check(r#"{"answer":"rotation","detail":"01940000-0000-7000-8000-000000000001"}"#, answer(Answer::Rotation(id)));

@@ -216,7 +216,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
     let noted = |note: &str| if note.is_empty() { String::new() } else { format!(": {note}") };
     match &entry.event {
         Event::Planned { .. } => match plan {
-            Plan::Rotate(plan) => format!("{name}: rotation to key pair {}", plan.key_name),
+            Plan::Rotate(plan) => format!("{name}: {} to key pair {}", plan.purpose().name(), plan.key_name),
             Plan::Retire(plan) => format!("{name}: retirement of key pair {}", plan.key_name),
         },
         Event::Started { step, call, found } => format!("{name}: {step}, {}{}", call.name(), of(found.len())),

@@ -11,7 +11,7 @@ use crate::engine::{Observer, View};
 use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
 use crate::provider::{self, Heard, Witness};
-use crate::rotation::{Call, DriftKind, Entry, Event, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
+use crate::rotation::{Call, Entry, Event, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
 use super::stopwatch::Stopwatch;
 use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
@@ -152,6 +152,14 @@ impl Metrics {
     pub fn due(&self, fleet: &FleetName, at: Option<Timestamp>) {
         self.tell(&self.table.next_due, fleet, seconds(at));
     }
+    /// How many miss a fleet's key.
+    pub fn late(&self, fleet: &FleetName, waiting: usize, new: usize) {
+        let state = self.state();
+        if state.fleets.contains(fleet) {
+            set(&self.table.late_instances, &[fleet.as_str(), "waiting"], waiting as f64);
+            set(&self.table.late_instances, &[fleet.as_str(), "new"], new as f64);
+        }
+    }
     /// Whether an operator holds this fleet's schedule.
     pub fn paused(&self, fleet: &FleetName, paused: bool) {
         self.tell(&self.table.paused, fleet, f64::from(u8::from(paused)));
@@ -168,20 +176,12 @@ impl Metrics {
             set(&self.table.journals_unreadable, &[fleet.as_str()], journals as f64);
         }
     }
-    /// A fleet was surveyed for drift at this time and showed these deviations, one entry each; `None`: not all could be
-    /// seen, and what was found before stands. Without a fleet: what belongs to the installation as a whole.
+    /// A fleet (`None`: the installation) was surveyed for drift and showed these kinds; `None`: not all could be seen.
     pub fn surveyed(&self, fleet: Option<&FleetName>, at: Timestamp, found: Option<&[&str]>) {
         let state = self.state();
-        if fleet.is_some_and(|fleet| !state.fleets.contains(fleet)) {
-            return;
+        if fleet.is_none_or(|fleet| state.fleets.contains(fleet)) {
+            self.table.surveyed(fleet.map_or("", FleetName::as_str), seconds(Some(at)), found);
         }
-        let fleet = fleet.map_or("", FleetName::as_str);
-        let Some(found) = found else { return count(&self.table.drift_surveys_failed, &[fleet]) };
-        for kind in DriftKind::NAMES {
-            let number = found.iter().filter(|one| **one == kind).count();
-            set(&self.table.drift, &[fleet, kind], number as f64);
-        }
-        set(&self.table.drift_last_survey, &[fleet], seconds(Some(at)));
     }
     /// The scheduler's loop turned.
     pub fn turned_at(&self, at: Timestamp) {

@@ -26,7 +26,8 @@ const PHASE: Label = Label(
 const STATE: Label = Label("state", Values::Closed(&["soak", "waiting", "due", "grace", "held"]));
 const REASON: Label = Label("reason", Values::Closed(REASONS));
 const ROTATED: Label = Label("outcome", Values::Closed(&["completed", "abandoned"]));
-const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept"]));
+const RETIRED: Label = Label("outcome", Values::Closed(&["retired", "kept", "recalled"]));
+const LATE: Label = Label("late", Values::Closed(&["waiting", "new"]));
 const TICKED: Label = Label("outcome", Values::Closed(&["started", "caught_up", "missed", "open", "failed"]));
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
@@ -92,6 +93,7 @@ pub(super) struct Table {
     pub next_due: GaugeVec,
     pub last_success: GaugeVec,
     pub paused: GaugeVec,
+    pub late_instances: GaugeVec,
     pub journals_unreadable: GaugeVec,
     pub rotations: IntCounterVec,
     pub rotation_open: GaugeVec,
@@ -148,6 +150,12 @@ impl Table {
                 &[FLEET],
             )?,
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
+            late_instances: make.gauges(
+                "fleet_late_instances",
+                "Instances that miss the fleet's key, as of the last look within the hour: waiting (bound, and off, out \
+                 of reach or never proven), new (came after the last rotation).",
+                &[FLEET, LATE],
+            )?,
             journals_unreadable: make.gauges(
                 "journals_unreadable",
                 "Journals of the fleet that cannot be read; they hold the fleet.",
@@ -182,7 +190,8 @@ impl Table {
             )?,
             retire_journals_ended: make.counters(
                 "retire_journals_ended_total",
-                "Retire journals that ended: private key destroyed (retired), or kept for want of a login proof.",
+                "Retire journals that ended: private key destroyed (retired), kept for want of a login proof, or recalled as a \
+                 later rotation binds the pair again.",
                 &[FLEET, RETIRED],
             )?,
             drift: make.gauges(
@@ -259,6 +268,16 @@ impl Table {
     /// Removes the series of a provider.
     pub fn remove_provider(&self, provider: ProviderKind) {
         self.each(|series| series.remove(Subject::Provider(provider)));
+    }
+
+    /// What a survey for drift found; `None`: not all could be seen, and what was found before stands.
+    pub fn surveyed(&self, fleet: &str, at: f64, found: Option<&[&str]>) {
+        let Some(found) = found else { return count(&self.drift_surveys_failed, &[fleet]) };
+        for kind in DriftKind::NAMES {
+            let number = found.iter().filter(|one| **one == kind).count();
+            set(&self.drift, &[fleet, kind], number as f64);
+        }
+        set(&self.drift_last_survey, &[fleet], at);
     }
 
     fn each(&self, act: impl FnMut(&Series)) {

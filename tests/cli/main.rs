@@ -27,6 +27,53 @@ fn each_cloud(clouds: &Clouds, work: impl Fn(&Stage) + Sync) {
 }
 
 #[test]
+fn a_rollback_on_every_cloud_brings_the_older_pair_back_and_refuses_what_it_cannot_undo() {
+    let clouds = Clouds::open(&QUICK);
+    each_cloud(&clouds, |stage| {
+        let refused = |arguments: &[&str], words: &str| {
+            let said = stage.run(arguments);
+            assert_eq!(said.code, 1, "{arguments:?}: {said:?}");
+            assert!(said.err.contains(words), "{arguments:?}: {said:?}");
+        };
+        refused(&["rollback", "web"], "there is no database");
+        for _ in 1..=2 {
+            assert_eq!(stage.run(&["rotate", "web"]).code, 0);
+        }
+        let rotations = || -> Vec<Value> {
+            let journals = stage.read(&["history", "web"])["journals"].as_array().unwrap().clone();
+            journals.into_iter().filter(|one| one["kind"] != "retirement").collect()
+        };
+        let id = |journal: &Value| journal["journal"].as_str().unwrap().to_string();
+        let (newest, first) = (rotations()[0].clone(), rotations()[1].clone());
+        refused(&["rollback", &id(&first)], &format!("rekeyd rollback {}", id(&newest)));
+        refused(&["rollback", "web"], &format!("rekeyd rollback {}", id(&newest)));
+        refused(&["rollback", "ffffffff"], "no journal begins with");
+        let retirement = stage.read(&["history", "web"])["journals"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["kind"] == "retirement")
+            .cloned();
+        refused(&["rollback", &id(&retirement.unwrap())], "is a retire journal");
+        let said = stage.run(&["rollback", &id(&newest)]);
+        assert_eq!(said.code, 0, "{}: {said:?}", stage.provider);
+        assert!(said.out.contains("rollback completed"), "{said:?}");
+        let back = &rotations()[0];
+        assert_eq!((&back["kind"], &back["undoes"]), (&Value::from("rollback"), &newest["journal"]));
+        assert_eq!((&back["key_pair"], &back["outcome"]), (&first["key_pair"], &Value::from("completed")));
+        let story = stage.run(&["show", &id(back)]);
+        assert!(story.out.contains(&format!("rollback of rotation {} begun", id(&newest))), "{story:?}");
+        // Said again, nothing is left; and nobody is late.
+        refused(&["rollback", &id(&newest)], "nothing is left to be undone");
+        let said = stage.run(&["catch-up", "web"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.out.contains("nobody is to be caught up with"), "{said:?}");
+        let status = stage.read(&["status", "web"]);
+        assert_eq!(status["fleets"][0]["last"]["kind"], "rollback", "{status:#}");
+    });
+}
+
+#[test]
 fn two_rotations_on_every_cloud_end_well_and_can_be_read_afterwards() {
     let clouds = Clouds::open(&QUICK);
     assert_eq!(clouds.providers().len(), 4);

@@ -84,7 +84,13 @@ impl Daemon {
             Schedule::new(cron, jiff::tz::TimeZone::UTC, SLACK, JITTER, fleet, &mark())
         };
         let fleets = self.rig.fleets().into_iter();
-        fleets.map(|fleet| Scheduled { schedule: self.is_scheduled.then(|| schedule(&fleet.name)), fleet }).collect()
+        fleets
+            .map(|fleet| Scheduled {
+                schedule: self.is_scheduled.then(|| schedule(&fleet.name)),
+                binds_new: false,
+                fleet,
+            })
+            .collect()
     }
 
     /// The due moments of a fleet from the beginning until now.

@@ -145,7 +145,7 @@ async fn guard_back(
     };
     let shown = pairs.iter().find(|pair| pair.id == *key_pair);
     if let (None, Some(undone)) = (&case.undone, case.rotation()?.plan.undoes) {
-        case.undone = retire::load(tools, undone).await?.map(|(rotation, _)| Box::new(rotation));
+        case.undone = retire::load(tools.journal.as_ref(), undone).await?.map(|(rotation, _)| Box::new(rotation));
     }
     let planned = case.rotation()?.key.as_ref().map(|(public_key, _)| public_key);
     Ok(guard::bind_back(key_pair, planned, shown, found, case.undone.as_deref()).map_err(Refused::Hold))

@@ -8,7 +8,7 @@ use crate::provider::{Disruption, Error, Instance, KeyPair, Kind, Provider, Sele
 use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, later};
 use crate::rotation::retire::{Hold, holds, is_free, is_recalled, needs_no_more};
 use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, Step};
-use crate::store::StoreError;
+use crate::store::{Journal, StoreError};
 
 use super::super::case::{Case, Course};
 use super::super::guard::{self, Refusal};
@@ -234,7 +234,7 @@ fn list(ids: &[InstanceId]) -> String {
 async fn journalled_handle(tools: &Tools, case: &Case) -> Result<Option<KeyPairId>, EngineError> {
     let mut handle = None;
     for head in tools.journal.named(case.plan.key_name()).await? {
-        let rotation = load(tools, head.id).await?;
+        let rotation = load(tools.journal.as_ref(), head.id).await?;
         handle = rotation.and_then(|(rotation, _)| rotation.key_pair.map(|(_, id)| id)).or(handle);
     }
     Ok(handle)
@@ -250,7 +250,7 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
         let same_place =
             head.plan.place().provider == plan.place.provider && head.plan.place().region == plan.place.region;
         if matches!(head.plan, Plan::Rotate(_)) && same_place {
-            rotations.extend(load(tools, head.id).await?);
+            rotations.extend(load(tools.journal.as_ref(), head.id).await?);
         }
     }
     let own =
@@ -269,12 +269,12 @@ async fn known(tools: &Tools, case: &Case, handle: &KeyPairId) -> Result<Known, 
 
 /// A rotation's journal, folded, with all the instances of its plan; `None` for a retire journal.
 pub(in crate::engine) async fn load(
-    tools: &Tools,
+    journal: &dyn Journal,
     id: crate::model::JournalId,
 ) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, EngineError> {
-    let Plan::Rotate(plan) = tools.journal.head(id).await?.plan else { return Ok(None) };
-    let instances = tools.journal.instances(id).await?;
-    let entries = tools.journal.read(id, 0).await?;
+    let Plan::Rotate(plan) = journal.head(id).await?.plan else { return Ok(None) };
+    let instances = journal.instances(id).await?;
+    let entries = journal.read(id, 0).await?;
     let rotation = Rotation::fold(id, plan, &instances, &entries)
         .map_err(|source| EngineError::Illegal { journal: id, source })?;
     Ok(Some((rotation, instances)))

@@ -2,6 +2,7 @@
 //! design, never from the code. The notation is read by [`Story`] and [`seen`].
 
 mod adopt;
+mod back;
 mod deadlines;
 mod drift;
 mod faults;

@@ -289,6 +289,20 @@ async fn a_key_pair_is_retired_once(journal: &dyn Journal) {
     journal.append(id(2), 1, &[ended(Outcome::Retired)], &engine(), at(4)).await.unwrap();
     assert!(matches!(again(3).await, Err(StoreError::Open { journal, .. }) if journal == id(2)));
     journal.begin(id(3), &retire("web", "rk_0", id(1)), &[], &engine(), at(5)).await.unwrap();
+    // A rotation binds it again: not while that is open, and once more after it.
+    journal.begin(id(4), &rotate("web", "rk_1"), &[instance("i-1", 0)], &engine(), at(6)).await.unwrap();
+    assert!(matches!(again(5).await, Err(StoreError::Open { journal, .. }) if journal == id(4)));
+    journal.append(id(4), 1, &[ended(Outcome::Completed)], &engine(), at(7)).await.unwrap();
+    journal.begin(id(5), &retire("web", "rk_1", id(4)), &[], &engine(), at(8)).await.unwrap();
+    assert!(matches!(again(6).await, Err(StoreError::Open { journal, .. }) if journal == id(5)));
+    // One that is open stands in the way, also of a retirement that a later rotation made due.
+    journal.begin(id(6), &rotate("web", "rk_1"), &[instance("i-1", 0)], &engine(), at(9)).await.unwrap();
+    journal.append(id(6), 1, &[ended(Outcome::Completed)], &engine(), at(10)).await.unwrap();
+    assert!(matches!(again(7).await, Err(StoreError::Open { journal, .. }) if journal == id(5)));
+    journal.append(id(5), 1, &[ended(Outcome::Recalled)], &engine(), at(11)).await.unwrap();
+    again(7).await.unwrap();
+    let named: Vec<JournalId> = journal.named(&"rk_1".into()).await.unwrap().iter().map(|head| head.id).collect();
+    assert_eq!(named, [id(1), id(2), id(4), id(5), id(6), id(7)]);
 }
 
 async fn a_retire_journal_names_a_rotation(journal: &dyn Journal) {

@@ -201,8 +201,11 @@ async fn no_request_is_changed_deleted_or_replaced() {
     check(&format!("INSERT OR REPLACE INTO requests ({columns}) SELECT {columns} FROM requests"), "never replaced")
         .await;
     for ask in ["{\"ask\":\"dance\"}", "{}", "{"] {
-        check(&format!("INSERT INTO requests (fleet, ask, author, at) VALUES ('a', '{ask}', '{{}}', 'x')"), "CHECK")
-            .await;
+        check(
+            &format!("INSERT INTO requests (fleet, ask, author, at) VALUES ('a', '{ask}', '{{}}', 'x')"),
+            "no such verb",
+        )
+        .await;
     }
     assert_eq!(refused, 16);
     assert_eq!((journal.request(answered).await.unwrap(), journal.request(open).await.unwrap()), before);
