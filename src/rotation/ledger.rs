@@ -301,7 +301,7 @@ impl Ledger {
             subject: seen.id.to_string(),
             recorded: "in no plan".to_string(),
             seen: if keys.is_empty() { "no key pair".to_string() } else { keys.join(", ") },
-            way: self.rotate(),
+            way: format!("rekeyd catch-up {}", self.fleet),
         })
     }
 

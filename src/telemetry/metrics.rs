@@ -185,20 +185,12 @@ impl Metrics {
             set(&self.table.journals_unreadable, &[fleet.as_str()], journals as f64);
         }
     }
-    /// A fleet was surveyed for drift at this time and showed these deviations, one entry each; `None`: not all could be
-    /// seen, and what was found before stands. Without a fleet: what belongs to the installation as a whole.
+    /// A fleet (`None`: the installation) was surveyed for drift and showed these kinds; `None`: not all could be seen.
     pub fn surveyed(&self, fleet: Option<&FleetName>, at: Timestamp, found: Option<&[&str]>) {
         let state = self.state();
-        if fleet.is_some_and(|fleet| !state.fleets.contains(fleet)) {
-            return;
+        if fleet.is_none_or(|fleet| state.fleets.contains(fleet)) {
+            self.table.surveyed(fleet.map_or("", FleetName::as_str), seconds(Some(at)), found);
         }
-        let fleet = fleet.map_or("", FleetName::as_str);
-        let Some(found) = found else { return count(&self.table.drift_surveys_failed, &[fleet]) };
-        for kind in DriftKind::NAMES {
-            let number = found.iter().filter(|one| **one == kind).count();
-            set(&self.table.drift, &[fleet, kind], number as f64);
-        }
-        set(&self.table.drift_last_survey, &[fleet], seconds(Some(at)));
     }
     /// The scheduler's loop turned.
     pub fn turned_at(&self, at: Timestamp) {

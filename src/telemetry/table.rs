@@ -259,6 +259,16 @@ impl Table {
         self.each(|series| series.remove(Subject::Provider(provider)));
     }
 
+    /// What a survey for drift found; `None`: not all could be seen, and what was found before stands.
+    pub fn surveyed(&self, fleet: &str, at: f64, found: Option<&[&str]>) {
+        let Some(found) = found else { return count(&self.drift_surveys_failed, &[fleet]) };
+        for kind in DriftKind::NAMES {
+            let number = found.iter().filter(|one| **one == kind).count();
+            set(&self.drift, &[fleet, kind], number as f64);
+        }
+        set(&self.drift_last_survey, &[fleet], at);
+    }
+
     fn each(&self, act: impl FnMut(&Series)) {
         self.series.iter().for_each(act);
     }
