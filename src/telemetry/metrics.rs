@@ -11,9 +11,7 @@ use crate::engine::{Observer, View};
 use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
 use crate::provider::{self, Heard, Witness};
-use crate::rotation::{
-    Call, DriftKind, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage,
-};
+use crate::rotation::{Call, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
 use super::stopwatch::Stopwatch;
 use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
