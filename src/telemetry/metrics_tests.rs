@@ -10,9 +10,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rand::SeedableRng;
 
-use super::super::table::{OUTCOMES, STEPS};
+use super::super::table::{OK, OUTCOMES, STEPS};
 use super::*;
+use crate::model::error::Kind;
 use crate::model::{Amount, Disruption, InstanceId, Mark, Power};
+use crate::provider::{self, Heard};
 use crate::rotation::{
     Allow, Author, BoundInstance, ExcludedInstance, Exclusion, Found, HoldReason, Part, Place, PlannedInstance, Policy,
     RetirePlan, RotatePlan, Step,
