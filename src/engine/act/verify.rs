@@ -10,6 +10,7 @@ use futures_util::stream;
 use crate::model::{
     Duration, HostKey, Image, Instance, InstanceId, KeyPairId, Login, Pin, PrivateKey, PublicKey, Timestamp,
 };
+use crate::provider::Provider;
 use crate::rotation::{
     AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, PinnedHost, Plan, ProofFinding,
     Rotation, SshLogin, Step, Verify,
@@ -75,7 +76,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
             Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
         },
     };
-    know_publics(tools, case, &ids).await?;
+    know_publics(tools, case, provider.as_ref(), &ids).await?;
     let public_key = key.public().clone();
     let rotation = case.rotation()?;
     let jobs: Vec<Job> = ids
@@ -271,12 +272,15 @@ async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (
     (job, answer)
 }
 
-/// The public halves of the pairs on which these were found, as far as journals know them: read once a process.
-async fn know_publics(tools: &Tools, case: &mut Case, ids: &[InstanceId]) -> Result<(), EngineError> {
-    let rotation = case.rotation()?;
-    let found = ids.iter().filter_map(|id| rotation.member(id)?.found.as_ref());
-    let wanted = found.flat_map(|found| &found.keys).any(|key| !case.publics.contains_key(key));
-    if !wanted || case.knows_publics {
+/// The public halves of the pairs on which these were found, as far as journals know them, or the cloud shows them (a
+/// stranger's): asked for once a process.
+async fn know_publics(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    ids: &[InstanceId],
+) -> Result<(), EngineError> {
+    if case.knows_publics || !misses_publics(case, ids)? {
         return Ok(());
     }
     let place = case.plan.place().clone();
@@ -298,6 +302,20 @@ async fn know_publics(tools: &Tools, case: &mut Case, ids: &[InstanceId]) -> Res
             case.publics.insert(id, public_key);
         }
     }
+    if misses_publics(case, ids)? {
+        // That they cannot be listed, or a cloud keeps public halves to itself, is no reason not to prove the new key.
+        let pairs = provider.key_pairs("").await.unwrap_or_default();
+        for (id, public_key) in pairs.into_iter().filter_map(|pair| Some((pair.id, pair.public_key?))) {
+            case.publics.entry(id).or_insert(public_key);
+        }
+    }
     case.knows_publics = true;
     Ok(())
+}
+
+/// Whether one of these was found on a pair whose public half is not known yet.
+fn misses_publics(case: &Case, ids: &[InstanceId]) -> Result<bool, EngineError> {
+    let rotation = case.rotation()?;
+    let found = ids.iter().filter_map(|id| rotation.member(id)?.found.as_ref());
+    Ok(found.flat_map(|found| &found.keys).any(|key| !case.publics.contains_key(key)))
 }
