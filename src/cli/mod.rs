@@ -8,6 +8,7 @@ mod check;
 mod counts;
 mod demo;
 mod drift;
+mod exposure;
 mod follow;
 mod history;
 mod hold;

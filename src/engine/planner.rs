@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
+use crate::model::{Amount, Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
 use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
-    Draft, Hooks, KeySource, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Rule,
-    Verify, Windows, draft,
+    Draft, Hooks, KeySource, OldKey, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan,
+    Rule, Verify, Windows, draft,
 };
 use crate::store::{Head, StoreError};
 
@@ -49,6 +49,25 @@ pub struct Fleet {
 const SETTLE_MARGIN: Duration = Duration::from_secs(60);
 
 impl Fleet {
+    /// The same for a key that may be in wrong hands: it waits for no window, no soak and no grace, grows from the canary to
+    /// the largest batch at once, and goes as wide as `unavailable_max` says, if it says so. A machine that still takes its
+    /// old key is listed, and stops nobody else's rescue. Budgets, hooks and the canary stay.
+    fn compromised(&self, unavailable_max: Option<Amount>) -> Self {
+        let mut fleet = self.clone();
+        fleet.windows = Windows::default();
+        fleet.grace = Duration::ZERO;
+        fleet.rollout.soak = Duration::ZERO;
+        fleet.rollout.growth = u32::MAX;
+        if let Some(max) = unavailable_max {
+            fleet.rollout.unavailable_max = max;
+            fleet.rollout.batch_max = None;
+        }
+        if let Verify::Ssh(login) = &mut fleet.verify {
+            login.old_key = OldKey::Warn;
+        }
+        fleet
+    }
+
     /// How a rotation of it paces itself, its first so many batches growing.
     pub fn pace(&self, growing: u32) -> Pace {
         Pace {
@@ -108,12 +127,14 @@ pub enum PlanError {
         findings: Vec<Finding>,
     },
     /// A rule refuses it, and only a person may force it.
-    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet} --force={rule}` begins one all the same")]
+    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet}{flag} --force={rule}` begins one all the same")]
     Rule {
         /// The fleet.
         fleet: FleetName,
         /// The rule.
         rule: Rule,
+        /// The flag that says what was asked for, with a blank before it; empty for an ordinary rotation.
+        flag: &'static str,
         /// The numbers.
         problem: String,
     },
@@ -167,6 +188,11 @@ pub struct Forecast {
 pub enum Aim {
     /// A new key for the whole fleet.
     Rotate,
+    /// The same at once, as the key that the fleet has may be in wrong hands.
+    Compromised {
+        /// So many machines may be down at once; `None`: as many as the fleet's own rotations.
+        unavailable_max: Option<Amount>,
+    },
     /// Back from this rotation: the next pair that instances return to.
     Back(JournalId),
     /// Those who missed the fleet's key and are back; where there are none, the new ones if that is allowed.
@@ -176,10 +202,22 @@ pub enum Aim {
     },
 }
 
+impl Aim {
+    /// Whether a new key is made for the whole fleet.
+    pub fn makes_key(self) -> bool {
+        matches!(self, Self::Rotate | Self::Compromised { .. })
+    }
+}
+
 /// Plans what is aimed at. `others` are the other fleets of the account and region.
 pub async fn propose_for(tools: &Tools, fleet: &Fleet, others: &[Fleet], aim: Aim) -> Result<Proposal, PlanError> {
     match aim {
         Aim::Rotate => propose(tools, fleet, others).await,
+        Aim::Compromised { unavailable_max } => {
+            let mut proposal = propose(tools, &fleet.compromised(unavailable_max), others).await?;
+            proposal.plan.compromised = true;
+            Ok(proposal)
+        }
         Aim::Back(undone) => propose_back(tools, fleet, others, undone).await,
         Aim::CatchUp { new } => {
             let late = late(tools, fleet, others).await?;
@@ -287,6 +325,7 @@ pub(super) fn planned_of(
         key,
         key_bits: fleet.key_bits,
         undoes,
+        compromised: false,
         disruption: limits.disruption,
         policy,
     };

@@ -97,7 +97,7 @@ pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Beg
     };
     let head = match (proposal, cause) {
         (Ok(mut proposal), _) => {
-            if *aim == Aim::Rotate {
+            if aim.makes_key() {
                 rules::check(tools, &mut proposal, force).await?;
             }
             Some(planner::begin(tools, &proposal).await?)

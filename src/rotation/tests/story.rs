@@ -72,6 +72,7 @@ impl Story {
             key_name: "rk1_new".into(),
             key: Default::default(),
             undoes: None,
+            compromised: false,
             key_bits: 4096,
             disruption: disruption(cloud),
             policy,
