@@ -15,6 +15,7 @@ use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqli
 
 use super::Exit;
 use super::exposure::say_exposure;
+use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, some};
 use super::progress::Progress;
@@ -113,10 +114,11 @@ impl<'a> Follower<'a> {
         let open = heads.of(self.fleet).find(|head| head.ended.is_none() && is_other(head)).map(|head| head.id);
         let known = self.config.fleets.contains_key(self.fleet) && !self.store.paused().await?.contains_key(self.fleet);
         let Some(open) = open.filter(|open| known && self.given_up != Some(*open)) else { return Ok(()) };
-        let order = Order::Abandon { note: "its fleet's key is compromised, and a new rotation begins".to_string() };
+        let order = Order::Abandon { note: COMPROMISED.to_string() };
         match operate(&self.store, &SystemClock, open, &order, by).await {
             Ok(_) => {
-                self.out.line(format!("{}: rotation {open} is given up; it ends once nothing is in flight", self.fleet));
+                self.out
+                    .line(format!("{}: rotation {open} is given up; it ends once nothing is in flight", self.fleet));
             }
             // It has ended since.
             Err(OrderError::Refused(_)) => {}

@@ -10,6 +10,7 @@ mod demo;
 mod drift;
 mod exposure;
 mod follow;
+mod give_up;
 mod history;
 mod hold;
 mod journals;

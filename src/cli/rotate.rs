@@ -13,16 +13,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::Reached;
-use crate::engine::operate::operate;
 use crate::engine::planner::{Aim, PlanError, begin, propose_for};
 use crate::engine::{Engine, EngineError, rules};
 use crate::model::{Amount, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Order, Outcome, Plan, Purpose, Rotation, Rule};
-use crate::store::{Ask, Head, Journal, Request};
+use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
+use crate::store::{Ask, Journal};
 
 use super::exposure::say_exposure;
 use super::follow::{Followed, Follower, NotBegun};
+use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
@@ -160,7 +160,7 @@ impl Round<'_> {
             Aim::Back(undone) => Some((undone, "to be rolled back")),
             Aim::Compromised { .. } => {
                 let open = self.in_the_way(engine, fleet).await?;
-                open.map(|open| (open, "its fleet's key is compromised, and a new rotation begins"))
+                open.map(|open| (open, COMPROMISED))
             }
             Aim::Rotate | Aim::CatchUp { .. } => None,
         };
@@ -208,51 +208,6 @@ impl Round<'_> {
             say_exposure(self.out, rotation, &engine.tools().journal.instances(id).await?);
         }
         Ok(())
-    }
-
-    /// The open rotation that a compromised key does not wait for. What would be refused afterwards is refused before it is
-    /// given up: a fleet that is held, or not in the file.
-    async fn in_the_way(&self, engine: &Engine, fleet: &FleetName) -> anyhow::Result<Option<JournalId>> {
-        let heads = engine.heads().await?;
-        let open = heads.of(fleet).filter(|head| head.ended.is_none());
-        let is_other = |head: &&Head| matches!(&head.plan, Plan::Rotate(plan) if !plan.compromised);
-        let Some(open) = open.filter(is_other).map(|head| head.id).next() else { return Ok(None) };
-        if let Some(paused) = self.driver.agenda().paused().await?.remove(fleet).and_then(Request::refusal) {
-            return Err(paused.into());
-        }
-        if daemon::fleet(self.config, fleet).is_none() {
-            bail!("there is no fleet {fleet:?} in the config file; its rotation {open} goes on by `rekeyd rotate {fleet}`");
-        }
-        Ok(Some(open))
-    }
-
-    /// Gives up a rotation that is in the way, if it is open, and drives it to its end. `false`: it is held.
-    async fn give_up(
-        &self,
-        engine: &mut Engine,
-        fleet: &FleetName,
-        undone: JournalId,
-        why: &str,
-        by: &Author,
-    ) -> anyhow::Result<bool> {
-        let tools = engine.tools();
-        let head = tools.journal.head(undone).await?;
-        if head.ended.is_some() {
-            return Ok(true);
-        }
-        self.can_read_credentials(head.plan.place())?;
-        let order = Order::Abandon { note: why.to_string() };
-        operate(tools.journal.as_ref(), &SystemClock, undone, &order, by).await?;
-        self.out.line(format!("{fleet}: rotation {undone} is given up; it ends once nothing is in flight"));
-        match engine.drive(undone).await? {
-            Reached::Ended(_) => Ok(true),
-            Reached::Held { reason, down } => {
-                if let Some(rotation) = engine.rotation(undone) {
-                    say_held(self.out, rotation, &reason, &down);
-                }
-                Ok(false)
-            }
-        }
     }
 
     /// The rotation to drive: the open one, or a new one. `None`: the fleet is no longer in the file, and nothing but its
@@ -304,7 +259,7 @@ impl Round<'_> {
             }
             proposal => proposal.with_context(of)?,
         };
-        if aim.makes_key() {
+        if proposal.plan.purpose() == Purpose::Rotate {
             rules::check(tools, &mut proposal, self.force).await.with_context(of)?;
         }
         let head = begin(tools, &proposal).await.with_context(of)?;
@@ -331,7 +286,7 @@ impl Round<'_> {
         Ok(Some(head.id))
     }
 
-    fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
+    pub(super) fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
         self.driver.clouds().can_read_credentials(&place.account).map_err(anyhow::Error::msg)
     }
 

@@ -3,10 +3,10 @@
 
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::retire::{Pair, due};
-use crate::rotation::{Author, HoldReason, KeySource, Order, Outcome, Plan, RetirePlan, Standing, Verify};
+use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, Standing, Verify};
 use crate::store::{Head, StoreError};
 
-use super::operate::{OrderError, operate};
+use super::compromised::waive_grace;
 use super::planner::{announce, new_id};
 use super::{Engine, EngineError, Tools, Turn};
 
@@ -131,26 +131,6 @@ impl Engine {
             self.wait(turn.wake).await?;
         }
     }
-}
-
-/// Writes into each open retire journal of a fleet whose newest rotation is for a compromised key that its soak and its
-/// grace are over. Derived from the journals, so that no crash forgets it.
-async fn waive_grace(tools: &Tools, heads: &[&Head]) -> Result<(), EngineError> {
-    let newest = heads.iter().rev().find_map(|head| match &head.plan {
-        Plan::Rotate(plan) => Some((head.id, plan.compromised)),
-        Plan::Retire(_) => None,
-    });
-    let Some((rotation, true)) = newest else { return Ok(()) };
-    let by = Author::Operator("rotate --compromised".to_string());
-    for head in heads.iter().filter(|head| matches!(head.plan, Plan::Retire(_)) && head.ended.is_none()) {
-        let order = Order::WaiveGrace { rotation };
-        match operate(tools.journal.as_ref(), tools.clock.as_ref(), head.id, &order, &by).await {
-            // Refused: it has ended since.
-            Ok(_) | Err(OrderError::Refused(_)) => {}
-            Err(OrderError::Engine(error)) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Begins the retire journals that are due in a fleet, and has those that are open wait for nothing where a compromised key

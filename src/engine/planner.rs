@@ -8,8 +8,8 @@ use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, P
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
-    Draft, Hooks, KeySource, OldKey, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan,
-    Rule, Verify, Windows, draft,
+    Draft, Hooks, KeySource, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Rule,
+    Verify, Windows, draft,
 };
 use crate::store::{Head, StoreError};
 
@@ -49,25 +49,6 @@ pub struct Fleet {
 const SETTLE_MARGIN: Duration = Duration::from_secs(60);
 
 impl Fleet {
-    /// The same for a key that may be in wrong hands: it waits for no window, no soak and no grace, grows from the canary to
-    /// the largest batch at once, and goes as wide as `unavailable_max` says, if it says so. A machine that still takes its
-    /// old key is listed, and stops nobody else's rescue. Budgets, hooks and the canary stay.
-    fn compromised(&self, unavailable_max: Option<Amount>) -> Self {
-        let mut fleet = self.clone();
-        fleet.windows = Windows::default();
-        fleet.grace = Duration::ZERO;
-        fleet.rollout.soak = Duration::ZERO;
-        fleet.rollout.growth = u32::MAX;
-        if let Some(max) = unavailable_max {
-            fleet.rollout.unavailable_max = max;
-            fleet.rollout.batch_max = None;
-        }
-        if let Verify::Ssh(login) = &mut fleet.verify {
-            login.old_key = OldKey::Warn;
-        }
-        fleet
-    }
-
     /// How a rotation of it paces itself, its first so many batches growing.
     pub fn pace(&self, growing: u32) -> Pace {
         Pace {
@@ -200,13 +181,6 @@ pub enum Aim {
         /// New instances are bound too, which disturbs them.
         new: bool,
     },
-}
-
-impl Aim {
-    /// Whether a new key is made for the whole fleet.
-    pub fn makes_key(self) -> bool {
-        matches!(self, Self::Rotate | Self::Compromised { .. })
-    }
 }
 
 /// Plans what is aimed at. `others` are the other fleets of the account and region.

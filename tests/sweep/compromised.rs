@@ -4,6 +4,7 @@
 
 use rekeyd::clock::Clock;
 use rekeyd::model::{Duration, ProviderKind, Timestamp};
+use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{Event, OldKey, Outcome, Part, Plan, Rotation, Verify};
 use rekeyd::store::Journal;
 
@@ -45,10 +46,8 @@ async fn at_call(provider: ProviderKind, first: usize, call: usize, is_killed: b
     if !plan.compromised || !warns || !plan.policy.soak.is_zero() || !plan.policy.grace.is_zero() {
         unkept.push(format!("the newest rotation is no urgent one: {plan:?}"));
     }
-    let (instances, entries) = (
-        daemon.rig.journal.instances(newest.id).await.unwrap(),
-        daemon.rig.journal.read(newest.id, 0).await.unwrap(),
-    );
+    let (instances, entries) =
+        (daemon.rig.journal.instances(newest.id).await.unwrap(), daemon.rig.journal.read(newest.id, 0).await.unwrap());
     let canary = instances.iter().filter(|one| one.part == Part::Batch(0)).count();
     if canary != 1 {
         unkept.push(format!("{canary} machines in the canary"));
@@ -64,12 +63,15 @@ async fn at_call(provider: ProviderKind, first: usize, call: usize, is_killed: b
         let entries = daemon.rig.journal.read(head.id, 0).await.unwrap();
         let is_waived = entries.iter().any(|entry| entry.event == Event::GraceWaived { rotation: newest.id });
         waived |= is_waived;
-        let waits = !plan.soak.is_zero() || !plan.grace.is_zero();
+        // Grace that was over anyway needs no waiver.
+        let deleted = entries.iter().find(|entry| entry.event == Event::KeyPairDeleted).map(|entry| entry.at);
+        let waits = deleted.is_none_or(|deleted| later(deleted, plan.grace) > newest.begun)
+            && (!plan.soak.is_zero() || !plan.grace.is_zero());
         if outcome != Outcome::Retired || (waits && !is_waived) {
             unkept.push(format!("{} is {outcome}, waited out its grace: {}", head.id, waits && !is_waived));
         }
         let last = newest.ended.map(|(at, _)| at).unwrap_or(asked);
-        if rekeyd::rotation::policy::later(last, Duration::from_secs(100)) < ended {
+        if later(last, Duration::from_secs(100)) < ended {
             unkept.push(format!("{} ended at {ended}, the rotation at {last}", head.id));
         }
     }

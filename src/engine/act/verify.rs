@@ -12,8 +12,8 @@ use crate::model::{
     Timestamp,
 };
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan, ProofFinding,
-    Rotation, SshLogin, Step, Verify,
+    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan,
+    ProofFinding, Rotation, SshLogin, Step, Verify,
 };
 use crate::ssh::{Jump, LoginProbe, Target};
 

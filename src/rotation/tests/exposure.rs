@@ -9,11 +9,7 @@ fn check(fleet: &str, journal: &str, expect: &str) {
     let mut story = Story::begun("ecs", fleet).tell(journal);
     story.plan.compromised = true;
     let mut planned = story.instances.clone();
-    planned.push(PlannedInstance {
-        id: "z".into(),
-        part: Part::Excluded("Windows".to_string()),
-        ..planned[0].clone()
-    });
+    planned.push(PlannedInstance { id: "z".into(), part: Part::Excluded("Windows".to_string()), ..planned[0].clone() });
     let exposure = story.rotation().exposure(&planned);
     let Exposure { hosts, refused, until, taken, no_old_key, unproven, left_out, by_login } = exposure;
     assert_eq!(by_login, fleet.contains("ssh"));
@@ -62,11 +58,7 @@ fn who_is_not_proven_is_told_with_the_reason() {
          · c: bound and switched off: it refuses the old key from its next boot on \
          · d: not touched yet · e: not touched yet",
     );
-    check(
-        "rr ssh-warn",
-        "5 >bind a=r@1\n6 abandon",
-        "0/2 50:- 99:- 100:- · a: under way · b: not touched yet",
-    );
+    check("rr ssh-warn", "5 >bind a=r@1\n6 abandon", "0/2 50:- 99:- 100:- · a: under way · b: not touched yet");
     check(
         "rr ssh-warn",
         "6 abandon\n7 end:abandoned",
