@@ -7,12 +7,15 @@ use anyhow::{Result, bail};
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Observer;
+use crate::engine::operate::{OrderError, operate};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Outcome, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::Exit;
+use super::exposure::say_exposure;
+use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, some};
 use super::progress::Progress;
@@ -55,6 +58,7 @@ pub(super) struct Follower<'a> {
     fleet: &'a FleetName,
     begun: Timestamp,
     driverless: Option<Timestamp>,
+    given_up: Option<JournalId>,
 }
 
 impl<'a> Follower<'a> {
@@ -73,6 +77,7 @@ impl<'a> Follower<'a> {
             fleet,
             begun: SystemClock.now(),
             driverless: None,
+            given_up: None,
         })
     }
 
@@ -81,7 +86,7 @@ impl<'a> Follower<'a> {
         self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
         let id = self.store.ask(self.fleet, &self.ask, by, SystemClock.now()).await?;
         let result = tokio::select! {
-            result = self.hand_over(id) => result,
+            result = self.hand_over(id, by) => result,
             () = signals.next() => {
                 if self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
                     bail!("stopped as asked; the request was withdrawn before it was taken");
@@ -101,7 +106,29 @@ impl<'a> Follower<'a> {
         Ok(open.map(|head| head.id))
     }
 
-    async fn hand_over(&mut self, id: RequestId) -> Result<Followed> {
+    /// Gives up the open rotation that a compromised key does not wait for: whoever drives it sees that, be it a `rotate` that
+    /// takes no requests.
+    async fn give_up(&mut self, by: &Author) -> Result<()> {
+        let heads = self.store.heads().await?;
+        let is_other = |head: &&Head| matches!(&head.plan, Plan::Rotate(plan) if !plan.compromised);
+        let open = heads.of(self.fleet).find(|head| head.ended.is_none() && is_other(head)).map(|head| head.id);
+        let known = self.config.fleets.contains_key(self.fleet) && !self.store.paused().await?.contains_key(self.fleet);
+        let Some(open) = open.filter(|open| known && self.given_up != Some(*open)) else { return Ok(()) };
+        let order = Order::Abandon { note: COMPROMISED.to_string() };
+        match operate(&self.store, &SystemClock, open, &order, by).await {
+            Ok(_) => {
+                self.out
+                    .line(format!("{}: rotation {open} is given up; it ends once nothing is in flight", self.fleet));
+            }
+            // It has ended since.
+            Err(OrderError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.given_up = Some(open);
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, id: RequestId, by: &Author) -> Result<Followed> {
         let fleet = self.fleet;
         let asked = SystemClock.now();
         let mut said = false;
@@ -114,7 +141,10 @@ impl<'a> Follower<'a> {
                 None => {}
             }
             // What is asked besides is not what is open.
-            if matches!(self.ask, Ask::Rotate { .. })
+            if matches!(self.ask, Ask::Rotate { compromised: true, .. }) {
+                self.give_up(by).await?;
+            }
+            if matches!(self.ask, Ask::Rotate { compromised: false, .. })
                 && let Some(open) = self.open_rotation().await?
                 && self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await?
             {
@@ -145,6 +175,7 @@ impl<'a> Follower<'a> {
             }
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.directory, &rotation, outcome));
+                say_exposure(self.out, &rotation, &instances);
                 // After an abandon the pair waits for the next rotation to take over.
                 if outcome == Outcome::Completed {
                     self.follow_retirements().await?;
@@ -158,6 +189,7 @@ impl<'a> Follower<'a> {
                 let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
                 let down: Vec<_> = owed.map(|(id, _)| id.clone()).collect();
                 say_held(self.out, &rotation, reason, &down);
+                say_exposure(self.out, &rotation, &instances);
                 return Ok(Followed::To(Exit::Held));
             }
             if self.nobody_drives() {

@@ -13,15 +13,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{self, Driver, StartError};
 use crate::engine::drive::Reached;
-use crate::engine::operate::operate;
 use crate::engine::planner::{Aim, PlanError, begin, propose_for};
 use crate::engine::{Engine, EngineError, rules};
-use crate::model::{FleetName, JournalId, Timestamp};
+use crate::model::{Amount, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Order, Outcome, Plan, Purpose, Rotation, Rule};
+use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
 use crate::store::{Ask, Journal};
 
+use super::exposure::say_exposure;
 use super::follow::{Followed, Follower, NotBegun};
+use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
@@ -44,13 +45,24 @@ pub(super) struct Arguments {
     /// maintenance windows, which the whole rotation then does without. May be given more than once
     #[arg(long, value_name = "RULE")]
     force: Vec<Rule>,
+    /// The fleet's key may be in wrong hands: begin at once, give up whatever rotation of the fleet is open, wait for no
+    /// window, soak or grace, and tell how long it took until machines were proven to refuse the old key
+    #[arg(long)]
+    compromised: bool,
+    /// So many machines may be down at once, a number or a share (100%), in place of the fleet's own
+    #[arg(long, value_name = "AMOUNT", requires = "compromised")]
+    unavailable_max: Option<Amount>,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = scene.config()?;
     let fleet = &arguments.fleet;
     owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
-    run_for(scene, config, fleet, Aim::Rotate, &arguments.force).await
+    let aim = match arguments.compromised {
+        true => Aim::Compromised { unavailable_max: arguments.unavailable_max },
+        false => Aim::Rotate,
+    };
+    run_for(scene, config, fleet, aim, &arguments.force).await
 }
 
 /// Drives a fleet for what is aimed at, or hands it over and follows.
@@ -117,7 +129,10 @@ async fn drive(
 /// What is asked of whoever drives.
 fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
     match aim {
-        Aim::Rotate => Ask::Rotate { force: force.to_vec() },
+        Aim::Rotate => Ask::Rotate { force: force.to_vec(), compromised: false, unavailable_max: None },
+        Aim::Compromised { unavailable_max } => {
+            Ask::Rotate { force: force.to_vec(), compromised: true, unavailable_max }
+        }
         Aim::Back(rotation) => Ask::Rollback { rotation },
         Aim::CatchUp { .. } => Ask::CatchUp,
     }
@@ -141,32 +156,44 @@ impl Round<'_> {
         aim: Aim,
         by: &Author,
     ) -> anyhow::Result<Exit> {
-        if let Aim::Back(undone) = aim
-            && !self.give_up(engine, fleet, undone, by).await?
+        let in_the_way = match aim {
+            Aim::Back(undone) => Some((undone, "to be rolled back")),
+            Aim::Compromised { .. } => {
+                let open = self.in_the_way(engine, fleet).await?;
+                open.map(|open| (open, COMPROMISED))
+            }
+            Aim::Rotate | Aim::CatchUp { .. } => None,
+        };
+        if let Some((open, why)) = in_the_way
+            && !self.give_up(engine, fleet, open, why, by).await?
         {
             return Ok(Exit::Held);
         }
         // Back to one pair after the other; those who are back first, the new ones then.
         let rounds = match aim {
-            Aim::Rotate => 1,
+            Aim::Rotate | Aim::Compromised { .. } => 1,
             Aim::CatchUp { .. } => 2,
             Aim::Back(_) => usize::MAX,
         };
         for round in 0..rounds {
             let Some(id) = self.begin(engine, fleet, aim, round).await? else { break };
-            match engine.drive(id).await? {
+            let reached = engine.drive(id).await?;
+            match &reached {
                 Reached::Ended(outcome) => {
+                    let outcome = *outcome;
                     if let Some(rotation) = engine.rotation(id) {
                         self.out.line(say_ended(self.out, &self.config.custody.directory, rotation, outcome));
                     }
+                    self.say_exposure(engine, id).await?;
                     if outcome != Outcome::Completed {
                         break;
                     }
                 }
                 Reached::Held { reason, down } => {
                     if let Some(rotation) = engine.rotation(id) {
-                        say_held(self.out, rotation, &reason, &down);
+                        say_held(self.out, rotation, reason, down);
                     }
+                    self.say_exposure(engine, id).await?;
                     return Ok(Exit::Held);
                 }
             }
@@ -175,32 +202,12 @@ impl Round<'_> {
         Ok(Exit::Done)
     }
 
-    /// Gives up the rotation that is to be rolled back, if it is open, and drives it to its end. `false`: it is held.
-    async fn give_up(
-        &self,
-        engine: &mut Engine,
-        fleet: &FleetName,
-        undone: JournalId,
-        by: &Author,
-    ) -> anyhow::Result<bool> {
-        let tools = engine.tools();
-        let head = tools.journal.head(undone).await?;
-        if head.ended.is_some() {
-            return Ok(true);
+    /// Says how long a compromised key was taken, where that is what the rotation is for.
+    async fn say_exposure(&self, engine: &Engine, id: JournalId) -> anyhow::Result<()> {
+        if let Some(rotation) = engine.rotation(id).filter(|rotation| rotation.plan.compromised) {
+            say_exposure(self.out, rotation, &engine.tools().journal.instances(id).await?);
         }
-        self.can_read_credentials(head.plan.place())?;
-        let order = Order::Abandon { note: "to be rolled back".to_string() };
-        operate(tools.journal.as_ref(), &SystemClock, undone, &order, by).await?;
-        self.out.line(format!("{fleet}: rotation {undone} is given up; it ends once nothing is in flight"));
-        match engine.drive(undone).await? {
-            Reached::Ended(_) => Ok(true),
-            Reached::Held { reason, down } => {
-                if let Some(rotation) = engine.rotation(undone) {
-                    say_held(self.out, rotation, &reason, &down);
-                }
-                Ok(false)
-            }
-        }
+        Ok(())
     }
 
     /// The rotation to drive: the open one, or a new one. `None`: the fleet is no longer in the file, and nothing but its
@@ -221,6 +228,7 @@ impl Round<'_> {
             let purpose = plan.purpose();
             let fits = match aim {
                 Aim::Rotate => true,
+                Aim::Compromised { .. } => plan.compromised,
                 Aim::Back(undone) => plan.undoes == Some(undone),
                 Aim::CatchUp { .. } => purpose == Purpose::CatchUp,
             };
@@ -251,12 +259,16 @@ impl Round<'_> {
             }
             proposal => proposal.with_context(of)?,
         };
-        if aim == Aim::Rotate {
+        if proposal.plan.purpose() == Purpose::Rotate {
             rules::check(tools, &mut proposal, self.force).await.with_context(of)?;
         }
         let head = begin(tools, &proposal).await.with_context(of)?;
         let batches = some(&proposal.forecast.batches, 20);
         let to = match proposal.plan.purpose() {
+            Purpose::Rotate if proposal.plan.compromised => format!(
+                ", at once: no window, no soak, no grace; at most {} down at once",
+                proposal.plan.policy.unavailable_max
+            ),
             Purpose::Rotate => String::new(),
             Purpose::Rollback | Purpose::CatchUp | Purpose::Adopt => {
                 format!(", to key pair {}", proposal.plan.key_name)
@@ -274,7 +286,7 @@ impl Round<'_> {
         Ok(Some(head.id))
     }
 
-    fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
+    pub(super) fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
         self.driver.clouds().can_read_credentials(&place.account).map_err(anyhow::Error::msg)
     }
 

@@ -3,13 +3,13 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::rotation::{Part, Plan};
+use crate::rotation::{Part, Plan, Rotation};
 use crate::store::Head;
 
 use super::journals::Journals;
 use super::output::{Tone, count, moment, some, table};
 use super::story::Teller;
-use super::{Exit, Scene};
+use super::{Exit, Scene, exposure};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -34,6 +34,11 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let instances = journals.instances(head.id).await.unwrap_or_default();
     let exit = if checked.is_ok() { Exit::Done } else { Exit::Failed };
     let problem = checked.err().map(|error| format!("{error:#}"));
+    // Entries that do not fold are shown, and nothing is concluded from them.
+    let rotation = match &head.plan {
+        Plan::Rotate(plan) => Rotation::fold(head.id, plan.clone(), &instances, &entries).ok(),
+        Plan::Retire(_) => None,
+    };
     if arguments.json {
         scene.out.json(&json!({
             "journal": head.id,
@@ -44,6 +49,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             "outcome": head.ended.map(|(_, outcome)| outcome),
             "instances": instances,
             "entries": entries,
+            "exposure": rotation.map(|rotation| exposure::as_json(&rotation, &instances)),
             "chain": { "whole": problem.is_none(), "problem": problem },
         }))?;
         return Ok(exit);
@@ -72,6 +78,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         .map(|entry| vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry)])
         .collect();
     out.print(&table(0, &["#", "WHEN", "WHAT"], &rows));
+    if let Some(rotation) = &rotation {
+        exposure::say_exposure(out, rotation, &instances);
+    }
     match problem {
         None => out.line(out.tone(Tone::Good, format!("chain: {}, whole", count(entries.len(), "entry")))),
         Some(problem) => out.line(out.tone(Tone::Bad, format!("chain: {problem}"))),

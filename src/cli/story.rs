@@ -36,6 +36,9 @@ impl Teller {
         match &entry.event {
             Event::Planned { .. } => match plan {
                 Plan::Rotate(plan) => match (plan.purpose(), plan.undoes) {
+                    (Purpose::Rotate, _) if plan.compromised => {
+                        format!("rotation of a compromised key begun, its key pair will be {}", plan.key_name)
+                    }
                     (Purpose::Rotate, _) => format!("rotation begun, its key pair will be {}", plan.key_name),
                     (Purpose::Rollback, Some(undone)) => {
                         format!("rollback of rotation {undone} begun, to key pair {}", plan.key_name)
@@ -135,6 +138,9 @@ impl Teller {
                 format!("released by {}{allow}{}", entry.by, noted(note))
             }
             Event::AbandonRequested { note } => format!("given up by {}{}", entry.by, noted(note)),
+            Event::GraceWaived { rotation } => {
+                format!("soak and grace are over: rotation {rotation} replaces a compromised key")
+            }
             Event::KeyPairDeleted => "key pair deleted, and nobody hangs on it".to_string(),
             Event::PrivateKeyDestroyed => "private key destroyed".to_string(),
             Event::Ended { outcome } => ended(plan, *outcome),

@@ -99,6 +99,8 @@ pub(super) struct Case {
     /// Public halves of pairs on which machines were found, and whether the journals were read for them.
     pub(super) publics: BTreeMap<KeyPairId, PublicKey>,
     pub(super) knows_publics: bool,
+    /// Where a compromised key is replaced: the fleet's earlier keys whose private halves are not destroyed.
+    pub(super) compromised: Vec<PublicKey>,
     /// The rotation that this one undoes, once it was read.
     pub(super) undone: Option<Box<Rotation>>,
     /// When a turn was taken last.
@@ -122,6 +124,7 @@ impl Case {
             waiting: None,
             publics: BTreeMap::new(),
             knows_publics: false,
+            compromised: Vec::new(),
             undone: None,
             turned: None,
             hook: None,

@@ -6,6 +6,7 @@ use crate::rotation::retire::{Pair, due};
 use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, Standing, Verify};
 use crate::store::{Head, StoreError};
 
+use super::compromised::waive_grace;
 use super::planner::{announce, new_id};
 use super::{Engine, EngineError, Tools, Turn};
 
@@ -132,10 +133,12 @@ impl Engine {
     }
 }
 
-/// Begins the retire journals that are due in a fleet, by the heads of its journals, oldest first (others' are passed
+/// Begins the retire journals that are due in a fleet, and has those that are open wait for nothing where a compromised key
+/// is replaced, by the heads of its journals, oldest first (others' are passed
 /// over), and answers theirs.
 pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head]) -> Result<Vec<Head>, EngineError> {
     let heads: Vec<&Head> = heads.iter().filter(|head| head.plan.fleet() == fleet).collect();
+    waive_grace(tools, &heads).await?;
     let pairs = pairs(&heads);
     // Soak and grace are those of the rotation that superseded the pair: the newest one.
     let newest = heads.iter().rev().find_map(|head| match &head.plan {

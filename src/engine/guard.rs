@@ -243,6 +243,7 @@ mod tests {
             key: Default::default(),
             key_bits: 2048,
             undoes: None,
+            compromised: false,
             disruption: Disruption::NeedsReboot,
             policy: Policy {
                 unavailable_max: 1,

@@ -7,6 +7,7 @@ pub mod act;
 pub mod adopt;
 pub mod back;
 mod case;
+mod compromised;
 pub mod drive;
 pub mod guard;
 pub mod late;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
+use crate::model::{Amount, Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
 use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
@@ -108,12 +108,14 @@ pub enum PlanError {
         findings: Vec<Finding>,
     },
     /// A rule refuses it, and only a person may force it.
-    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet} --force={rule}` begins one all the same")]
+    #[error("fleet {fleet}: {problem}; `rekeyd rotate {fleet}{flag} --force={rule}` begins one all the same")]
     Rule {
         /// The fleet.
         fleet: FleetName,
         /// The rule.
         rule: Rule,
+        /// The flag that says what was asked for, with a blank before it; empty for an ordinary rotation.
+        flag: &'static str,
         /// The numbers.
         problem: String,
     },
@@ -167,6 +169,11 @@ pub struct Forecast {
 pub enum Aim {
     /// A new key for the whole fleet.
     Rotate,
+    /// The same at once, as the key that the fleet has may be in wrong hands.
+    Compromised {
+        /// So many machines may be down at once; `None`: as many as the fleet's own rotations.
+        unavailable_max: Option<Amount>,
+    },
     /// Back from this rotation: the next pair that instances return to.
     Back(JournalId),
     /// Those who missed the fleet's key and are back; where there are none, the new ones if that is allowed.
@@ -180,6 +187,11 @@ pub enum Aim {
 pub async fn propose_for(tools: &Tools, fleet: &Fleet, others: &[Fleet], aim: Aim) -> Result<Proposal, PlanError> {
     match aim {
         Aim::Rotate => propose(tools, fleet, others).await,
+        Aim::Compromised { unavailable_max } => {
+            let mut proposal = propose(tools, &fleet.compromised(unavailable_max), others).await?;
+            proposal.plan.compromised = true;
+            Ok(proposal)
+        }
         Aim::Back(undone) => propose_back(tools, fleet, others, undone).await,
         Aim::CatchUp { new } => {
             let late = late(tools, fleet, others).await?;
@@ -287,6 +299,7 @@ pub(super) fn planned_of(
         key,
         key_bits: fleet.key_bits,
         undoes,
+        compromised: false,
         disruption: limits.disruption,
         policy,
     };

@@ -12,7 +12,8 @@ use super::planner::{PlanError, Proposal};
 /// Refuses a proposal that breaks a rule which is not forced. A window that is forced is left out of the plan: the whole
 /// rotation goes on without it.
 pub async fn check(tools: &Tools, proposal: &mut Proposal, force: &[Rule]) -> Result<(), PlanError> {
-    let refused = |rule, problem| Err(PlanError::Rule { fleet: proposal.plan.fleet.clone(), rule, problem });
+    let flag = if proposal.plan.compromised { " --compromised" } else { "" };
+    let refused = |rule, problem| Err(PlanError::Rule { fleet: proposal.plan.fleet.clone(), rule, flag, problem });
     if !force.contains(&Rule::Window)
         && let Some(problem) = outside(proposal, tools.clock.now())
     {

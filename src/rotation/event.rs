@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Power;
 use crate::model::error::Error;
-use crate::model::{Fingerprint, HostKey, Image, InstanceId, KeyPairId, Pin, PublicKey, Timestamp};
+use crate::model::{Fingerprint, HostKey, Image, InstanceId, JournalId, KeyPairId, Pin, PublicKey, Timestamp};
 
 use super::hook::{Hook, HookFailure};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
@@ -281,6 +281,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
     },
+    /// A person replaces a key that may be in wrong hands: what is left of soak and grace is over.
+    GraceWaived {
+        /// Because of which rotation.
+        rotation: JournalId,
+    },
     /// The pair was seen gone, and nobody of its journals on it: from here grace counts.
     KeyPairDeleted,
     /// The private half is in no copy of custody any more.
@@ -295,7 +300,9 @@ pub enum Event {
 impl Event {
     /// Whether an operator, and not the engine, writes such an entry.
     pub fn is_operators(&self) -> bool {
-        matches!(self, Self::Released { .. } | Self::AbandonRequested { .. } | Self::Trusted { .. })
+        let orders = matches!(self, Self::Released { .. } | Self::AbandonRequested { .. } | Self::Trusted { .. });
+        orders
+            || matches!(self, Self::GraceWaived { .. })
             || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
     }
     /// Its name, as logs and tables have it.
@@ -323,6 +330,7 @@ impl Event {
             Self::Held { .. } => "held",
             Self::Released { .. } => "released",
             Self::AbandonRequested { .. } => "abandon_requested",
+            Self::GraceWaived { .. } => "grace_waived",
             Self::KeyPairDeleted => "key_pair_deleted",
             Self::PrivateKeyDestroyed => "private_key_destroyed",
             Self::Ended { .. } => "ended",

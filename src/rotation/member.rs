@@ -49,6 +49,8 @@ pub struct Member {
     pub reached: bool,
     /// A login proved that it accepts the key.
     pub proof: Option<Proof>,
+    /// When that was.
+    pub proven_at: Option<Timestamp>,
     /// It was not reached for a login in time, and never had been.
     pub late: bool,
     /// We stopped it, or bound it while it ran: a start is owed since then.
@@ -167,6 +169,7 @@ impl Member {
             pin_asked: false,
             reached: false,
             proof: None,
+            proven_at: None,
             late: false,
             found: None,
             pending: None,

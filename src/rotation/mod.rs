@@ -7,6 +7,7 @@ mod budget;
 pub mod draft;
 pub mod drift;
 pub mod event;
+pub mod exposure;
 mod flight;
 pub mod hazard;
 pub mod hook;

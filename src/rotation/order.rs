@@ -1,7 +1,7 @@
 //! What a person may order of a journal, and the entries that say so. Pure: it decides on the folded state, and refuses
 //! what the fold would not take or what would do nothing. It must never write: who does, appends right behind this state.
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, JournalId};
 
 use super::event::Event;
 use super::reason::{Allow, HoldReason, Outcome};
@@ -30,6 +30,11 @@ pub enum Order {
         /// Why, in their words.
         note: String,
     },
+    /// Wait for neither soak nor grace: the key that it retires may be in wrong hands.
+    WaiveGrace {
+        /// The rotation that replaces it.
+        rotation: JournalId,
+    },
     /// Give it up: it ends once nothing is in flight and no start is owed.
     Abandon {
         /// Why, in their words.
@@ -57,6 +62,7 @@ impl Rotation {
             Order::Hold { note } => Ok(vec![Event::Held { reason: HoldReason::Operator { note: note.clone() } }]),
             Order::Abandon { .. } if self.abandoned => Ok(Vec::new()),
             Order::Abandon { note } => Ok(vec![Event::AbandonRequested { note: note.clone() }]),
+            Order::WaiveGrace { .. } => refused(format!("{} is a rotation, and has no grace to wait out", self.id)),
             Order::Release { note, allow } => self.release_entries(note, allow),
             Order::Trust { instance, note } => self.trust_entries(instance, note),
         }
@@ -122,6 +128,8 @@ impl Retirement {
         match order {
             Order::Hold { .. } if self.held.is_some() => Ok(Vec::new()),
             Order::Hold { note } => Ok(vec![Event::Held { reason: HoldReason::Operator { note: note.clone() } }]),
+            Order::WaiveGrace { .. } if self.grace_waived => Ok(Vec::new()),
+            Order::WaiveGrace { rotation } => Ok(vec![Event::GraceWaived { rotation: *rotation }]),
             Order::Trust { .. } => refused(format!("{} is a retire journal, and logs in nowhere", self.id)),
             Order::Abandon { .. } => {
                 refused(format!("{} is a retire journal, which is not given up: hold it, or let it end", self.id))

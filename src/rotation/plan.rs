@@ -57,6 +57,9 @@ pub struct RotatePlan {
     /// The rotation that this one undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<JournalId>,
+    /// The key that it replaces may be in wrong hands: nothing but the promise is waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compromised: bool,
     /// What a bind does to a machine here.
     pub disruption: Disruption,
     /// The policy in numbers.

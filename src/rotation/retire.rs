@@ -35,6 +35,8 @@ pub struct Retirement {
     pub destroyed: bool,
     /// An operator allows to destroy the half without a login proof.
     pub destroy_allowed: bool,
+    /// A rotation of a compromised key superseded it: soak and grace are over.
+    pub grace_waived: bool,
     /// Why it is held.
     pub held: Option<HoldReason>,
     /// How and when it ended.
@@ -86,6 +88,7 @@ impl Retirement {
             asked: None,
             destroyed: false,
             destroy_allowed: false,
+            grace_waived: false,
             held: None,
             ended: None,
             retries: BTreeMap::new(),
@@ -134,6 +137,7 @@ impl Retirement {
                 self.ended = None;
                 self.destroy_allowed |= matches!(allow, Some(Allow::Destroy));
             }
+            Event::GraceWaived { .. } => self.grace_waived = true,
             Event::Ended { outcome } => self.ended = Some((entry.at, *outcome)),
             other => return illegal(&format!("{} is no entry of a retire journal", other.name())),
         }
@@ -147,15 +151,25 @@ impl Retirement {
         self.retries.get(&step)
     }
 
+    /// From when on the pair may be deleted.
+    pub fn soaked(&self) -> Timestamp {
+        if self.grace_waived { self.begun } else { later(self.begun, self.plan.soak) }
+    }
+
+    /// From when on the private half of a pair that was deleted then may be destroyed.
+    pub fn grace_over(&self, deleted: Timestamp) -> Timestamp {
+        if self.grace_waived { deleted } else { later(deleted, self.plan.grace) }
+    }
+
     /// How far it is; `None` once it has ended.
     pub fn stage(&self, now: Timestamp) -> Option<Stage> {
         let tried = |step| if self.retries.contains_key(&step) { Stage::Waiting } else { Stage::Due };
         match (self.ended, &self.held, self.deleted) {
             (Some(_), ..) => None,
             (None, Some(_), _) => Some(Stage::Held),
-            (None, None, None) if now < later(self.begun, self.plan.soak) => Some(Stage::Soak),
+            (None, None, None) if now < self.soaked() => Some(Stage::Soak),
             (None, None, None) => Some(tried(Step::RetireKeyPair)),
-            (None, None, Some(deleted)) if now < later(deleted, self.plan.grace) => Some(Stage::Grace),
+            (None, None, Some(deleted)) if now < self.grace_over(deleted) => Some(Stage::Grace),
             (None, None, Some(_)) => Some(tried(Step::DestroyPrivateKey)),
         }
     }
@@ -178,10 +192,10 @@ impl Retirement {
             return next;
         }
         let Some(deleted) = self.deleted else {
-            self.offer(&mut next, Step::RetireKeyPair, later(self.begun, self.plan.soak), now);
+            self.offer(&mut next, Step::RetireKeyPair, self.soaked(), now);
             return next;
         };
-        let over = later(deleted, self.plan.grace);
+        let over = self.grace_over(deleted);
         if self.destroyed {
             next.record.push(Event::Ended { outcome: Outcome::Retired });
         } else if now < over {

@@ -32,6 +32,8 @@ pub struct Rotation {
     pub id: JournalId,
     /// The frozen plan.
     pub plan: RotatePlan,
+    /// When it began.
+    pub begun: Timestamp,
     /// The newest entry.
     pub seq: u64,
     /// When it was written.
@@ -98,6 +100,7 @@ impl Rotation {
         let mut rotation = Self {
             id,
             plan,
+            begun: Timestamp::MIN,
             seq: 0,
             last_at: Timestamp::MIN,
             key,
@@ -181,7 +184,7 @@ impl Rotation {
     fn take(&mut self, at: Timestamp, event: &Event) {
         self.budget.hear(event, matches!(self.plan.policy.verify, Verify::Ssh(_)));
         match event {
-            Event::Planned { .. } => {}
+            Event::Planned { .. } => self.begun = at,
             Event::Started { step, call, found } => {
                 if *call == Call::Import {
                     self.importing = Some(at);
@@ -260,6 +263,7 @@ impl Rotation {
                     self.change(&proof.instance, |member| {
                         member.pin = Some(Pin { host_key: proof.host_key.clone(), image: proof.image.clone() });
                         member.proof = Some(proof.clone());
+                        member.proven_at = Some(at);
                     });
                 }
             }
@@ -310,7 +314,7 @@ impl Rotation {
             Event::AbandonRequested { .. } => self.abandoned = true,
             Event::Ended { outcome } => self.ended = Some((at, *outcome)),
             // A retire journal's: the store keeps them apart, the fold has nothing to learn from them.
-            Event::KeyPairDeleted | Event::PrivateKeyDestroyed => {}
+            Event::GraceWaived { .. } | Event::KeyPairDeleted | Event::PrivateKeyDestroyed => {}
         }
     }
 

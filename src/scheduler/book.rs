@@ -123,6 +123,7 @@ mod tests {
                 key_name: "rk1_x".into(),
                 key: Default::default(),
                 undoes: None,
+                compromised: false,
                 key_bits: 2048,
                 disruption: Disruption::RebootsInstance,
                 policy: Policy {

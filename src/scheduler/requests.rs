@@ -36,7 +36,11 @@ impl Scheduler {
                     Some(Answer::Held)
                 }
                 Ask::Release { .. } => Some(Answer::Released),
-                Ask::Rotate { force } => match self.book.open_rotation(&request.fleet) {
+                Ask::Rotate { force, compromised: true, unavailable_max } => {
+                    let aim = Aim::Compromised { unavailable_max: *unavailable_max };
+                    self.take_compromised(&request, aim, force, paused.get(&request.fleet), now).await?
+                }
+                Ask::Rotate { force, .. } => match self.book.open_rotation(&request.fleet) {
                     Some(open) => Some(Answer::Rotation(open.id)),
                     None => self.take_start(&request, Aim::Rotate, force, now),
                 },
@@ -72,15 +76,48 @@ impl Scheduler {
                     Err(PlanError::Store(error)) => return Err(error.into()),
                     Err(error) => return Ok(Some(Answer::Refused(chain(&error)))),
                 }
-                let order = Order::Abandon { note: "to be rolled back".to_string() };
-                return match operate(journal, self.tools.clock.as_ref(), rotation, &order, &request.by).await {
-                    // It ends once nothing is in flight. (Refused: it has ended since.)
-                    Ok(_) | Err(OrderError::Refused(_)) => Ok(None),
-                    Err(OrderError::Engine(error)) => Err(error),
-                };
+                return self.give_up(request, rotation, "to be rolled back").await.map(|()| None);
             }
         }
         Ok(self.take_start(request, Aim::Back(rotation), &[], now))
+    }
+
+    /// The answer to a `rotate --compromised`; `None`: what is open is being given up, or the rotation is queued. What would
+    /// be refused is refused before anything is given up for it, as far as that is known here.
+    async fn take_compromised(
+        &mut self,
+        request: &Request,
+        aim: Aim,
+        force: &[Rule],
+        paused: Option<&Request>,
+        now: Timestamp,
+    ) -> Result<Option<Answer>, EngineError> {
+        let open = self.book.open_rotation(&request.fleet);
+        let (id, is_compromised) = match open.map(|open| (open.id, &open.plan)) {
+            Some((id, Plan::Rotate(plan))) => (id, plan.compromised),
+            _ => return Ok(self.take_start(request, aim, force, now)),
+        };
+        if is_compromised {
+            return Ok(Some(Answer::Rotation(id)));
+        }
+        if let Some(paused) = paused.and_then(|paused| paused.clone().refusal()) {
+            return Ok(Some(Answer::Refused(paused.to_string())));
+        }
+        if now > later(request.at, ASKED_BACK_MAX) || !self.fleets.contains_key(&request.fleet) {
+            return Ok(self.take_start(request, aim, force, now));
+        }
+        self.give_up(request, id, "its fleet's key is compromised, and a new rotation begins").await.map(|()| None)
+    }
+
+    /// Gives a rotation up for what is asked: it ends once nothing is in flight.
+    async fn give_up(&self, request: &Request, id: JournalId, why: &str) -> Result<(), EngineError> {
+        let order = Order::Abandon { note: why.to_string() };
+        let (journal, clock) = (self.tools.journal.as_ref(), self.tools.clock.as_ref());
+        match operate(journal, clock, id, &order, &request.by).await {
+            // Refused: it has ended since.
+            Ok(_) | Err(OrderError::Refused(_)) => Ok(()),
+            Err(OrderError::Engine(error)) => Err(error),
+        }
     }
 
     /// The answer to a request for a rotation of a fleet that has none open; `None`: it is queued.
@@ -90,13 +127,21 @@ impl Scheduler {
         if self.starting.contains_key(name) || self.queue.iter().any(asked) {
             return None;
         }
+        // Only what is urgent takes the place of what is urgent; who asked for less is answered by what comes of it.
+        let urgent = |aim: &Aim| matches!(aim, Aim::Compromised { .. });
+        if !urgent(&aim) && self.queue.iter().any(|start| start.fleet.name == *name && urgent(&start.aim)) {
+            return None;
+        }
         // After a fault of the database only: a tick that could not begin is no reason to keep a person waiting.
         let not_yet = |(times, at): &(u32, Timestamp)| *times == 0 && now < *at && *at <= later(now, RETRY_MAX);
         if self.failed.get(name).is_some_and(not_yet) {
             return None;
         }
-        // The rotation that is rolled back may have taken long to end.
-        let patience = if matches!(aim, Aim::Back(_)) { ASKED_BACK_MAX } else { ASKED_MAX };
+        // The rotation that is given up for it may have taken long to end.
+        let patience = match aim {
+            Aim::Back(_) | Aim::Compromised { .. } => ASKED_BACK_MAX,
+            Aim::Rotate | Aim::CatchUp { .. } => ASKED_MAX,
+        };
         if now > later(request.at, patience) {
             let minutes = patience.as_secs() / 60;
             return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));

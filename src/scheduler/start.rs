@@ -4,8 +4,8 @@ use crate::engine::late::{Late, late, propose_catch_up};
 use crate::engine::planner::{self, Aim, Fleet, PlanError, may_disturb, propose_for};
 use crate::engine::{Tools, rules};
 use crate::model::{Duration, RequestId, Timestamp};
-use crate::rotation::Rule;
 use crate::rotation::policy::later;
+use crate::rotation::{Purpose, Rule};
 use crate::store::Head;
 
 use super::due::Schedule;
@@ -97,7 +97,7 @@ pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Beg
     };
     let head = match (proposal, cause) {
         (Ok(mut proposal), _) => {
-            if *aim == Aim::Rotate {
+            if proposal.plan.purpose() == Purpose::Rotate {
                 rules::check(tools, &mut proposal, force).await?;
             }
             Some(planner::begin(tools, &proposal).await?)

@@ -222,7 +222,8 @@ impl Scheduler {
             let busy = full.entry(at.clone()).or_insert_with(|| {
                 self.book.busy(&at) + self.starting.values().filter(|starting| **starting == at).count()
             });
-            if *busy >= BUSY_MAX {
+            // A key that may be in wrong hands waits for nobody.
+            if *busy >= BUSY_MAX && !matches!(start.aim, Aim::Compromised { .. }) {
                 left.push_back(start);
                 continue;
             }
@@ -267,6 +268,8 @@ impl Scheduler {
                 }
                 let id = head.id;
                 self.book.put(head);
+                // Retire journals that wait lose their grace, where this is for a compromised key.
+                self.to_retire.insert(name.clone());
                 Answer::Rotation(id)
             }
             Err(PlanError::Store(StoreError::Open { journal, .. })) => {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::model::{FleetName, JournalId, RequestId, Timestamp};
+use crate::model::{Amount, FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::{Author, Rule};
 
 /// What a person asks of a fleet.
@@ -19,6 +19,12 @@ pub enum Ask {
         /// In spite of these rules.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         force: Vec<Rule>,
+        /// The fleet's key may be in wrong hands: at once, and whatever rotation is open is given up for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        compromised: bool,
+        /// So many machines may be down at once, in place of the fleet's own number; with `compromised` only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unavailable_max: Option<Amount>,
     },
     /// Roll a rotation of it back: give it up if it is open, then bind again what was found before it.
     Rollback {
@@ -42,7 +48,7 @@ pub enum Ask {
 impl Ask {
     /// Rotate it now, forcing nothing.
     pub fn rotate() -> Self {
-        Self::Rotate { force: Vec::new() }
+        Self::Rotate { force: Vec::new(), compromised: false, unavailable_max: None }
     }
 }
 
@@ -87,7 +93,7 @@ impl Request {
     }
 
     /// The refusal of a rotation, if this request pauses its fleet.
-    pub(super) fn refusal(self) -> Option<StoreError> {
+    pub(crate) fn refusal(self) -> Option<StoreError> {
         let Self { fleet, ask: Ask::Hold { note }, by, at, .. } = self else { return None };
         Some(StoreError::Paused { fleet, by, at, note })
     }
@@ -170,7 +176,13 @@ mod tests {
         };
         let id = "01940000-0000-7000-8000-000000000001".parse().unwrap();
         check(r#"{"ask":"rotate"}"#, ask(Ask::rotate()));
-        check(r#"{"ask":"rotate","force":["window"]}"#, ask(Ask::Rotate { force: vec![Rule::Window] }));
+        let rotate = |force, compromised, unavailable_max| ask(Ask::Rotate { force, compromised, unavailable_max });
+        check(r#"{"ask":"rotate","force":["window"]}"#, rotate(vec![Rule::Window], false, None));
+        check(r#"{"ask":"rotate","compromised":true}"#, rotate(Vec::new(), true, None));
+        check(
+            r#"{"ask":"rotate","compromised":true,"unavailable_max":{"percent":100}}"#,
+            rotate(Vec::new(), true, Some(Amount::Percent(100))),
+        );
         check(
             r#"{"ask":"rollback","rotation":"01940000-0000-7000-8000-000000000001"}"#,
             ask(Ask::Rollback { rotation: id }),

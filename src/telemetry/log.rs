@@ -262,6 +262,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
             format!("{name} by {}{allow}{}", entry.by, noted(note))
         }
         Event::AbandonRequested { note } => format!("{name} by {}{}", entry.by, noted(note)),
+        Event::GraceWaived { rotation } => format!("{name}: {}, for rotation {rotation}", plan.key_name()),
         Event::KeyPairDeleted | Event::PrivateKeyDestroyed => format!("{name}: {}", plan.key_name()),
         Event::Ended { outcome } => format!("{name}: {outcome}"),
     }

@@ -59,6 +59,7 @@ fn rotate(name: &str) -> RotatePlan {
         key_name: key_name(name),
         key: Default::default(),
         undoes: None,
+        compromised: false,
         key_bits: 2048,
         disruption: Disruption::StopsInstance,
         policy: Policy {

@@ -210,3 +210,43 @@ fn two_rotates_of_two_fleets_from_two_terminals_without_a_daemon_both_end_well()
         house.assert_rotated(fleet, planned, before);
     }
 }
+
+#[test]
+fn a_compromised_key_does_not_wait_for_the_open_rotation_but_for_the_release_of_a_held_fleet() {
+    let clouds = Clouds::open(&SLOW);
+    let house = House::of(&clouds, &[LH]);
+    let (planned, before) = house.before(LH);
+    let mut daemon = house.daemon();
+    let mut rotate = house.start(&["rotate", LH], "rotate");
+    bound_some(&house, LH);
+    house.done(&["hold", LH]);
+    let urgent = ["rotate", LH, "--compromised", "--unavailable-max", "100%"];
+    house.refused(&urgent, &[&format!("rekeyd release {LH}")]);
+    assert!(house.status(LH)["open"].is_object(), "it was given up for what was refused: {}", house.log());
+    house.done(&["release", LH]);
+    let said = house.done(&urgent);
+    rotate.kill();
+    assert!(said.contains("is given up; it ends once nothing is in flight"), "{said}");
+    assert!(said.contains("nothing is proven of") && said.contains("verify: ssh"), "{said}");
+    let rotations = house.rotations(LH);
+    let outcomes: Vec<&str> = rotations.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["completed", "abandoned"], "{rotations:#?}");
+    house.settled(LH, 60);
+    house.assert_rotated(LH, &planned, &before);
+    assert_eq!(house.down(LH, &before), Vec::<String>::new(), "{}", house.log());
+    stop(&house, &mut daemon);
+}
+
+#[test]
+fn a_compromised_key_takes_over_from_a_rotate_that_takes_no_requests() {
+    let clouds = Clouds::open(&SLOW);
+    let house = House::of(&clouds, &[LH]);
+    let (planned, before) = house.before(LH);
+    let mut rotate = house.start(&["rotate", LH], "rotate");
+    bound_some(&house, LH);
+    let said = house.done(&["rotate", LH, "--compromised"]);
+    assert!(said.contains("is given up"), "{said}");
+    assert_eq!(rotate.code_within(Duration::from_secs(5)), Some(0), "{}", house.words("rotate"));
+    assert!(house.words("rotate").contains("abandoned"), "{}", house.words("rotate"));
+    house.assert_rotated(LH, &planned, &before);
+}

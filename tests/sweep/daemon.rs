@@ -361,6 +361,8 @@ pub enum Deed {
     Abandon,
     /// `rotate FLEET`.
     Rotate,
+    /// `rotate FLEET --compromised`.
+    Compromised,
 }
 
 impl Deed {
@@ -401,6 +403,9 @@ impl Deed {
                 }
             }
             Self::Rotate => ask(Ask::rotate()).await,
+            Self::Compromised => {
+                ask(Ask::Rotate { force: Vec::new(), compromised: true, unavailable_max: None }).await;
+            }
         }
     }
 }

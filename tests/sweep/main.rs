@@ -5,6 +5,7 @@
 
 mod adopt;
 mod back;
+mod compromised;
 mod daemon;
 mod drift;
 mod fuse;

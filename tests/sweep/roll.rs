@@ -349,7 +349,12 @@ async fn a_selection_that_grew_too_much_is_refused_until_the_next_tick_and_force
     let ask = async |daemon: &Daemon, force: Vec<Rule>| {
         let by = rekeyd::rotation::Author::Operator("test".to_string());
         let (fleet, now) = (daemon.rig.fleet().name, daemon.rig.clock.now());
-        daemon.rig.journal.ask(&fleet, &Ask::Rotate { force }, &by, now).await.unwrap()
+        daemon
+            .rig
+            .journal
+            .ask(&fleet, &Ask::Rotate { force, compromised: false, unavailable_max: None }, &by, now)
+            .await
+            .unwrap()
     };
     let answer = async |daemon: &mut Daemon, id| {
         let until = later(daemon.rig.clock.now(), Duration::from_secs(20));

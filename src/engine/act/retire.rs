@@ -207,9 +207,8 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
 
 fn wait(tools: &Tools, case: &mut Case, reason: String) -> Result<Done, EngineError> {
     case.waiting = Some(reason);
-    let plan = &case.retirement()?.plan;
-    let due = later(case.retirement()?.begun, plan.soak);
-    let due = case.retirement()?.deleted.map_or(due, |deleted| later(deleted, plan.grace));
+    let retirement = case.retirement()?;
+    let due = retirement.deleted.map_or(retirement.soaked(), |deleted| retirement.grace_over(deleted));
     let is_young = tools.clock.now() < later(due, FIRST);
     Ok(Done::Wait(if is_young { AT_FIRST } else { PATIENCE }))
 }

@@ -2,18 +2,19 @@
 //! made just before, never from the plan. It changes nothing anywhere, so a hold does not stop it; it must never write
 //! down a proof that no login gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::model::{
-    Duration, HostKey, Image, Instance, InstanceId, KeyPairId, Login, Pin, PrivateKey, PublicKey, Timestamp,
+    Duration, HostKey, Image, Instance, InstanceId, KeyPairId, KeyPairName, Login, Pin, PrivateKey, PublicKey,
+    Timestamp,
 };
 use crate::provider::Provider;
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, PinnedHost, Plan, ProofFinding,
-    Rotation, SshLogin, Step, Verify,
+    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan,
+    ProofFinding, Rotation, SshLogin, Step, Verify,
 };
 use crate::ssh::{Jump, LoginProbe, Target};
 
@@ -82,7 +83,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     let jobs: Vec<Job> = ids
         .iter()
         .filter_map(|id| match sight(case, id, since, now)? {
-            Sight::Seen(seen) => Some(job(&login, rotation, seen, &case.publics)),
+            Sight::Seen(seen) => Some(job(&login, rotation, seen, &case.publics, &case.compromised)),
             Sight::Missing => None,
         })
         .collect();
@@ -151,7 +152,7 @@ pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Resu
         .iter()
         .filter(unasked)
         .filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)?.1)
-        .map(|seen| job(&login, rotation, seen, &none))
+        .map(|seen| job(&login, rotation, seen, &none, &[]))
         .collect();
     if jobs.is_empty() {
         return Ok(None);
@@ -191,21 +192,30 @@ fn pinned_anew(job: Job, answer: &Login) -> Option<PinnedHost> {
     Some(PinnedHost { instance: job.id, pin: Some(pin), reimaged: true })
 }
 
-fn job(login: &SshLogin, rotation: &Rotation, seen: &Instance, publics: &BTreeMap<KeyPairId, PublicKey>) -> Job {
+/// `compromised`: what it must refuse besides the keys that it was found with.
+fn job(
+    login: &SshLogin,
+    rotation: &Rotation,
+    seen: &Instance,
+    publics: &BTreeMap<KeyPairId, PublicKey>,
+    compromised: &[PublicKey],
+) -> Job {
     let member = rotation.member(&seen.id);
     let found = member.and_then(|member| member.found.as_ref());
     let ours = rotation.key.as_ref().map(|(key, _)| key);
-    let old = |found: &Found| {
-        let publics = found.keys.iter().filter_map(|key| publics.get(key).cloned());
-        publics.filter(|old| Some(old) != ours).collect()
-    };
-    let old = found.map(old);
+    let found = found.into_iter().flat_map(|found| &found.keys).filter_map(|key| publics.get(key));
+    let mut old: Vec<PublicKey> = Vec::new();
+    for key in found.chain(compromised).filter(|key| Some(*key) != ours) {
+        if !old.contains(key) {
+            old.push(key.clone());
+        }
+    }
     Job {
         id: seen.id.clone(),
         target: target(login, seen),
         pinned: member.and_then(|member| member.pin.as_ref()).map(|pin| pin.host_key.clone()),
         image: seen.image.clone(),
-        old: old.unwrap_or_default(),
+        old,
     }
 }
 
@@ -273,18 +283,28 @@ async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (
 }
 
 /// The public halves of the pairs on which these were found, as far as journals know them, or the cloud shows them (a
-/// stranger's): asked for once a process.
+/// stranger's), and those that must be refused where a compromised key is replaced: asked for once a process.
 async fn know_publics(
     tools: &Tools,
     case: &mut Case,
     provider: &dyn Provider,
     ids: &[InstanceId],
 ) -> Result<(), EngineError> {
-    if case.knows_publics || !misses_publics(case, ids)? {
+    let (compromised, fleet) = {
+        let plan = &case.rotation()?.plan;
+        (plan.compromised, plan.fleet.clone())
+    };
+    if case.knows_publics || !(compromised || misses_publics(case, ids)?) {
         return Ok(());
     }
     let place = case.plan.place().clone();
-    for head in tools.journal.heads().await?.readable {
+    let heads = tools.journal.heads().await?.readable;
+    let retired: BTreeSet<KeyPairName> = heads
+        .iter()
+        .filter(|head| matches!(head.plan, Plan::Retire(_)) && matches!(head.ended, Some((_, Outcome::Retired))))
+        .map(|head| head.plan.key_name().clone())
+        .collect();
+    for head in heads {
         let there = head.plan.place();
         let Plan::Rotate(plan) = &head.plan else { continue };
         if head.id == case.id || there.provider != place.provider || there.region != place.region {
@@ -299,6 +319,11 @@ async fn know_publics(
         if let Ok(rotation) = Rotation::fold(head.id, plan.clone(), &instances, &entries)
             && let (Some((public_key, _)), Some((_, id))) = (rotation.key, rotation.key_pair)
         {
+            // Nobody knows since which of the fleet's keys the wrong hands have them: all whose private half is still there.
+            // (Given up on the way, a rotation may have left machines that take an older one than the cloud shows.)
+            if compromised && rotation.plan.fleet == fleet && !retired.contains(&rotation.plan.key_name) {
+                case.compromised.push(public_key.clone());
+            }
             case.publics.insert(id, public_key);
         }
     }

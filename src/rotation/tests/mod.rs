@@ -5,6 +5,7 @@ mod adopt;
 mod back;
 mod deadlines;
 mod drift;
+mod exposure;
 mod faults;
 mod fold;
 mod judge;

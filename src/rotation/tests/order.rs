@@ -9,6 +9,7 @@ fn order(words: &str) -> Order {
     match what {
         "hold" => Order::Hold { note },
         "abandon" => Order::Abandon { note },
+        "waive" => Order::WaiveGrace { rotation: JournalId::NIL },
         "trust" => Order::Trust { instance: InstanceId::new(rest), note },
         "release" => {
             let allow = |word| match word {
@@ -64,6 +65,7 @@ fn an_order_becomes_entries_that_the_fold_takes_or_is_refused_with_the_rule() {
     check("5 >reboot a=r\n6 held", "release b", "no start is owed to b");
     check("5 >reboot a=r\n6 held", "release z", "z is not in a batch");
     check("5 held", "release destroy", "is for the retire journal");
+    check("", "waive", "has no grace to wait out");
 }
 
 #[test]
@@ -78,6 +80,10 @@ fn a_retire_journal_is_held_released_and_allowed_to_destroy_but_not_given_up() {
     check("", "release", "is not held");
     check("", "release destroy", "released");
     check("1 held", "release a", "no start is owed to a in it");
+    check("", "waive", "grace_waived");
+    check("1 held", "waive", "grace_waived");
+    check("1 waived", "waive", "");
+    check("1 end:kept", "waive", "has ended");
     check("", "abandon", "is not given up");
     check("1 end:kept", "release", "has ended");
     check("1 end:kept", "release destroy", "released");

@@ -48,6 +48,17 @@ fn soak_then_the_pair_then_grace_then_the_half() {
 }
 
 #[test]
+fn waived_grace_ends_soak_and_grace_and_nothing_else() {
+    check("0 plan\n3 waived", "3: retire_key_pair");
+    check("0 plan\n3 waived\n5 inuse delete +30", "6: wake 35\n35: retire_key_pair");
+    check("0 plan\n110 deleted\n200 waived", "200: ! ended kept");
+    check("0 plan\n3 waived\n5 destroy-allowed\n7 deleted", "7: destroy_private_key");
+    check("0 plan\n3 held\n4 waived", "5: held");
+    check("0 plan\n3 held\n4 waived\n5 release", "5: retire_key_pair");
+    assert!(retirement("0 plan\n1 end:retired\n2 waived").is_err());
+}
+
+#[test]
 fn it_waits_for_a_bound_pair_and_a_cloud_that_is_away_and_holds_for_a_person() {
     let many = |word: &str| (0..40).map(|n| format!("{} {word} delete +30\n", 100 + 30 * n)).collect::<String>();
     for word in ["inuse", "away", "throttled"] {

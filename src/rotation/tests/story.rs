@@ -8,8 +8,8 @@ use super::*;
 /// `run:before 1` `done:before 1` `fail:after 1` hooks of a batch ·
 /// `plan` `stored` `imported` · `>CALL a=r b=s` started · `ok CALL a b #request` accepted · `ERROR CALL a b +WAIT` failed
 /// · `down a` `changing a` `bound a=r@boot` `active a` `running a` `gone a` · `out a` excluded · `resumed` · `held` `held:canary` … ·
-/// `release` `leave-off a` `destroy-allowed` · `abandon` · `end`. Where logins prove the key: `pinned a=KEY@IMAGE b` (not
-/// reached) · `anew a=KEY@IMAGE` pinned anew · `proven a b/taken` · `late a` · `held:host a=PINNED/SEEN` · `trust a=KEY`.
+/// `release` `leave-off a` `destroy-allowed` · `abandon` · `waived` · `end`. Where logins prove the key: `pinned a=KEY@IMAGE b` (not
+/// reached) · `anew a=KEY@IMAGE` pinned anew · `proven a b/taken c/unknown` · `late a` · `held:host a=PINNED/SEEN` · `trust a=KEY`.
 #[derive(Clone)]
 pub(super) struct Story {
     pub(super) plan: RotatePlan,
@@ -72,6 +72,7 @@ impl Story {
             key_name: "rk1_new".into(),
             key: Default::default(),
             undoes: None,
+            compromised: false,
             key_bits: 4096,
             disruption: disruption(cloud),
             policy,
@@ -178,8 +179,9 @@ impl Story {
             "proven" => Event::Verified {
                 proofs: words
                     .iter()
-                    .map(|word| match word.strip_suffix("/taken") {
-                        Some(id) => proof(id, OldKeyFound::Taken),
+                    .map(|word| match word.split_once('/') {
+                        Some((id, "taken")) => proof(id, OldKeyFound::Taken),
+                        Some((id, _)) => proof(id, OldKeyFound::NotKnown),
                         None => proof(word, OldKeyFound::Refused),
                     })
                     .collect(),
@@ -214,6 +216,7 @@ impl Story {
             "leave-off" => Event::Released { note: String::new(), allow: Some(Allow::LeaveOff(words[0].into())) },
             "destroy-allowed" => Event::Released { note: String::new(), allow: Some(Allow::Destroy) },
             "abandon" => Event::AbandonRequested { note: String::new() },
+            "waived" => Event::GraceWaived { rotation: JournalId::NIL },
             "deleted" => Event::KeyPairDeleted,
             "destroyed" => Event::PrivateKeyDestroyed,
             "end" => Event::Ended { outcome: Outcome::Completed },

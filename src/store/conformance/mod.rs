@@ -84,6 +84,7 @@ pub(super) fn rotate_in(fleet: &str, key: &str, region: &str) -> Plan {
         key_name: key.into(),
         key: Default::default(),
         undoes: None,
+        compromised: false,
         key_bits: 4096,
         disruption: Disruption::StopsInstance,
         policy: Policy {
