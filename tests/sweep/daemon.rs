@@ -289,7 +289,8 @@ impl Daemon {
     /// Each request is answered; a `rotate` with a rotation that was not over when it was asked for.
     async fn requests_unkept(&self) -> Vec<String> {
         let mut unkept = Vec::new();
-        for request in self.requests().await {
+        // What the scheduler notes itself, of a start that was refused, nobody asked for.
+        for request in self.requests().await.into_iter().filter(|one| matches!(one.by, Author::Operator(_))) {
             let fits = match (&request.ask, &request.answer) {
                 (Ask::Rotate { .. }, Some((_, Answer::Rotation(id)))) => {
                     let head = self.rig.journal.head(*id).await.unwrap();
