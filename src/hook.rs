@@ -232,7 +232,7 @@ mod tests {
             assert_eq!((fault.why.as_str(), fault.output.as_str()), (why, output), "{script}");
         };
         check("exit 3", "exit code 3", "").await;
-        check("echo one; printf 'two\\033[31m\\a\\n' >&2; exit 1", "exit code 1", "one\ntwo[31m").await;
+        check("exec 2>&1; echo one; printf 'two\\033[31m\\a\\n' >&2; exit 1", "exit code 1", "one\ntwo[31m").await;
         check("kill -9 $$", "a signal ended it", "").await;
         let many = run_for("seq 100000; exit 1", 30).await.unwrap_err().output;
         assert!(many.lines().count() == LINES_MAX && many.ends_with("\n100000"), "{many}");

@@ -30,6 +30,7 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
              `rekeyd release {id} --allow=leave-off:{one}` writes the start off"
         ));
     }
+    out.line(format!("{fleet}: {}", reason.way_on(id)));
     out.line(format!(
         "{fleet}: `rekeyd release {id}` goes on, `rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came to this"
     ));
@@ -74,7 +75,10 @@ pub(super) fn say_retired(out: Output, custody: &Path, retiring: &Retiring) -> S
             key_file(custody, name).display()
         ),
         (Some(outcome), ..) => format!("{pair} is {outcome}"),
-        (None, Some(reason), ..) => out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}")),
+        (None, Some(reason), ..) => {
+            let way_on = reason.way_on(retiring.id);
+            out.tone(Tone::Careful, format!("{pair}: retiring is held: {reason}; {way_on}"))
+        }
         (None, None, Some(waiting), _) => {
             out.tone(Tone::Careful, format!("{pair} waits: {waiting}; the next rotate looks again"))
         }

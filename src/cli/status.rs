@@ -1,5 +1,7 @@
 //! `rekeyd status [FLEET]`: how each fleet stands, by its journals alone. It asks no cloud and needs no secret.
 
+mod words;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -15,8 +17,7 @@ use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
-use super::output::{Output, Tone, moment, some};
-use super::story::batch_name;
+use super::output::{Tone, some};
 use super::waits::Crowd;
 use super::{Exit, Scene, plan};
 
@@ -330,93 +331,6 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     };
     let state = stage.map_or("ended", Stage::name);
     Retiring { journal: retirement.id, key_pair: retirement.plan.key_name.clone(), state, until: next.wake, why }
-}
-
-impl FleetStatus {
-    fn print(&self, out: Output) {
-        let configured = if self.configured { "" } else { " (no longer in the config file)" };
-        out.line(out.tone(Tone::Strong, format!("fleet {}{configured}", self.fleet)));
-        for problem in &self.problems {
-            out.line(out.tone(Tone::Bad, format!("  cannot be read: {problem}")));
-        }
-        if let Some(FleetHold { by, at, note }) = &self.hold {
-            let note = if note.is_empty() { String::new() } else { format!(": {note}") };
-            let text = format!(
-                "  HELD since {} by {by}{note}; `rekeyd release {}` lets rotations begin",
-                moment(*at),
-                self.fleet
-            );
-            out.line(out.tone(Tone::Bad, text));
-        }
-        match (&self.schedule, self.next_due) {
-            (Some(schedule), Some(due)) => out.line(format!("  due {} ({schedule})", moment(due))),
-            (Some(schedule), None) => {
-                out.line(format!("  due by {schedule}, reckoned when `rekeyd run` starts with it"))
-            }
-            (None, _) if self.configured => out.line("  no schedule: rotated by hand"),
-            (None, _) => {}
-        }
-        if let Some(asked) = self.asked {
-            out.line(format!("  a rotation was asked for {} and waits for its turn", moment(asked)));
-        }
-        if let Some(Refused { at, why }) = &self.refused {
-            out.line(out.tone(Tone::Bad, format!("  the last start was refused {}: {why}", moment(*at))));
-        }
-        match &self.open {
-            Some(open) => open.print(out),
-            None => out.line("  no open rotation"),
-        }
-        match &self.last {
-            Some(last) => {
-                let at = last.ended.map(moment).unwrap_or_default();
-                let (kind, counts) = (last.kind, last.counts.text());
-                out.line(format!("  last {kind} completed {at}: {counts} ({})", last.rotation));
-                let print = last.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
-                out.line(format!("  key {print} in {}", last.private_key.display()));
-            }
-            None => out.line("  never rotated"),
-        }
-        if !self.late.is_empty() && self.open.is_none() {
-            out.line(format!("  bound, and off, out of reach or never proven: {}", some(&self.late, SHOWN)));
-        }
-        for pair in &self.retiring {
-            let until = pair.until.map(|at| format!(" until {}", moment(at))).unwrap_or_default();
-            let text = format!("  old key pair {}: {}{until} ({})", pair.key_pair, pair.why, pair.journal);
-            out.line(if pair.state == "held" { out.tone(Tone::Bad, text) } else { text });
-        }
-        for kept in &self.kept {
-            out.line(format!(
-                "  kept private key {}: its pair is deleted, no login proved its successor ({})",
-                kept.private_key.display(),
-                kept.journal
-            ));
-        }
-    }
-}
-
-impl Progress {
-    fn print(&self, out: Output) {
-        let stand = match (self.fingerprint.is_some(), self.batch) {
-            (false, _) => "making the key".to_string(),
-            (true, Some(batch)) => format!("at {} of {} batches", batch_name(batch), self.batches),
-            (true, None) => "importing the key, or ending".to_string(),
-        };
-        let undoes = self.undoes.map(|undone| format!(" of rotation {undone}")).unwrap_or_default();
-        let text = format!("  open {} {}{undoes} since {}: {stand}", self.kind, self.rotation, moment(self.begun));
-        out.line(out.tone(Tone::Careful, text));
-        out.line(format!("    {}", self.counts.text()));
-        if let Some(reason) = &self.held_because {
-            out.line(out.tone(Tone::Bad, format!("    HELD: {reason}")));
-        }
-        for text in [&self.way_on, &self.waits].into_iter().flatten() {
-            out.line(format!("    {text}"));
-        }
-        if !self.owed_starts.is_empty() {
-            let since = self.owed_since.map(|since| format!(" (since {})", moment(since))).unwrap_or_default();
-            let text = format!("    owed a start{since}: {}", some(&self.owed_starts, SHOWN));
-            out.line(out.tone(Tone::Careful, text));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -149,17 +149,19 @@ async fn the_canary_is_drawn_from_those_that_answer_and_nobody_proves_nothing() 
     for kind in ProviderKind::ALL {
         let mut rig = rig(kind);
         let proposal = rig.propose().await;
-        assert_eq!((canary(&proposal), level(&proposal, Rule::Canary)), (vec![rig.ids[0].as_str()], None), "{kind}");
+        assert_eq!(level(&proposal, Rule::Canary), None, "{kind}");
+        // As they come in batches, zone beside zone.
+        let order: Vec<String> = proposal.instances.iter().map(|planned| planned.id.to_string()).collect();
         rig.proven_by_logins();
         let proposal = rig.propose().await;
         assert!(proposal.forecast.canary_proves_nothing, "{kind}");
         assert_eq!(level(&proposal, Rule::Canary), Some(Level::Warning), "{kind}");
         // Four are asked for a canary of one: the fifth answers unheard.
-        rig.answers(&rig.ids[4]);
+        rig.answers(&order[4]);
         assert!(rig.propose().await.forecast.canary_proves_nothing, "{kind}");
-        rig.answers(&rig.ids[2]);
+        rig.answers(&order[2]);
         let proposal = rig.propose().await;
-        assert_eq!(canary(&proposal), [rig.ids[2].as_str()], "{kind}");
+        assert_eq!(canary(&proposal), [order[2].as_str()], "{kind}");
         assert_eq!(level(&proposal, Rule::Canary), Some(Level::Ok), "{kind}");
         assert!(!proposal.forecast.canary_proves_nothing, "{kind}");
         assert_eq!(proposal.instances.len(), 6, "the others come after it");

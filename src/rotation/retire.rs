@@ -278,8 +278,17 @@ pub enum Hold {
     Asked(Vec<KeyPairId>),
     /// A later rotation bound it to this other pair, but did not see it active.
     BoundTo(KeyPairId, BoundInstance),
-    /// A later rotation saw it active on another pair, or gone.
+    /// A later rotation saw it active on another pair.
     Free,
+    /// A later rotation logged in to it with another key, or it is gone.
+    Proven,
+}
+
+impl Hold {
+    /// Whether the journals say that it is over; `by_login`: that a login has shown it.
+    pub fn is_settled(&self, by_login: bool) -> bool {
+        *self == Self::Proven || (*self == Self::Free && !by_login)
+    }
 }
 
 /// Who any journal found on the pair, or asked to be bound to it, and what later journals say of them. `keys`: the handles
@@ -308,8 +317,12 @@ pub fn holds(
             }
             let Some(member) = member else { continue };
             let Some(hold) = holds.get_mut(&instance.id) else { continue };
-            if member.gone || (!own && member.is_proven() && proves) {
-                *hold = Hold::Free;
+            if member.gone || (!own && member.proof.is_some()) {
+                *hold = Hold::Proven;
+            } else if !own && member.is_proven() && proves {
+                if *hold != Hold::Proven {
+                    *hold = Hold::Free;
+                }
             } else if let (false, Some((_, bound)), Some((_, other))) = (own, &member.bound, &rotation.key_pair) {
                 *hold = Hold::BoundTo(other.clone(), bound.clone());
             }
@@ -341,7 +354,7 @@ pub fn needs_no_more(
     proven: bool,
 ) -> bool {
     let Some(seen) = seen.filter(|seen| seen.power != Power::Gone) else { return true };
-    never_landed(hold, seen, key) || ((*hold == Hold::Free || !proven) && is_proven_off(hold, seen, key, disruption))
+    never_landed(hold, seen, key) || ((!proven || hold.is_settled(true)) && is_proven_off(hold, seen, key, disruption))
 }
 
 /// It has what it had before the bind was asked for: nothing came of it. Should it still land, the pair is gone by then:
@@ -360,7 +373,7 @@ fn is_proven_off(hold: &Hold, seen: &Instance, key: &KeyPairId, disruption: Disr
         return false;
     }
     match (hold, seen.power, disruption) {
-        (Hold::Free, ..) => true,
+        (Hold::Free | Hold::Proven, ..) => true,
         (_, Power::Running, Disruption::StopsInstance | Disruption::NeedsStopped) => true,
         // It was stopped when the other pair was bound: running now, it has booted since.
         (Hold::BoundTo(other, bound), Power::Running, Disruption::NeedsReboot | Disruption::RebootsInstance) => {

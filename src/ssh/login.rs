@@ -3,23 +3,25 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
 use super::session::{Missed, Patience, Session, Verdict, Wanted, meet};
-use super::signer::SigningKey;
+use super::signer::{SignError, SigningKey};
 use super::target::Place;
 use super::wire::Stream;
 use super::{HostKey, Jump, Login, LoginProbe, Seen, Target, Unreachable};
 use crate::clock::Clock;
-use crate::model::{PrivateKey, PublicKey};
+use crate::model::{Fingerprint, PrivateKey, PublicKey};
 
 /// Logs in over the network, by the given clock's time.
 #[derive(Clone)]
 pub struct SshProbe {
     clock: Arc<dyn Clock>,
+    /// The key that logins under way sign with: a batch loads it once, and it is wiped with the last of them.
+    loaded: Arc<Mutex<Option<(Fingerprint, Weak<SigningKey>)>>>,
 }
 
 /// What comes of meeting a server, some hosts on the way there.
@@ -28,7 +30,22 @@ type Meeting<'a> = Pin<Box<dyn Future<Output = Result<Session, Missed>> + Send +
 impl SshProbe {
     /// A probe that measures its time-outs by this clock, which must run with the world's time: the servers are real.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+        Self { clock, loaded: Arc::default() }
+    }
+
+    /// The key, ready to sign: that of a login under way if it is the same.
+    fn signing(&self, key: &PrivateKey) -> Result<Arc<SigningKey>, SignError> {
+        let fingerprint = key.public().fingerprint();
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, signing)) = &*loaded
+            && *of == fingerprint
+            && let Some(signing) = signing.upgrade()
+        {
+            return Ok(signing);
+        }
+        let signing = Arc::new(SigningKey::read(key)?);
+        *loaded = Some((fingerprint, Arc::downgrade(&signing)));
+        Ok(signing)
     }
 
     /// Connects and exchanges keys. `what` stands before the host's name where that fails. Boxed, since each jump host
@@ -108,7 +125,7 @@ impl LoginProbe for SshProbe {
     }
 
     async fn login(&self, target: &Target, pinned: Option<&HostKey>, key: &PrivateKey) -> Login {
-        match SigningKey::read(key) {
+        match self.signing(key) {
             Ok(signing) => self.ask(target, pinned, key.public(), Some(&signing)).await,
             Err(error) => Login::Unreachable { why: format!("nothing was asked: {error}") },
         }

@@ -146,7 +146,8 @@ fn an_entry_is_one_json_object_with_its_fields_at_the_top() {
         Event::Held { reason: HoldReason::Step { step: Step::ImportKey, error: error("no") } },
         json!({
             "level": "ERROR", "step": "import_key", "action": "StartInstances", "request_id": "req-1",
-            "message": "held: import_key cannot go on: StartInstances: Denied: no (request req-1)",
+            "message": "held: import_key cannot go on: StartInstances: Denied: no (request req-1); put right what the \
+                        error says; `rekeyd release 01a2008d-7400-7707-8707-070707070707` tries again",
         }),
     );
     check(

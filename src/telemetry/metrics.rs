@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Error, GaugeVec, HistogramVec, IntCounterVec, Registry, TextEncoder};
+use prometheus::{Error, GaugeVec, Registry, TextEncoder};
 
 use crate::engine::{Observer, View};
-use crate::model::error::Kind;
 use crate::model::{AccountName, FleetName, JournalId, ProviderKind, Region, Timestamp};
-use crate::provider::{self, Heard, Witness};
-use crate::rotation::{
-    Call, DriftKind, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage,
-};
+use crate::provider::Witness;
+use crate::rotation::{Call, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
+use super::ear::Ear;
 use super::stopwatch::Stopwatch;
-use super::table::{BY_CLOUD, BY_OURSELVES, OK, REASONS, Table, count, observe, set};
+use super::table::{REASONS, Table, count, observe, set};
 
 /// A fleet that the config file has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -377,42 +375,6 @@ fn outcome_name(outcome: Outcome) -> &'static str {
 /// A moment in seconds since 1970; 0 for none.
 fn seconds(at: Option<Timestamp>) -> f64 {
     at.map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0)
-}
-
-/// Hears the calls to one account in one region.
-struct Ear {
-    requests: IntCounterVec,
-    durations: HistogramVec,
-    throttled: IntCounterVec,
-    clock_difference: GaugeVec,
-    /// Account and region.
-    place: [String; 2],
-}
-
-impl Witness for Ear {
-    fn heard(&self, heard: &Heard<'_>) {
-        let (provider, outcome) = (heard.provider.as_str(), heard.outcome.map_or_else(Kind::name, |()| OK));
-        // The client's own words only: a label without bound would be a leak.
-        let action = provider::actions(heard.provider).iter().find(|action| **action == heard.action);
-        let action = action.copied().unwrap_or("other");
-        if heard.sent {
-            count(&self.requests, &[provider, action, outcome]);
-            observe(&self.durations, &[provider, action], heard.took.as_secs_f64());
-        }
-        if heard.outcome == Err(Kind::Throttled) {
-            count(&self.throttled, &[provider, action, if heard.sent { BY_CLOUD } else { BY_OURSELVES }]);
-        }
-        if let Some(difference) = heard.clock_difference {
-            set(&self.clock_difference, &self.place.each_ref().map(String::as_str), difference.as_secs_f64());
-        }
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        // Fails if it is gone already.
-        let _ = self.clock_difference.remove_label_values(&self.place.each_ref().map(String::as_str));
-    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rand::SeedableRng;
 
-use super::super::table::{OUTCOMES, STEPS};
+use super::super::table::{OK, OUTCOMES, STEPS};
 use super::*;
+use crate::model::error::Kind;
 use crate::model::{Amount, Disruption, InstanceId, Mark, Power};
+use crate::provider::{self, Heard};
 use crate::rotation::{
     Allow, Author, BoundInstance, ExcludedInstance, Exclusion, Found, HoldReason, Part, Place, PlannedInstance, Policy,
     RetirePlan, RotatePlan, Step,
@@ -216,7 +218,9 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         HoldReason::FailuresInARow { .. } | HoldReason::Hook { .. } => 2,
     };
     let taken = HoldReason::OldKeyTaken { instances: Vec::new() };
-    assert_eq!(reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + 2 * reason(&taken), REASONS.len());
+    let hook = HoldReason::FailuresInARow { failed: 3, limit: 3 };
+    let counted = reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + reason(&taken) + reason(&hook);
+    assert_eq!(counted, REASONS.len());
     let host = crate::model::HostKey::of(&crate::model::PrivateKey::sample(1).public());
     let error = Error_::of(Kind::Busy);
     let reasons = [

@@ -2,6 +2,7 @@
 //! (`engine::Observer`, `provider::Witness`), and this one listens. It must never steer, never fail what it hears of,
 //! and never hold a secret.
 
+mod ear;
 pub mod http;
 mod labels;
 pub mod log;

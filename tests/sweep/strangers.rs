@@ -11,7 +11,9 @@ use crate::rig::{HALF_DONE, Rig, Scenario};
 async fn half_done(provider: ProviderKind) {
     let mut refusals = 0;
     for seed in 1..=8 {
-        let wide = Scenario { running: 6, unavailable_max: 5, batch_max: 6, rounds: 1, ..Scenario::of(provider) };
+        // Whoever is refused may be of the canary: it is not alone there.
+        let few = Scenario { canary: 2, rounds: 1, ..Scenario::of(provider) };
+        let wide = Scenario { running: 6, unavailable_max: 5, batch_max: 6, ..few };
         let mut rig = Rig::new(Scenario { faults: HALF_DONE, seed, ..wide }, pool(), None);
         // A look shows at once what was done: whoever looks need not be told by a refusal.
         rig.world.lock().unwrap().settings.visibility_lag = Duration::ZERO;

@@ -71,7 +71,7 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
         Ok(known) => known,
         Err(error) => return unreadable(tools, case, error),
     };
-    let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, is_free).await {
+    let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, false, is_free).await {
         Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
         Ok(hanging) => hanging.ids,
         Err(error) => return failed(tools, case, step, error).await,
@@ -169,7 +169,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
             Ok(known) => known,
             Err(error) => return unreadable(tools, case, error),
         };
-        left = match hanging(tools, case, provider.as_ref(), &known, &handle, |hold, seen, key, disruption| {
+        left = match hanging(tools, case, provider.as_ref(), &known, &handle, proven, |hold, seen, key, disruption| {
             needs_no_more(hold, seen, key, disruption, proven)
         })
         .await
@@ -286,17 +286,19 @@ struct Hanging {
     missing: bool,
 }
 
-/// Looks at everybody whom any journal found on the pair, and asks `is_free` of each.
+/// Looks at everybody whom any journal found on the pair and none let go (`by_login`: by a proof), and asks `is_free` of
+/// each.
 async fn hanging(
     tools: &Tools,
     case: &mut Case,
     provider: &dyn Provider,
     known: &Known,
     key: &KeyPairId,
+    by_login: bool,
     is_free: impl Fn(&Hold, Option<&Instance>, &KeyPairId, Disruption) -> bool,
 ) -> Result<Hanging, Error> {
-    let ids: Vec<InstanceId> =
-        known.holds.iter().filter(|(_, hold)| **hold != Hold::Free).map(|(id, _)| id.clone()).collect();
+    let open = |hold: &Hold| !hold.is_settled(by_login);
+    let ids: Vec<InstanceId> = known.holds.iter().filter(|(_, hold)| open(hold)).map(|(id, _)| id.clone()).collect();
     if ids.is_empty() {
         return Ok(Hanging { ids, missing: false });
     }

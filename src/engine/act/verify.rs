@@ -11,6 +11,7 @@ use crate::model::{
     Duration, HostKey, Image, Instance, InstanceId, KeyPairId, KeyPairName, Login, Pin, PrivateKey, PublicKey,
     Timestamp,
 };
+use crate::provider::Provider;
 use crate::rotation::{
     AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan,
     ProofFinding, Rotation, SshLogin, Step, Verify,
@@ -76,7 +77,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
             Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
         },
     };
-    know_publics(tools, case, &ids).await?;
+    know_publics(tools, case, provider.as_ref(), &ids).await?;
     let public_key = key.public().clone();
     let rotation = case.rotation()?;
     let jobs: Vec<Job> = ids
@@ -281,15 +282,19 @@ async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (
     (job, answer)
 }
 
-/// The public halves of the pairs on which these were found, as far as journals know them, and those that must be refused
-/// where a compromised key is replaced: read once a process.
-async fn know_publics(tools: &Tools, case: &mut Case, ids: &[InstanceId]) -> Result<(), EngineError> {
-    let rotation = case.rotation()?;
-    let found = ids.iter().filter_map(|id| rotation.member(id)?.found.as_ref());
-    let unknown = found.flat_map(|found| &found.keys).any(|key| !case.publics.contains_key(key));
-    let (compromised, fleet) = (rotation.plan.compromised, rotation.plan.fleet.clone());
-    let wanted = unknown || compromised;
-    if !wanted || case.knows_publics {
+/// The public halves of the pairs on which these were found, as far as journals know them, or the cloud shows them (a
+/// stranger's), and those that must be refused where a compromised key is replaced: asked for once a process.
+async fn know_publics(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    ids: &[InstanceId],
+) -> Result<(), EngineError> {
+    let (compromised, fleet) = {
+        let plan = &case.rotation()?.plan;
+        (plan.compromised, plan.fleet.clone())
+    };
+    if case.knows_publics || !(compromised || misses_publics(case, ids)?) {
         return Ok(());
     }
     let place = case.plan.place().clone();
@@ -322,6 +327,20 @@ async fn know_publics(tools: &Tools, case: &mut Case, ids: &[InstanceId]) -> Res
             case.publics.insert(id, public_key);
         }
     }
+    if misses_publics(case, ids)? {
+        // That they cannot be listed, or a cloud keeps public halves to itself, is no reason not to prove the new key.
+        let pairs = provider.key_pairs("").await.unwrap_or_default();
+        for (id, public_key) in pairs.into_iter().filter_map(|pair| Some((pair.id, pair.public_key?))) {
+            case.publics.entry(id).or_insert(public_key);
+        }
+    }
     case.knows_publics = true;
     Ok(())
+}
+
+/// Whether one of these was found on a pair whose public half is not known yet.
+fn misses_publics(case: &Case, ids: &[InstanceId]) -> Result<bool, EngineError> {
+    let rotation = case.rotation()?;
+    let found = ids.iter().filter_map(|id| rotation.member(id)?.found.as_ref());
+    Ok(found.flat_map(|found| &found.keys).any(|key| !case.publics.contains_key(key)))
 }

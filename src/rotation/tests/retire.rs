@@ -191,6 +191,7 @@ fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_j
         }
         Some(Hold::BoundTo(key, bound)) => format!("bound to {} {}", key.as_str(), letter(bound.power)),
         Some(Hold::Free) => "free".into(),
+        Some(Hold::Proven) => "proven".into(),
     };
     assert_eq!(shown(std::slice::from_ref(&asked)), "asked, had old");
     // The cloud said that it was not done: nobody asked, as far as the pair goes. After a lost answer it may have been.
@@ -203,7 +204,14 @@ fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_j
     assert_eq!(shown(&[never, rotation("ecs", "k2", "k1", "5 out a")]), "on");
     assert_eq!(shown(&[asked.clone(), active("k2")]), "free");
     assert_eq!(shown(&[asked.clone(), stuck("k2")]), "bound to k2 r");
-    assert_eq!(shown(&[asked.clone(), rotation("ecs", "k2", "k1", "5 gone a")]), "free");
+    assert_eq!(shown(&[asked.clone(), rotation("ecs", "k2", "k1", "5 gone a")]), "proven");
+    let proven = rotation("ecs", "k2", "k1", "5 >bind a=r/k1@1\n6 ok bind a\n7 bound a=r@1\n9 active a\n10 proven a");
+    assert_eq!(shown(&[asked.clone(), proven.clone()]), "proven");
+    // A later rotation that takes the cloud's word does not take the proof back.
+    assert_eq!(
+        shown(&[asked.clone(), proven, rotation("ecs", "k3", "k2", "5 >bind a=r/k2@1\n7 bound a=r@1\n9 active a")]),
+        "proven"
+    );
     // Rolled back to it: it holds again; and is let go by the next.
     assert_eq!(shown(&[asked.clone(), active("k2"), active("k1")]), "on");
     assert_eq!(shown(&[asked.clone(), active("k2"), active("k1"), active("k3")]), "free");
@@ -277,4 +285,8 @@ fn a_stopped_machine_may_still_need_the_private_half_that_its_disk_accepts() {
     check(&bound, "r k2 @2", true);
     check(&Hold::Free, "s k2", true);
     check(&Hold::On, "-", true);
+    // Where logins prove keys, the cloud's word that it is active on another lets nothing die.
+    for (hold, expect) in [(&Hold::Free, false), (&Hold::Proven, true), (&bound, false), (&Hold::On, false)] {
+        assert_eq!(needs_no_more(hold, Some(&seen("a", "r k2 @2")), &"k1".into(), disruption("ecs"), true), expect);
+    }
 }

@@ -419,7 +419,9 @@ fn an_empty_store_beside_private_keys_is_refused() {
         true,
         &["rk_1", "rk_2"],
         Some(
-            "the database holds no journal, but custody holds private keys (rk_1, rk_2): restore the database from its backup",
+            "the database holds no journal, but custody holds private keys (rk_1, rk_2): restore the database from its \
+             backup, or if it is lost, `rekeyd adopt --dry-run` shows what can be recorded anew from clouds and custody, and \
+             `rekeyd adopt` does so",
         ),
     );
     check(
@@ -427,7 +429,8 @@ fn an_empty_store_beside_private_keys_is_refused() {
         &["rk_1"; 12],
         Some(
             "the database holds no journal, but custody holds private keys (rk_1, rk_1, rk_1, rk_1, rk_1, rk_1, rk_1, \
-             rk_1, rk_1, rk_1, and 2 more): restore the database from its backup",
+             rk_1, rk_1, rk_1, and 2 more): restore the database from its backup, or if it is lost, `rekeyd adopt \
+             --dry-run` shows what can be recorded anew from clouds and custody, and `rekeyd adopt` does so",
         ),
     );
 }
