@@ -3,7 +3,7 @@
 
 use crate::model::{Amount, Duration};
 use crate::rotation::{Author, OldKey, Order, Plan, Verify, Windows};
-use crate::store::Head;
+use crate::store::{Head, StoreError};
 
 use super::operate::{OrderError, operate};
 use super::planner::Fleet;
@@ -39,12 +39,19 @@ pub(super) async fn waive_grace(tools: &Tools, heads: &[&Head]) -> Result<(), En
     });
     let Some((rotation, true)) = newest else { return Ok(()) };
     let by = Author::Operator("rotate --compromised".to_string());
-    for head in heads.iter().filter(|head| matches!(head.plan, Plan::Retire(_)) && head.ended.is_none()) {
+    let waits = |head: &&&Head| {
+        head.ended.is_none()
+            && matches!(&head.plan, Plan::Retire(plan) if !plan.soak.is_zero() || !plan.grace.is_zero())
+    };
+    for head in heads.iter().filter(waits) {
         let order = Order::WaiveGrace { rotation };
         match operate(tools.journal.as_ref(), tools.clock.as_ref(), head.id, &order, &by).await {
             // Refused: it has ended since.
             Ok(_) | Err(OrderError::Refused(_)) => {}
-            Err(OrderError::Engine(error)) => return Err(error),
+            // Not done: whoever asked tries again.
+            Err(OrderError::Engine(error @ EngineError::Store(StoreError::Database(_)))) => return Err(error),
+            // One that cannot be read ends nothing, and must not keep the others from their end.
+            Err(OrderError::Engine(error)) => tracing::error!(journal = %head.id, %error, "its grace is not waived"),
         }
     }
     Ok(())
