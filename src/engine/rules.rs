@@ -3,7 +3,7 @@
 
 use crate::model::{JournalId, Timestamp};
 use crate::rotation::rule::{SIZE_CHANGE_MAX, size_changed};
-use crate::rotation::{Outcome, Part, Plan, PlannedInstance, Rule, Windows};
+use crate::rotation::{Outcome, Part, Plan, PlannedInstance, Purpose, Rule, Windows};
 use crate::store::Head;
 
 use super::Tools;
@@ -44,11 +44,12 @@ pub fn outside(proposal: &Proposal, now: Timestamp) -> Option<String> {
     Some(format!("no maintenance window is open that a batch would end in; {next}"))
 }
 
-/// The newest completed rotation among the heads of a fleet's journals, oldest first.
+/// The newest completed rotation of the whole fleet among the heads of its journals, oldest first. A rollback or a catch-up
+/// is of a part by its nature: what it selected is no measure for the next rotation.
 pub fn last_completed<'a>(heads: impl DoubleEndedIterator<Item = &'a Head>) -> Option<JournalId> {
-    let completed =
-        |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
-    heads.rev().find(completed).map(|head| head.id)
+    let whole = |head: &&Head| matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate);
+    let completed = |head: &&Head| matches!(head.ended, Some((_, Outcome::Completed)));
+    heads.rev().find(|head| whole(head) && completed(head)).map(|head| head.id)
 }
 
 /// Why a selection differs too much from the one of an earlier rotation.
