@@ -69,7 +69,8 @@ fn a_canary_that_refuses_the_new_key_is_rolled_back_to_its_old_one_and_nobody_is
 
         // Put right, it is rotated like everybody else.
         clouds.post(&format!("/meddle?well={canary}"));
-        assert_eq!(stage.run(&["rotate", "web"]).code, 0, "{provider}");
+        let last = stage.run(&["rotate", "web"]);
+        assert_eq!(last.code, 0, "{provider}: {last:?}");
         stage.assert_rotated(&clouds, &planned, &at_first);
         assert!(!gets_in(&clouds, stage, &canary, &old), "{provider}");
     });
