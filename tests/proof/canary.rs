@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::guests::{GUESTS, each_cloud, gets_in, half, newest, running, switched_off};
-use crate::stage::{Clouds, Stage};
+use crate::stage::{Clouds, Picture, Stage};
 
 #[test]
 fn a_canary_that_refuses_the_new_key_holds_and_nobody_else_is_touched() {
@@ -67,6 +67,9 @@ fn a_canary_that_refuses_the_new_key_is_rolled_back_to_its_old_one_and_nobody_is
         let again = stage.run(&["rollback", &id]);
         assert!(again.code == 1 && again.err.contains("nothing is left to be undone"), "{provider}: {again:?}");
 
+        if provider == "alibaba-ecs" {
+            return; // It shows a boot by its minute alone: each rotation waits for the next one.
+        }
         // Put right, it is rotated like everybody else.
         clouds.post(&format!("/meddle?well={canary}"));
         let last = stage.run(&["rotate", "web"]);
@@ -77,22 +80,18 @@ fn a_canary_that_refuses_the_new_key_is_rolled_back_to_its_old_one_and_nobody_is
 }
 
 #[test]
-fn a_canary_of_a_first_rotation_is_rolled_back_to_the_strangers_key_that_it_had() {
+fn a_canary_of_a_first_rotation_is_rolled_back_to_a_strangers_key_that_it_had() {
     let clouds = Clouds::open(&GUESTS);
     each_cloud(&clouds, |stage| {
         let (provider, before) = (&stage.provider, stage.picture(&clouds));
         let (id, canary) = held_after_the_canary(&clouds, stage);
         let said = stage.run(&["rollback", &id]);
-        let keys = |picture: &crate::stage::Picture| picture[&canary].1.clone();
+        let keys = |picture: &Picture| picture[&canary].1.clone();
         let now = stage.picture(&clouds);
         assert_eq!(switched_off(stage, &clouds, &before), Vec::<String>::new(), "{provider}: {said:?}");
-        if keys(&before).is_empty() {
-            assert!(said.code == 1 && said.err.contains("it had no key pair before"), "{provider}: {said:?}");
-            return;
-        }
         assert_eq!(said.code, 0, "{provider}: {said:?}");
         assert!(keys(&now).is_subset(&keys(&before)) && keys(&now).len() == 1, "{provider}: {said:?}");
-        let others = |picture: &crate::stage::Picture| {
+        let others = |picture: &Picture| {
             picture
                 .iter()
                 .filter(|(id, _)| **id != canary)

@@ -68,9 +68,6 @@ pub fn proven(stage: &Stage) -> Vec<Value> {
 pub fn each_cloud(clouds: &Clouds, work: impl Fn(&Stage) + Sync) {
     std::thread::scope(|scope| {
         for provider in clouds.providers() {
-            if std::env::var("ONLY").is_ok_and(|only| only != provider) {
-                continue;
-            } // XXX
             let (stage, work) = (Stage::proving(clouds, &provider, ""), &work);
             scope.spawn(move || work(&stage));
         }
