@@ -64,3 +64,30 @@ pub fn grown(before: &[PlannedInstance], now: &[PlannedInstance], last: JournalI
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_measure_is_the_last_completed_rotation_of_the_whole_fleet() {
+        let id = |number: u8| JournalId::derive(Timestamp::UNIX_EPOCH, [number; 10]);
+        let head = |number: u8, more: &str, outcome: Outcome| {
+            let plan = format!(
+                r#"{{"kind":"rotate","fleet":"web","place":{{"account":"lh","provider":"tencent-lighthouse","endpoint":null,
+                "region":"r"}},"select":{{"tags":{{}}}},"key_name":"rkm_1","key_bits":2048,"disruption":"stops_instance",
+                "policy":{{"unavailable_max":1,"failures_max":0,"soak":{{"secs":0,"nanos":0}},"force_stop":false,
+                "grace":{{"secs":0,"nanos":0}}}}{more}}}"#
+            );
+            let (plan, begun) = (serde_json::from_str(&plan).unwrap(), Timestamp::UNIX_EPOCH);
+            Head { id: id(number), plan, begun, ended: Some((begun, outcome)), seq: 2 }
+        };
+        let back = format!(r#","undoes":"{}""#, id(2));
+        let whole = head(1, "", Outcome::Completed);
+        let given_up = head(2, "", Outcome::Abandoned);
+        let way_back = head(3, &back, Outcome::Completed);
+        assert_eq!(last_completed([&whole, &given_up, &way_back].into_iter()), Some(id(1)));
+        assert_eq!(last_completed([&given_up, &way_back].into_iter()), None);
+        assert_eq!(last_completed([&whole, &head(4, "", Outcome::Completed)].into_iter()), Some(id(4)));
+    }
+}

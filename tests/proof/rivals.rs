@@ -110,3 +110,20 @@ fn of_two_daemons_on_one_store_one_does_what_is_due_once_and_the_other_takes_ove
         stop(stage, second);
     });
 }
+
+#[test]
+fn who_follows_a_daemon_is_told_where_an_old_private_key_waits_for_a_machine_that_is_off() {
+    let clouds = Clouds::open(&GUESTS);
+    let stage = Stage::proving(&clouds, "baidu-bcc", "");
+    assert!(stage.planned().len() > running(&stage).len(), "nobody is off");
+    assert_eq!(stage.run(&["rotate", "web"]).code, 0);
+    let page = daemons_page(&stage);
+    let daemon = stage.start(&["run"]);
+    ready(&stage, &page);
+    let mut follower = stage.start_with("rekeyd.yaml", &["rotate", "web"], "follower");
+    let code = follower.code_within(Duration::from_secs(120));
+    let told = std::fs::read_to_string(stage.path("follower")).unwrap();
+    assert_eq!(code, Some(0), "{told}\n{}", stage.log());
+    assert!(told.contains("somebody who had it is not proven on another one yet"), "{told}");
+    stop(&stage, daemon);
+}
