@@ -230,9 +230,13 @@ impl<'a> Follower<'a> {
             let far = next.wake.is_some_and(|until| until > later(now, PATIENCE));
             let ended = retirement.ended.map(|(_, outcome)| outcome);
             // What keeps it is in the driver's mind only: nothing has come of it for so long.
-            let waits = next.run.contains(&Step::RetireKeyPair) && now > later(since, PATIENCE);
+            let stuck = next.run.first().copied().filter(|_| now > later(since, PATIENCE));
+            let waits = stuck.is_some();
             if ended.is_some() || retirement.held.is_some() || far || waits || self.nobody_drives() {
-                let waiting = waits.then(|| "somebody may still hang on it".to_string());
+                let waiting = stuck.map(|step| match step {
+                    Step::DestroyPrivateKey => "somebody who had it is not proven on another one yet".to_string(),
+                    _ => "somebody may still hang on it".to_string(),
+                });
                 let retiring = Retiring {
                     id: head.id,
                     plan: plan.clone(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::engine::drive::Retiring;
 use crate::model::InstanceId;
+use crate::rotation::back::touched;
 use crate::rotation::{HoldReason, Outcome, Rotation};
 
 use super::journals::key_file;
@@ -31,8 +32,14 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
         ));
     }
     out.line(format!("{fleet}: {}", reason.way_on(id)));
+    // A way back is turned round by rotating anew, once it has ended.
+    let undo = match rotation.plan.undoes.is_none() && touched(rotation).next().is_some() {
+        true => format!("`rekeyd rollback {id}` takes those that it bound back to what they had, "),
+        false => String::new(),
+    };
     out.line(format!(
-        "{fleet}: `rekeyd release {id}` goes on, `rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came to this"
+        "{fleet}: `rekeyd release {id}` goes on, {undo}`rekeyd abandon {id}` gives it up, `rekeyd show {id}` tells how it came \
+         to this"
     ));
 }
 

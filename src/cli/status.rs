@@ -327,7 +327,9 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
         }
         (_, _, Some(retry)) => format!("its private key could not be destroyed: {}", retry.error),
         (_, _, None) if retirement.deleted.is_none() => "the pair is deleted once nobody hangs on it".to_string(),
-        (_, _, None) => "grace is over".to_string(),
+        (_, _, None) => {
+            "grace is over; its private key goes once all that had it are proven on another one".to_string()
+        }
     };
     let state = stage.map_or("ended", Stage::name);
     Retiring { journal: retirement.id, key_pair: retirement.plan.key_name.clone(), state, until: next.wake, why }

@@ -105,6 +105,8 @@ pub(super) struct Case {
     pub(super) undone: Option<Box<Rotation>>,
     /// When a turn was taken last.
     pub(super) turned: Option<Timestamp>,
+    /// How often machines were logged in to: another part of a batch comes first each time.
+    pub(super) logins: usize,
     /// The hook that runs now: killed with this process, and run again by the next one.
     pub(super) hook: Option<(Step, Mutex<Running>)>,
     looks: BTreeMap<Step, Timestamp>,
@@ -127,6 +129,7 @@ impl Case {
             compromised: Vec::new(),
             undone: None,
             turned: None,
+            logins: 0,
             hook: None,
             looks: BTreeMap::new(),
         })

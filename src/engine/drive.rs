@@ -156,7 +156,7 @@ pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head])
             rotation: pair.rotation,
             soak: policy.soak,
             grace: policy.grace,
-            proven: matches!(policy.verify, Verify::Ssh(_)),
+            proven: matches!(policy.verify, Verify::Ssh(_)) && !adopted(head),
         });
         match tools.journal.begin(new_id(tools), &plan, &[], &tools.author, tools.clock.now()).await {
             Ok(head) => {
@@ -170,6 +170,12 @@ pub async fn begin_retirements(tools: &Tools, fleet: &FleetName, heads: &[Head])
         }
     }
     Ok(begun)
+}
+
+/// Whether a pair was adopted: which machines it had before the journals were lost, nobody knows, so only a person lets its
+/// private half be destroyed.
+fn adopted(head: &Head) -> bool {
+    matches!(&head.plan, Plan::Rotate(plan) if matches!(plan.key, KeySource::Adopted { .. }))
 }
 
 /// What the journals of one fleet, oldest first, say of its pairs.

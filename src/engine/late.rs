@@ -164,8 +164,13 @@ pub async fn propose_catch_up(
     late: &Late,
     new: bool,
 ) -> Result<Proposal, PlanError> {
-    let nobody =
-        || PlanError::Nobody { fleet: fleet.name.clone(), problem: "nobody is to be caught up with now".into() };
+    let nobody = || {
+        let off = match late.waiting.is_empty() {
+            true => String::new(),
+            false => format!("; still off, out of reach or not taking the key: {}", named(&late.waiting)),
+        };
+        PlanError::Nobody { fleet: fleet.name.clone(), problem: format!("nobody is to be caught up with now{off}") }
+    };
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let limits = provider.limits();
     let Some(key) = &late.key else { return Err(nobody()) };
@@ -181,6 +186,15 @@ pub async fn propose_catch_up(
     let source = KeySource::Existing { public_key: key.public_key.clone() };
     let proposal = planned_of(fleet, limits, draft, &pins, key.key_name.clone(), source, None);
     Ok(if late.back.is_empty() { proposal } else { proposal.undisturbing() })
+}
+
+fn named(ids: &[InstanceId]) -> String {
+    const NAMED: usize = 20;
+    let mut named: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
+    if ids.len() > NAMED {
+        named.push(format!("and {} more", ids.len() - NAMED));
+    }
+    named.join(", ")
 }
 
 /// Those who are back, in batches. Nobody of them is disturbed, so none that fails holds the fleet.

@@ -237,7 +237,10 @@ impl Engine {
                     continue;
                 }
                 self.go_on()?;
-                match act::act(&self.tools, case, *step).await? {
+                let done = act::act(&self.tools, case, *step).await?;
+                // A long act is no absence.
+                case.turned = Some(self.tools.clock.now());
+                match done {
                     act::Done::Recorded => {
                         recorded = true;
                         break;

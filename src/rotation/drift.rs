@@ -145,8 +145,13 @@ impl Holdings<'_> {
                     true => format!("{place}, its private key in custody"),
                     false => place.clone(),
                 },
-                way: "delete it in the cloud's console, unless another rekeyd bears this mark: rotations hold for it"
-                    .to_string(),
+                way: match self.halves.contains(&pair.name) {
+                    true => "restore the database that knew it, or see `rekeyd adopt --dry-run`; delete it only once nobody \
+                             hangs on it"
+                        .to_string(),
+                    false => "delete it in the cloud's console, unless another rekeyd bears this mark: rotations hold for it"
+                        .to_string(),
+                },
             })
             .collect();
         let mut current: BTreeMap<&FleetName, &KeyPairName> = BTreeMap::new();
@@ -171,7 +176,7 @@ impl Holdings<'_> {
                 subject: name.to_string(),
                 recorded,
                 seen: "in custody".to_string(),
-                way: "move it out of custody".to_string(),
+                way: "once nobody needs it, move it out of custody".to_string(),
             }));
         }
         found.sort();

@@ -115,7 +115,7 @@ impl Hooked {
     pub(super) fn start(&mut self, hook: Hook, batch: u32) {
         self.running = Some((hook, batch));
         if hook == Hook::BeforeBatch {
-            self.begun = Some(batch);
+            (self.begun, self.ready) = (Some(batch), false);
         }
     }
     pub(super) fn end(&mut self, hook: Hook, batch: u32, failure: Option<&HookFailure>) {

@@ -363,7 +363,9 @@ impl Ledger {
                     subject,
                     recorded: pair.name.to_string(),
                     seen: format!("takes {}", names.join(", ")),
-                    way: "take the old key out of authorized_keys there".to_string(),
+                    way: "see first that it takes the newer key: this one may be the only one that works; then take it out of \
+                          authorized_keys there"
+                        .to_string(),
                 })
             }
             Offered::OtherHost { pinned, seen } => Some(Deviation {

@@ -181,7 +181,9 @@ impl fmt::Display for HoldReason {
                 f,
                 "{failed} instances failed in a row, with nobody active between them; failures_in_a_row is {limit}"
             ),
-            Self::Canary => f.write_str("nobody in the canary batch became active"),
+            Self::Canary => {
+                f.write_str("nobody in the canary batch became active (where logins prove keys: was proven)")
+            }
             Self::Hook { hook, batch, problem } => {
                 write!(f, "the {} hook of batch {batch} failed: {problem}", hook.name())
             }

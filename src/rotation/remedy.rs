@@ -18,8 +18,8 @@ impl HoldReason {
                 format!("`rekeyd show {journal}` names who failed and why; {release} goes on, and counts anew")
             }
             Self::Canary => format!(
-                "`rekeyd show {journal}` tells why; {release} goes on without a proven canary, `rekeyd abandon {journal}` \
-                 gives it up"
+                "`rekeyd show {journal}` tells why; `rekeyd rollback {journal}` takes the canary back to what it had, {release} \
+                 goes on without a proven canary, `rekeyd abandon {journal}` gives it up"
             ),
             Self::Hook { .. } => {
                 format!("`rekeyd show {journal} --json` has what it printed; {release} runs it again")
@@ -47,9 +47,7 @@ impl HoldReason {
             }
             Self::Clock { .. } => format!("set this machine's clock (NTP); {release} looks again"),
             Self::WrongHost { instance, .. } => {
-                format!(
-                    "see that it is the right machine; `rekeyd trust {instance}` takes its host key, {release} goes on"
-                )
+                format!("see that it is the right machine; `rekeyd trust {instance}` takes its host key and goes on")
             }
             Self::OldKeyTaken { .. } => {
                 format!("take the old key out of their authorized_keys; {release} goes on")

@@ -256,8 +256,13 @@ pub fn current(pairs: &[Pair]) -> Option<&KeyPairName> {
         if !pair.strangers && !left.contains(&pair.key_name) {
             return Some(&pair.key_name);
         }
-        let undone = pair.undoes.and_then(|undone| pairs.iter().find(|pair| pair.rotation == undone));
-        left.extend(undone.map(|pair| &pair.key_name));
+        let undone = pair.undoes.and_then(|undone| pairs.iter().position(|pair| pair.rotation == undone));
+        // A catch-up that was undone takes nothing from its fleet but its own few: the pair was there before it.
+        let is_new = |index: &usize| {
+            let name = &pairs[*index].key_name;
+            pairs[..*index].iter().all(|pair| pair.key_name != *name || pair.ended != Some(Outcome::Completed))
+        };
+        left.extend(undone.filter(is_new).map(|index| &pairs[index].key_name));
     }
     None
 }
@@ -311,7 +316,11 @@ pub fn holds(
             let bound = own && member.is_some_and(|member| member.bound.is_some());
             if found || bound || on(&instance.keys) {
                 holds.insert(instance.id.clone(), Hold::On);
-            } else if own && let Some(member) = member.filter(|member| member.asked) {
+            } else if own
+                && let Some(member) = member.filter(|member| member.asked)
+                // What it may still hang on otherwise is not forgotten for a bind that nobody saw.
+                && holds.get(&instance.id).is_none_or(|hold| hold.is_settled(false) || matches!(hold, Hold::Asked(_)))
+            {
                 let before = member.found.as_ref().map(|found| found.keys.clone()).unwrap_or_default();
                 holds.insert(instance.id.clone(), Hold::Asked(before));
             }

@@ -182,7 +182,7 @@ impl Rotation {
     }
 
     fn take(&mut self, at: Timestamp, event: &Event) {
-        self.budget.hear(event, matches!(self.plan.policy.verify, Verify::Ssh(_)));
+        self.budget.hear(event, self.plan.can_prove());
         match event {
             Event::Planned { .. } => self.begun = at,
             Event::Started { step, call, found } => {

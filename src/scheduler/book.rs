@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{AccountName, FleetName, JournalId, Region, Timestamp};
-use crate::rotation::{Outcome, Place, Plan};
+use crate::rotation::{Outcome, Place, Plan, Purpose};
 use crate::store::Head;
 
 /// Where request rates are kept: one account in one region.
@@ -80,9 +80,10 @@ impl Book {
     pub fn open_rotation(&self, fleet: &FleetName) -> Option<&Head> {
         self.of_fleet(fleet).iter().find(|head| is_rotation(head) && head.ended.is_none())
     }
-    /// When the newest rotation of a fleet began.
+    /// When the newest rotation of the whole fleet began: a catch-up or a way back serves no tick.
     pub fn newest_begun(&self, fleet: &FleetName) -> Option<Timestamp> {
-        self.of_fleet(fleet).iter().rev().find(|head| is_rotation(head)).map(|head| head.begun)
+        let whole = |head: &&Head| matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate);
+        self.of_fleet(fleet).iter().rev().find(whole).map(|head| head.begun)
     }
     /// How many rotations need the cloud behind this gate now.
     pub fn busy(&self, at: &Gate) -> usize {

@@ -90,7 +90,9 @@ pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Beg
     let (proposal, late) = match (aim, cause) {
         (Aim::CatchUp { new }, Cause::Survey) => {
             let late = late(tools, fleet, others).await?;
-            let new = *new && may_disturb(fleet, tools.clock.now());
+            let new = *new
+                && may_disturb(fleet, tools.clock.now())
+                && !rules::too_many_new(tools, fleet, late.new.len()).await?;
             (propose_catch_up(tools, fleet, others, &late, new).await, Some(late))
         }
         _ => (propose_for(tools, fleet, others, *aim).await, None),

@@ -186,9 +186,15 @@ impl Stage {
 
     /// Starts a verb and lets it run.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let log = std::fs::File::create(self.path("log")).unwrap();
+        self.start_with("rekeyd.yaml", arguments, "log")
+    }
+
+    /// The same with another config file, and its words in another place.
+    pub fn start_with(&self, config: &str, arguments: &[&str], log: &str) -> Running {
+        let log = std::fs::File::create(self.path(log)).unwrap();
         let errors = log.try_clone().unwrap();
-        Running(self.command(arguments).stdout(log).stderr(errors).spawn().unwrap())
+        let mut command = rekeyd(&self.path(config), arguments);
+        Running(command.envs(&self.secrets).stdout(log).stderr(errors).spawn().unwrap())
     }
 
     pub fn log(&self) -> String {

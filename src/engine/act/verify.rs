@@ -27,6 +27,8 @@ use crate::rotation::Sight;
 
 /// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
 pub(in crate::engine) const AT_ONCE: usize = 16;
+/// So many logins an act: what else is under way in the journal is looked at in between.
+const LOGINS_MAX: usize = 32;
 /// A machine that refused the key is asked again after this: whoever counts failed logins there must not ban us.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
@@ -80,19 +82,25 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     know_publics(tools, case, provider.as_ref(), &ids).await?;
     let public_key = key.public().clone();
     let rotation = case.rotation()?;
-    let jobs: Vec<Job> = ids
+    let mut jobs: Vec<Job> = ids
         .iter()
         .filter_map(|id| match sight(case, id, since, now)? {
             Sight::Seen(seen) => Some(job(&login, rotation, seen, &case.publics, &case.compromised)),
             Sight::Missing => None,
         })
         .collect();
+    // A part of them, another one each time: the journal's other machines do not wait for those that do not answer.
+    let from = if jobs.is_empty() { 0 } else { case.logins * LOGINS_MAX % jobs.len() };
+    jobs.rotate_left(from);
+    jobs.truncate(LOGINS_MAX);
     let probe = tools.probe.as_ref();
     let key = &key;
     let mut answers: Vec<(Job, Login, Option<OldKeyFound>)> =
         stream::iter(jobs).map(|job| prove(probe, job, key)).buffer_unordered(AT_ONCE).collect().await;
     answers.sort_by(|a, b| a.0.id.cmp(&b.0.id));
 
+    case.logins = case.logins.wrapping_add(1);
+    let rotation = case.rotation()?;
     let now = tools.clock.now();
     let (mut proofs, mut excluded, mut late) = (Vec::new(), Vec::new(), BTreeMap::<String, Vec<InstanceId>>::new());
     let (mut wrong, mut refused, mut reimaged) = (None, false, Vec::new());
@@ -173,6 +181,10 @@ pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Resu
         }
         let (job, answer) = host_key(probe, Job { pinned: None, ..job }, public_key).await;
         hosts.extend(pinned_anew(job, &answer));
+    }
+    if hosts.is_empty() {
+        // Made anew, and out of reach between two questions: it is asked again in a moment.
+        return Ok(Some(Done::Wait(look_interval(None, tools.clock.now()))));
     }
     append(tools, case, &[Event::Pinned { hosts }]).await?;
     Ok(Some(Done::Recorded))
