@@ -176,6 +176,7 @@ pub struct Policy {
 /// How a new key is proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one a plan
 pub enum Verify {
     /// Not at all: the cloud's word is taken.
     #[default]

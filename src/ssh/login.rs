@@ -21,8 +21,11 @@ use crate::model::{Fingerprint, PrivateKey, PublicKey};
 pub struct SshProbe {
     clock: Arc<dyn Clock>,
     /// The key that logins under way sign with: a batch loads it once, and it is wiped with the last of them.
-    loaded: Arc<Mutex<Option<(Fingerprint, Weak<SigningKey>)>>>,
+    loaded: Arc<Mutex<Option<Loaded>>>,
 }
+
+/// A key by its fingerprint, ready to sign for as long as somebody does.
+type Loaded = (Fingerprint, Weak<SigningKey>);
 
 /// What comes of meeting a server, some hosts on the way there.
 type Meeting<'a> = Pin<Box<dyn Future<Output = Result<Session, Missed>> + Send + 'a>>;

@@ -216,7 +216,7 @@ mod tests {
             let modulus = Option::<NonZero<BoxedUint>>::from(NonZero::new(modulus.clone())).unwrap();
             mpint(&Option::<BoxedUint>::from(of.rem(&modulus).invert_mod(&modulus)).unwrap())
         };
-        let phi = p.wrapping_sub(&one).wrapping_mul(&q.wrapping_sub(&one));
+        let phi = p.wrapping_sub(&one).wrapping_mul(q.wrapping_sub(&one));
         let long = inverse(&uint(pair.public().e()), &phi);
         for d in [private.d().clone(), long] {
             for (p, q) in [(&p, &q), (&q, &p)] {

@@ -221,7 +221,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
     let hook = HoldReason::FailuresInARow { failed: 3, limit: 3 };
     let counted = reason(&HoldReason::Canary) + 2 * reason(&HoldReason::KeyMismatch) + reason(&taken) + reason(&hook);
     assert_eq!(counted, REASONS.len());
-    let host = crate::model::HostKey::of(&crate::model::PrivateKey::sample(1).public());
+    let host = crate::model::HostKey::of(crate::model::PrivateKey::sample(1).public());
     let error = Error_::of(Kind::Busy);
     let reasons = [
         HoldReason::Operator { note: String::new() },

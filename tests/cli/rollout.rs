@@ -33,7 +33,7 @@ fn a_rotation_outside_all_windows_is_forced_by_name_and_its_hooks_are_run_around
     assert_eq!(rotated.code, 0, "{rotated:?}");
     let told = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = told.lines().collect();
-    assert!(lines.len() >= 4 && lines.len() % 2 == 0, "{told}");
+    assert!(lines.len() >= 4 && lines.len().is_multiple_of(2), "{told}");
     assert_eq!(lines[..2], ["web before_batch 0 1", "web after_batch 0 1"]);
     for (batch, pair) in lines.chunks(2).enumerate() {
         let of = |hook: &str| format!("web {hook} {batch} ");

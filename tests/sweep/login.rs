@@ -43,7 +43,7 @@ impl LoginProbe for Guests {
         }
     }
     async fn login(&self, target: &Target, pinned: Option<&HostKey>, key: &PrivateKey) -> Login {
-        self.visit(target, pinned, Some(&key.public()))
+        self.visit(target, pinned, Some(key.public()))
     }
     async fn offer(&self, target: &Target, pinned: Option<&HostKey>, key: &PublicKey) -> Login {
         self.visit(target, pinned, Some(key))
