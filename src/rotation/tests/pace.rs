@@ -146,6 +146,8 @@ fn before_a_batch_its_hook_and_nothing_of_the_batch_before_that_is_done() {
     // Each batch has its own, and without an after_batch nothing stands between them.
     let first = "3 run:before 0\n5 done:before 0\n6 >bind a=s\n7 bound a=s\n8 >start a=s\n9 active a";
     begun("cvm", fleet, first, "9: before_1");
+    begun("cvm", fleet, &format!("{first}\n10 run:before 1"), "11: before_1");
+    begun("cvm", fleet, &format!("{first}\n10 run:before 1\n12 done:before 1"), "12: prepare 1, bind 1");
     // The reason says which, of what, and what it said last.
     let Some(Event::Held { reason }) = Story::begun("cvm", fleet).tell(failed).rotation().next(at(5)).record.pop()
     else {

@@ -212,6 +212,10 @@ fn whoever_was_found_on_the_pair_or_asked_to_bind_to_it_holds_it_until_a_later_j
         shown(&[asked.clone(), proven, rotation("ecs", "k3", "k2", "5 >bind a=r/k2@1\n7 bound a=r@1\n9 active a")]),
         "proven"
     );
+    // Bound to another and not seen active, then asked back, and nobody saw that: its disk may accept the first one only.
+    let own = rotation("ecs", "k1", "old", "5 >bind a=r/old@1\n6 ok bind a\n7 bound a=r@1\n9 active a");
+    let back = rotation("ecs", "k1", "k2", "5 >bind a=r/k2@1\n6 ok bind a");
+    assert_eq!(shown(&[own, stuck("k2"), back]), "bound to k2 r");
     // Rolled back to it: it holds again; and is let go by the next.
     assert_eq!(shown(&[asked.clone(), active("k2"), active("k1")]), "on");
     assert_eq!(shown(&[asked.clone(), active("k2"), active("k1"), active("k3")]), "free");
