@@ -2,7 +2,6 @@
 //! locked out, everybody is on what it had before, and of the pair that was left nothing stays.
 
 use rekeyd::clock::Clock;
-use rekeyd::custody::Custodian;
 use rekeyd::engine::Engine;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Aim, Fleet, PlanError, begin, propose_for};
@@ -10,7 +9,7 @@ use rekeyd::model::{Duration, FleetName, JournalId, ProviderKind};
 use rekeyd::provider::Select;
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{Event, Outcome, Plan, Purpose};
-use rekeyd::sim::{InstanceSpec, Machine, Os, Power};
+use rekeyd::sim::{InstanceSpec, Machine, Os};
 use rekeyd::store::{Head, Journal};
 
 use crate::fuse::Side;
@@ -28,12 +27,12 @@ enum Retired {
     Over,
 }
 
-async fn rotations(rig: &Rig) -> Vec<Head> {
+pub async fn rotations(rig: &Rig) -> Vec<Head> {
     let heads = rig.journal.heads().await.unwrap().readable;
     heads.into_iter().filter(|head| matches!(head.plan, Plan::Rotate(_))).collect()
 }
 
-fn purpose(head: &Head) -> Purpose {
+pub fn purpose(head: &Head) -> Purpose {
     match &head.plan {
         Plan::Rotate(plan) => plan.purpose(),
         Plan::Retire(_) => panic!("{} is no rotation", head.id),
@@ -246,99 +245,6 @@ on_each_cloud! {
     a_rollback_killed_at_any_call_brings_everybody_back_on_bcc
         a_rotation_given_up_at_any_call_is_rolled_back_on_bcc
         a_strangers_key_is_gone_back_to_on_bcc BaiduBcc;
-}
-
-/// A machine that is switched off through a whole rotation needs the older private half until it was started and a login
-/// proved that it accepts the newer one; only then the half is destroyed.
-async fn straggler(provider: ProviderKind) {
-    let scenario = Scenario { by_login: true, refused: false, ..Scenario::of(provider) };
-    let mut rig = Rig::new(scenario, pool(), None);
-    let mut engine = rig.engine();
-    let off = {
-        let world = rig.world.lock().unwrap();
-        let off = world.machines().map(|(_, machine)| machine).find(|machine| machine.power == Power::Stopped);
-        off.unwrap().id.clone()
-    };
-    // Started for the first rotation, so that it really takes the first key.
-    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
-    rig.rotate(&mut engine).await.unwrap();
-    rig.world.lock().unwrap().set_power(0, &off, Power::Stopped);
-    rig.rotate(&mut engine).await.unwrap();
-    let first = rotations(&rig).await[0].plan.key_name().clone();
-    let kept = |rig: &Rig| rig.custody.clone();
-    assert!(kept(&rig).get(&first).await.is_ok(), "it may need it");
-    // Looked at while it is off: nothing to be done. Long after: neither.
-    for _ in 0..2 {
-        let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
-        assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "{:?}", nobody.map(|proposal| proposal.plan));
-        let later = later(rig.clock.now(), Duration::from_secs(86_400));
-        rig.clock.advance_to(later);
-        rig.retire(&mut engine).await.unwrap();
-        assert!(kept(&rig).get(&first).await.is_ok(), "it may need it still");
-    }
-    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
-    let boots = |rig: &Rig| {
-        let world = rig.world.lock().unwrap();
-        let machines = world.machines().map(|(_, machine)| machine);
-        machines.map(|machine| machine.stops + machine.reboots).sum::<u32>()
-    };
-    // Its boot takes a while; until a login succeeds nothing begins.
-    let waited = later(rig.clock.now(), Duration::from_secs(300));
-    rig.clock.advance_to(waited);
-    let before = boots(&rig);
-    let proposal = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: false }).await.unwrap();
-    assert_eq!((proposal.plan.purpose(), proposal.instances.len()), (Purpose::CatchUp, 1));
-    let id = begin(engine.tools(), &proposal).await.unwrap().id;
-    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed));
-    assert_eq!(boots(&rig), before, "nobody was disturbed");
-    let rotation = engine.rotation(id).unwrap();
-    assert!(rotation.members().all(|(_, member)| member.proof.is_some()), "{}", rig.story().await);
-    rig.retire(&mut engine).await.unwrap();
-    assert!(kept(&rig).get(&first).await.is_err(), "nobody needs it any more\n{}", rig.story().await);
-    assert!(rig.fuse.broken().is_empty(), "{:?}", rig.fuse.broken());
-    // All is well now: nothing is left to catch up with.
-    let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
-    assert!(matches!(nobody, Err(PlanError::Nobody { .. })));
-}
-
-/// A machine that came after the rotation gets the fleet's key by a rotation without a new key, and is left alone before.
-async fn newcomer(provider: ProviderKind) {
-    let scenario = Scenario { refused: false, rounds: 1, ..Scenario::of(provider) };
-    let mut rig = Rig::new(scenario, pool(), None);
-    let mut engine = rig.engine();
-    rig.rotate(&mut engine).await.unwrap();
-    let tags = vec![(crate::rig::TAG.0.to_string(), crate::rig::TAG.1.to_string())];
-    let new = rig.world.lock().unwrap().add_instance(0, InstanceSpec { tags, ..Default::default() });
-    let fleet = rig.fleet();
-    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
-    assert_eq!(late.new.iter().map(|id| id.as_str()).collect::<Vec<_>>(), [new.as_str()]);
-    let nobody = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: false }).await;
-    assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "only where it is allowed");
-    let proposal = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: true }).await.unwrap();
-    let id = begin(engine.tools(), &proposal).await.unwrap().id;
-    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed), "{}", rig.story().await);
-    rig.retire(&mut engine).await.unwrap();
-    let mut problems = rig.fuse.broken();
-    problems.extend(rig.unkept().await);
-    assert!(problems.is_empty(), "{}\n{problems:#?}", rig.story().await);
-    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
-    assert!(late.new.is_empty(), "{:?}", late.new);
-}
-
-#[tokio::test]
-async fn an_older_private_half_lives_until_the_last_machine_that_was_off_is_proven_on_the_newer_one() {
-    straggler(ProviderKind::TencentLighthouse).await;
-    straggler(ProviderKind::TencentCvm).await;
-    straggler(ProviderKind::AlibabaEcs).await;
-    straggler(ProviderKind::BaiduBcc).await;
-}
-
-#[tokio::test]
-async fn a_machine_that_came_later_is_bound_to_the_fleets_key_without_a_new_one() {
-    newcomer(ProviderKind::TencentLighthouse).await;
-    newcomer(ProviderKind::TencentCvm).await;
-    newcomer(ProviderKind::AlibabaEcs).await;
-    newcomer(ProviderKind::BaiduBcc).await;
 }
 
 /// A further machine of the fleet, on a stranger's pair of its own if it is to have any.
