@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::custody::{self, Custodian, CustodyError, Directory};
 use crate::engine::planner::{Fleet, batch_time};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
+use crate::files::Disk;
 use crate::hook::Programs;
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
 use crate::provider::http::transport::{Network, NetworkError};
@@ -84,6 +85,7 @@ pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
         verify: fleet.verify.clone(),
         windows: fleet.windows.clone(),
         hooks: fleet.hooks.clone(),
+        deliver: fleet.deliver.clone(),
     })
 }
 
@@ -114,6 +116,7 @@ impl Clouds {
         let surroundings = Surroundings {
             accounts: Arc::new(Accounts::new(caps.collect())),
             hooks: Arc::new(Programs::new((*env)("PATH"), Arc::new(SystemClock))),
+            files: Arc::new(Disk),
         };
         let network = Arc::new(Network::new()?);
         Ok(Self { config, env, network, opened: Mutex::default(), witness, surroundings })

@@ -6,6 +6,7 @@ pub mod config;
 pub mod custody;
 pub mod daemon;
 pub mod engine;
+pub mod files;
 pub mod hook;
 pub mod model;
 pub mod provider;

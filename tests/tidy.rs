@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("provider", 2),
     ("custody", 2),
     ("ssh", 2),
+    ("files", 2),
     ("hook", 2),
     ("store", 2),
     ("engine", 3),

@@ -20,7 +20,8 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "allow")]
     all: bool,
     /// `leave-off:INSTANCE`: the instance may stay switched off, it is excluded and no start is owed to it any more.
-    /// `destroy`: the private key of this retire journal may be destroyed without a login proof. May be given more than once
+    /// `destroy`: the private key of this retire journal may be destroyed without a login proof. `undelivered`: the rotation
+    /// may end though its key was not delivered everywhere. May be given more than once
     #[arg(long, value_name = "WHAT", value_parser = parse_allow)]
     allow: Vec<Allow>,
     /// Why, for whoever reads the journal
@@ -31,8 +32,9 @@ pub(super) struct Arguments {
 fn parse_allow(text: &str) -> Result<Allow, String> {
     match text.split_once(':') {
         None if text == "destroy" => Ok(Allow::Destroy),
+        None if text == "undelivered" => Ok(Allow::Undelivered),
         Some(("leave-off", id)) if !id.is_empty() => Ok(Allow::LeaveOff(InstanceId::new(id))),
-        _ => Err("write leave-off:INSTANCE or destroy".to_string()),
+        _ => Err("write leave-off:INSTANCE, destroy or undelivered".to_string()),
     }
 }
 
@@ -156,6 +158,7 @@ mod tests {
     fn what_may_be_allowed_is_named_exactly() {
         let check = |text: &str, expect: Option<Allow>| assert_eq!(parse_allow(text).ok(), expect, "{text}");
         check("destroy", Some(Allow::Destroy));
+        check("undelivered", Some(Allow::Undelivered));
         check("leave-off:i-1", Some(Allow::LeaveOff(InstanceId::new("i-1"))));
         check("leave-off:", None);
         check("leave-off", None);

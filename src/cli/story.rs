@@ -124,6 +124,7 @@ impl Teller {
                 let came = failure.as_ref().map_or("is done".to_string(), |failure| format!("failed: {failure}"));
                 format!("{}the {} hook {came}", batch_of(Some(*batch)), hook.name())
             }
+            Event::Delivered { delivery } => format!("private key delivered: {}", delivery_of(plan, *delivery)),
             Event::Resumed { away_since } => {
                 format!("taken up again; nobody had looked since {}", moment(*away_since))
             }
@@ -132,6 +133,7 @@ impl Teller {
             Event::Released { note, allow } => {
                 let allow = match allow {
                     Some(Allow::LeaveOff(id)) => format!(", {id} may stay switched off"),
+                    Some(Allow::Undelivered) => ", undelivered as the key is".to_string(),
                     Some(Allow::Destroy) => ", the private key may be destroyed without a login proof".to_string(),
                     None => String::new(),
                 };
@@ -174,6 +176,7 @@ pub(super) fn doing(step: Step) -> &'static str {
         Step::Verify(_) => "proving by logins",
         Step::BeforeBatch(_) => "running the before_batch hook",
         Step::AfterBatch(_) => "running the after_batch hook",
+        Step::Deliver => "delivering the private key",
         Step::RetireKeyPair => "deleting the key pair",
         Step::DestroyPrivateKey => "destroying the private key",
     }
@@ -193,6 +196,7 @@ fn started(step: Step, call: Call, found: &[Found]) -> String {
         Call::Bind => format!("{batch}binding {}", these(&ids)),
         Call::Start => format!("{batch}starting {}", these(&ids)),
         Call::Reboot => format!("{batch}rebooting {}", these(&ids)),
+        Call::Deliver => "delivering the private key".to_string(),
         Call::Delete => "deleting the key pair".to_string(),
         Call::Destroy => "destroying the private key".to_string(),
     }
@@ -201,9 +205,18 @@ fn started(step: Step, call: Call, found: &[Found]) -> String {
 fn noun(call: Call) -> &'static str {
     match call {
         Call::Put => "keeping",
+        Call::Deliver => "delivery",
         Call::Delete => "deletion",
         Call::Destroy => "destruction",
         other => other.name(),
+    }
+}
+
+/// A delivery by what it is and where to.
+fn delivery_of(plan: &Plan, number: u32) -> String {
+    match plan {
+        Plan::Rotate(plan) => plan.policy.deliver.get(number as usize).map(ToString::to_string).unwrap_or_default(),
+        Plan::Retire(_) => String::new(),
     }
 }
 

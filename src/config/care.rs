@@ -137,23 +137,28 @@ pub(super) fn read_hooks(report: &mut Report, group: &Group<'_>) -> Hooks {
     let mut read = |key: &str| {
         hooks.get(key)?;
         let hook = hooks.group(report, key, &["command", "timeout"]);
-        let timeout = hook.parse(report, "timeout", |text| match bounded_duration(text)? {
-            timeout if timeout < Duration::from_secs(1) || timeout > HOOK_TIMEOUT_MAX => {
-                Err(format!("{text} is no time for a hook: 1s to {}", show_duration(HOOK_TIMEOUT_MAX)))
-            }
-            timeout => Ok(timeout),
-        });
-        let why = "write the program and its arguments, as command: [/usr/local/bin/drain, web]; no shell reads it";
-        let field = hook.need(report, "command", why)?;
-        let words = field.list(report);
-        let command: Vec<String> = words.iter().filter_map(|word| word.parse(report, parse_word)).collect();
-        if command.first().is_none_or(String::is_empty) {
-            report.problem(&field.at, format!("names no program; {why}"));
-            return None;
-        }
-        Some(HookCommand { command, timeout: timeout.unwrap_or(HOOK_TIMEOUT) })
+        read_command(report, &hook)
     };
     Hooks { before_batch: read("before_batch"), after_batch: read("after_batch") }
+}
+
+/// Reads `command` and `timeout` of a program that the operator names.
+pub(super) fn read_command(report: &mut Report, group: &Group<'_>) -> Option<HookCommand> {
+    let timeout = group.parse(report, "timeout", |text| match bounded_duration(text)? {
+        timeout if timeout < Duration::from_secs(1) || timeout > HOOK_TIMEOUT_MAX => {
+            Err(format!("{text} is no time for a hook: 1s to {}", show_duration(HOOK_TIMEOUT_MAX)))
+        }
+        timeout => Ok(timeout),
+    });
+    let why = "write the program and its arguments, as command: [/usr/local/bin/drain, web]; no shell reads it";
+    let field = group.need(report, "command", why)?;
+    let words = field.list(report);
+    let command: Vec<String> = words.iter().filter_map(|word| word.parse(report, parse_word)).collect();
+    if command.first().is_none_or(String::is_empty) {
+        report.problem(&field.at, format!("names no program; {why}"));
+        return None;
+    }
+    Some(HookCommand { command, timeout: timeout.unwrap_or(HOOK_TIMEOUT) })
 }
 
 fn parse_word(text: &str) -> Result<String, String> {

@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cloud;
 use super::account::Account;
-use super::care;
 use super::fields::{Field, Group, Quote, nearest, parse_bool};
 use super::power::{self, Power};
 use super::report::{At, Report};
 use super::schedule::{self, Schedule};
 use super::tree::Value;
 use super::verify;
+use super::{care, deliver};
 use crate::model::{AccountName, Amount, Duration, ProviderKind, Region, parse_duration};
 use crate::provider::{Hazard, Select};
 use crate::rotation::preflight::KEY_PAIRS_A_FLEET;
-use crate::rotation::{Hooks, Verify, Windows};
+use crate::rotation::{Delivery, Hooks, Verify, Windows};
 
 /// The keys of a fleet, and of `defaults`.
-pub(super) const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 18] = [
     "account",
     "region",
     "tags",
@@ -32,6 +32,7 @@ pub(super) const KEYS: [&str; 17] = [
     "windows",
     "freeze",
     "hooks",
+    "deliver",
     "power",
     "verify",
     "retire",
@@ -65,6 +66,8 @@ pub struct Fleet {
     pub windows: Windows,
     /// What is run around each batch. Default nothing.
     pub hooks: Hooks,
+    /// Where the private half goes besides custody, once the key is proven. Default nowhere.
+    pub deliver: Vec<Delivery>,
     /// What becomes of machines that came after the last rotation. Default: they are reported.
     pub catch_up: CatchUp,
 }
@@ -134,6 +137,7 @@ impl Fleet {
         let rollout = read_rollout(report, &group, provider, clouds);
         let verify = verify::read(report, &group);
         let hooks = care::read_hooks(report, &group);
+        let deliver = deliver::read(report, &group);
         let takes = provider.map(|provider| clouds(provider).batch_time + hooks.takes());
         let windows = care::read_windows(report, &group, takes, schedule.as_ref());
         let fleet = Fleet {
@@ -150,6 +154,7 @@ impl Fleet {
             catch_up,
             windows,
             hooks,
+            deliver,
         };
         Some(Placed { fleet, at: group.at })
     }

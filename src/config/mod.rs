@@ -6,6 +6,7 @@
 
 mod account;
 mod care;
+mod deliver;
 mod fields;
 mod fleet;
 mod power;
@@ -181,6 +182,7 @@ fn read_root(
     }
     fleet::check_overlap(report, &fleets, &accounts);
     fleet::note_key_pairs(report, &fleets, &accounts, clouds);
+    deliver::check_shared(report, &fleets);
     for (name, _) in &accounts {
         if let Some(field) =
             group.get("accounts").filter(|_| fleets.iter().all(|(_, placed)| placed.fleet.account.as_str() != *name))

@@ -251,6 +251,7 @@ mod tests {
                 soak: Duration::ZERO,
                 force_stop: false,
                 grace: Duration::ZERO,
+                deliver: Vec::new(),
                 pace: Default::default(),
                 verify: Default::default(),
             },

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::custody::Custodian;
+use crate::files::Files;
 use crate::hook::Runner;
 use crate::model::{Duration, JournalId, Mark, Timestamp};
 use crate::provider::Provider;
@@ -102,18 +103,20 @@ pub struct Tools {
 }
 
 /// What is around the journals of a process: what all fleets of an account share, and the operator's programs. The default
-/// has no caps, and runs no program: a hook fails, and holds.
+/// has no caps, runs no program and writes no file: a hook fails, and holds.
 #[derive(Clone)]
 pub struct Surroundings {
     /// How many machines of each account may be down at once.
     pub accounts: Arc<Accounts>,
     /// Runs hooks.
     pub hooks: Arc<dyn Runner>,
+    /// Writes what is delivered.
+    pub files: Arc<dyn Files>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { accounts: Arc::default(), hooks: Arc::new(crate::hook::Nobody) }
+        Self { accounts: Arc::default(), hooks: Arc::new(crate::hook::Nobody), files: Arc::new(crate::files::Nowhere) }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, P
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
-    Draft, Hooks, KeySource, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan, Rule,
-    Verify, Windows, draft,
+    Delivery, Draft, Hooks, KeySource, Pace, Part, Place, Plan, PlannedInstance, Policy, Refusal, Rollout, RotatePlan,
+    Rule, Verify, Windows, draft,
 };
 use crate::store::{Head, StoreError};
 
@@ -43,6 +43,8 @@ pub struct Fleet {
     pub windows: Windows,
     /// What is run around each batch.
     pub hooks: Hooks,
+    /// Where the private half goes besides custody, once the key is proven.
+    pub deliver: Vec<Delivery>,
 }
 
 /// Between the end of a machine's downtime and the look that shows it, for all of a batch: our own figure.
@@ -289,6 +291,7 @@ pub(super) fn planned_of(
         force_stop: fleet.force_stop,
         grace: fleet.grace,
         verify: fleet.verify.clone(),
+        deliver: fleet.deliver.clone(),
         pace: Box::new(fleet.pace(draft.growing)),
     };
     let plan = RotatePlan {

@@ -85,6 +85,7 @@ fn rig(kind: ProviderKind) -> Rig {
         verify: Verify::None,
         windows: Default::default(),
         hooks: Default::default(),
+        deliver: Vec::new(),
     };
     Rig { world, tools, guests, fleet, ids }
 }

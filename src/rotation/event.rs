@@ -241,6 +241,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<HookFailure>,
     },
+    /// The private half is where this delivery of the plan wants it.
+    Delivered {
+        /// Its number in the plan, from 0.
+        delivery: u32,
+    },
     /// Seen running as they are: their start is no longer owed.
     Running {
         /// Which.
@@ -305,6 +310,26 @@ impl Event {
             || matches!(self, Self::GraceWaived { .. })
             || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
     }
+    /// The instances that it names.
+    pub(super) fn named(&self) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
+        match self {
+            Self::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
+            Self::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
+            Self::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
+            Self::Trusted { instance, .. } => Box::new(std::iter::once(instance)),
+            Self::Accepted { instances, .. }
+            | Self::Failed { instances, .. }
+            | Self::Activated { instances }
+            | Self::Running { instances }
+            | Self::Unproven { instances, .. }
+            | Self::Gone { instances } => Box::new(instances.iter()),
+            Self::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
+            Self::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
+            Self::Excluded { instances } => Box::new(instances.iter().map(|excluded| &excluded.instance)),
+            Self::Released { allow: Some(Allow::LeaveOff(id)), .. } => Box::new(std::iter::once(id)),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
     /// Its name, as logs and tables have it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -323,6 +348,7 @@ impl Event {
             Self::Trusted { .. } => "trusted",
             Self::HookStarted { .. } => "hook_started",
             Self::HookEnded { .. } => "hook_ended",
+            Self::Delivered { .. } => "delivered",
             Self::Running { .. } => "running",
             Self::Resumed { .. } => "resumed",
             Self::Excluded { .. } => "excluded",

@@ -4,6 +4,7 @@
 pub mod adopt;
 pub mod back;
 mod budget;
+pub mod deliver;
 pub mod draft;
 pub mod drift;
 pub mod event;
@@ -33,6 +34,7 @@ pub mod step;
 mod tests;
 pub mod window;
 
+pub use deliver::Delivery;
 pub use draft::{Draft, draft};
 pub use drift::{Deviation, DriftKind, Holdings, Named};
 pub use event::{

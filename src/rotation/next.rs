@@ -92,7 +92,10 @@ impl Rotation {
         } else if self.current < self.batches.len() {
             self.next_batch(&mut next, hook.is_some(), now);
         } else if open.is_empty() {
-            next.record.push(Event::Ended { outcome: Outcome::Completed });
+            match self.to_deliver() {
+                Some(_) => self.offer(&mut next, Step::Deliver, now),
+                None => next.record.push(Event::Ended { outcome: Outcome::Completed }),
+            }
         }
         next
     }

@@ -89,6 +89,10 @@ impl Rotation {
             });
         }
         let mut left_off: Vec<InstanceId> = Vec::new();
+        let undelivered = allow.contains(&Allow::Undelivered);
+        if undelivered && self.to_deliver().is_none() {
+            return refused(format!("nothing is left to be delivered by rotation {}", self.id));
+        }
         for allow in allow {
             match allow {
                 Allow::Destroy => {
@@ -104,15 +108,18 @@ impl Rotation {
                     return refused(format!("no start is owed to {id}: there is nothing to leave off"));
                 }
                 Allow::LeaveOff(id) => left_off.push(id.clone()),
+                Allow::Undelivered => {}
             }
         }
         left_off.sort();
         left_off.dedup();
         let release = |allow| Event::Released { note: note.to_string(), allow };
-        Ok(match left_off.is_empty() {
-            true => vec![release(None)],
-            false => left_off.into_iter().map(|id| release(Some(Allow::LeaveOff(id)))).collect(),
-        })
+        let mut entries: Vec<Event> = left_off.into_iter().map(|id| release(Some(Allow::LeaveOff(id)))).collect();
+        entries.extend(undelivered.then(|| release(Some(Allow::Undelivered))));
+        if entries.is_empty() {
+            entries.push(release(None));
+        }
+        Ok(entries)
     }
 }
 
@@ -137,6 +144,9 @@ impl Retirement {
             Order::Release { note, allow } => {
                 if let Some(Allow::LeaveOff(id)) = allow.iter().find(|allow| matches!(allow, Allow::LeaveOff(_))) {
                     return refused(format!("{} is a retire journal: no start is owed to {id} in it", self.id));
+                }
+                if allow.contains(&Allow::Undelivered) {
+                    return refused(format!("{} is a retire journal, and delivers nothing", self.id));
                 }
                 if self.held.is_none() && !destroys {
                     return refused(format!("retire journal {} is not held", self.id));

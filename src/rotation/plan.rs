@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::model::{Disruption, Power, Select};
 
+use super::deliver::Delivery;
 use super::event::BoundInstance;
 use super::pace::Pace;
 
@@ -168,6 +169,9 @@ pub struct Policy {
     /// How a new key is proven.
     #[serde(default)]
     pub verify: Verify,
+    /// Where the private half goes besides custody, once the key is proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deliver: Vec<Delivery>,
     /// How it paces itself: growth, failures in a row, windows, hooks.
     #[serde(default)]
     pub pace: Box<Pace>,

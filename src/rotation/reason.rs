@@ -224,6 +224,8 @@ pub enum Allow {
     LeaveOff(InstanceId),
     /// The private half of a retire journal may be destroyed without a login proof.
     Destroy,
+    /// The rotation may end though its key was not delivered everywhere.
+    Undelivered,
 }
 
 /// How a journal ended.

@@ -3,6 +3,7 @@
 
 use crate::model::JournalId;
 
+use super::event::Step;
 use super::reason::HoldReason;
 
 impl HoldReason {
@@ -24,6 +25,10 @@ impl HoldReason {
             Self::Hook { .. } => {
                 format!("`rekeyd show {journal} --json` has what it printed; {release} runs it again")
             }
+            Self::Step { step: Step::Deliver, .. } => format!(
+                "put right what the error says; {release} tries again, `rekeyd release {journal} --allow=undelivered` ends \
+                 the rotation without it: the key is in custody"
+            ),
             Self::Step { .. } => format!("put right what the error says; {release} tries again"),
             Self::KeyMismatch => format!(
                 "nobody but rekeyd should import pairs of this name: find out who did; {release} looks again, `rekeyd \

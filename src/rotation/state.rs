@@ -68,6 +68,8 @@ pub struct Rotation {
     /// Machines found to take their old key still, since the last release, where the plan refuses that.
     pub(super) old_keys_taken: u32,
     pub(super) owed: u32,
+    /// Which deliveries were made, or are not to be made any more.
+    pub(super) delivered: BTreeSet<u32>,
 }
 
 impl Rotation {
@@ -121,6 +123,7 @@ impl Rotation {
             hooked: Hooked::default(),
             old_keys_taken: 0,
             owed: 0,
+            delivered: BTreeSet::new(),
         };
         for entry in entries {
             rotation.apply(entry)?;
@@ -167,13 +170,13 @@ impl Rotation {
         if (entry.seq == 1) != matches!(entry.event, Event::Planned { .. }) {
             return illegal("the plan stands first, and only there");
         }
-        if let Some(stranger) = named(&entry.event).find(|id| !self.members.contains_key(*id)) {
+        if let Some(stranger) = entry.event.named().find(|id| !self.members.contains_key(*id)) {
             return illegal(&format!("{stranger} is not in the plan"));
         }
         self.seq = entry.seq;
         self.last_at = entry.at;
         self.take(entry.at, &entry.event);
-        let touched: BTreeSet<u32> = named(&entry.event).filter_map(|id| Some(self.members.get(id)?.batch)).collect();
+        let touched: BTreeSet<u32> = entry.event.named().filter_map(|id| Some(self.members.get(id)?.batch)).collect();
         for batch in touched {
             self.recount(batch);
         }
@@ -300,6 +303,10 @@ impl Rotation {
                 // What waited for it is not late for that.
                 self.resumed = Some(at);
             }
+            Event::Delivered { delivery } => {
+                self.retries.remove(&Step::Deliver);
+                self.delivered.insert(*delivery);
+            }
             Event::Gone { instances } => {
                 for id in instances {
                     self.change(id, |member| {
@@ -339,6 +346,9 @@ impl Rotation {
                 member.retry = None;
             }
         }
+        if let Some(Allow::Undelivered) = allow {
+            self.delivered.extend(0..self.plan.policy.deliver.len() as u32);
+        }
         if let Some(Allow::LeaveOff(id)) = allow {
             self.change(id, |member| {
                 member.owed = None;
@@ -375,26 +385,5 @@ impl Rotation {
             self.current += 1;
             self.current_since = Some(at);
         }
-    }
-}
-
-/// The instances that an event names.
-fn named(event: &Event) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
-    match event {
-        Event::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
-        Event::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
-        Event::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
-        Event::Trusted { instance, .. } => Box::new(std::iter::once(instance)),
-        Event::Accepted { instances, .. }
-        | Event::Failed { instances, .. }
-        | Event::Activated { instances }
-        | Event::Running { instances }
-        | Event::Unproven { instances, .. }
-        | Event::Gone { instances } => Box::new(instances.iter()),
-        Event::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
-        Event::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
-        Event::Excluded { instances } => Box::new(instances.iter().map(|excluded| &excluded.instance)),
-        Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => Box::new(std::iter::once(id)),
-        _ => Box::new(std::iter::empty()),
     }
 }

@@ -26,6 +26,8 @@ pub enum Step {
     BeforeBatch(u32),
     /// Run the hook that comes after a batch.
     AfterBatch(u32),
+    /// Put the private half of the proven key where the plan wants it besides custody.
+    Deliver,
     /// Delete a superseded key pair.
     RetireKeyPair,
     /// Destroy a superseded private half.
@@ -43,7 +45,7 @@ impl Step {
             | Self::Verify(batch)
             | Self::BeforeBatch(batch)
             | Self::AfterBatch(batch) => Some(batch),
-            Self::StoreKey | Self::ImportKey | Self::RetireKeyPair | Self::DestroyPrivateKey => None,
+            Self::StoreKey | Self::ImportKey | Self::Deliver | Self::RetireKeyPair | Self::DestroyPrivateKey => None,
         }
     }
     /// Its name, as logs and metrics have it.
@@ -58,6 +60,7 @@ impl Step {
             Self::Verify(_) => "verify",
             Self::BeforeBatch(_) => "before_batch",
             Self::AfterBatch(_) => "after_batch",
+            Self::Deliver => "deliver",
             Self::RetireKeyPair => "retire_key_pair",
             Self::DestroyPrivateKey => "destroy_private_key",
         }
@@ -89,6 +92,8 @@ pub enum Call {
     Start,
     /// Reboot instances.
     Reboot,
+    /// Deliver a private half.
+    Deliver,
     /// Delete a key pair.
     Delete,
     /// Destroy a private half.
@@ -105,6 +110,7 @@ impl Call {
             Self::Bind => "bind",
             Self::Start => "start",
             Self::Reboot => "reboot",
+            Self::Deliver => "deliver",
             Self::Delete => "delete",
             Self::Destroy => "destroy",
         }

@@ -134,6 +134,7 @@ mod tests {
                     force_stop: false,
                     grace: Duration::ZERO,
                     verify: Default::default(),
+                    deliver: Vec::new(),
                     pace: Default::default(),
                 },
             }),

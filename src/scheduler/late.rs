@@ -10,8 +10,8 @@ use crate::store::Head;
 
 use super::due::offset;
 use super::requests::ASKED_BACK_MAX;
-use super::start::{Cause, Start};
-use super::tick::{RETRY_MAX, Scheduler};
+use super::start::{Cause, RETRY_MAX, Start, again};
+use super::tick::Scheduler;
 
 /// How often an idle fleet is looked at for who is late.
 const SURVEYED: Duration = Duration::from_secs(3600);
@@ -43,6 +43,14 @@ impl Scheduler {
                     self.going_on.remove(&name);
                 }
             }
+        }
+    }
+
+    /// A way back was gone on with, or could not be.
+    pub(super) fn went_on_back(&mut self, name: &FleetName, well: bool, now: Timestamp) {
+        let times = self.going_on.remove(name).map_or(0, |(times, _)| times);
+        if !well {
+            self.going_on.insert(name.clone(), (times + 1, again(times, now)));
         }
     }
 

@@ -12,8 +12,8 @@ use crate::store::{Answer, Ask, Head, Request};
 
 use super::late::undoes;
 use super::orders::hold_all;
-use super::start::{Cause, Start, chain};
-use super::tick::{RETRY_MAX, Scheduler};
+use super::start::{Cause, RETRY_MAX, Start, chain};
+use super::tick::Scheduler;
 
 /// A `rotate` that nobody took for so long is refused: nobody expects it any more.
 pub const ASKED_MAX: Duration = Duration::from_secs(600);

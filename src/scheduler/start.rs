@@ -4,7 +4,7 @@ use crate::engine::late::{Late, late, propose_catch_up};
 use crate::engine::planner::{self, Aim, Fleet, PlanError, may_disturb, propose_for};
 use crate::engine::{Tools, rules};
 use crate::model::{Duration, RequestId, Timestamp};
-use crate::rotation::policy::later;
+use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Purpose, Rule};
 use crate::store::Head;
 
@@ -127,3 +127,13 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// When a start is tried again that has failed so often before.
+pub(super) fn again(times: u32, now: Timestamp) -> Timestamp {
+    later(now, back_off(times, None, 1.0).max(RETRY_MIN))
+}
+
+/// A start that failed is tried again after this at the earliest …
+pub(super) const RETRY_MIN: Duration = Duration::from_secs(10);
+/// … and this at the latest.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);

@@ -9,14 +9,14 @@ use crate::engine::planner::{Aim, Fleet, PlanError};
 use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
-use crate::rotation::policy::{back_off, later};
+use crate::rotation::policy::later;
 use crate::rotation::{Outcome, Rule};
 use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
 use super::late::{tell_of_late, undoes};
-use super::start::{Begun, Cause, Closed, Scheduled, Start, chain};
+use super::start::{Begun, Cause, Closed, RETRY_MAX, RETRY_MIN, Scheduled, Start, again, chain};
 use super::{Observer, Ticked};
 
 /// So many rotations of one account and region need their cloud at once; the next ones wait their turn. More would only
@@ -254,13 +254,8 @@ impl Scheduler {
         let name = &start.fleet.name;
         self.starting.remove(name);
         let now = self.tools.clock.now();
-        match &result {
-            _ if start.cause != Cause::GoOn => {}
-            Ok(_) => drop(self.going_on.remove(name)),
-            Err(_) => {
-                let (times, _) = self.going_on.get(name).copied().unwrap_or((0, now));
-                self.going_on.insert(name.clone(), (times + 1, again(times, now)));
-            }
+        if start.cause == Cause::GoOn {
+            self.went_on_back(name, result.is_ok(), now);
         }
         if let Ok(Begun { late: Some(late), .. }) = &result {
             self.observers.iter().for_each(|observer| observer.late(name, late));
@@ -397,13 +392,3 @@ impl Scheduler {
         Ok(())
     }
 }
-
-/// When a start is tried again that has failed so often before.
-fn again(times: u32, now: Timestamp) -> Timestamp {
-    later(now, back_off(times, None, 1.0).max(RETRY_MIN))
-}
-
-/// A start that failed is tried again after this at the earliest …
-const RETRY_MIN: Duration = Duration::from_secs(10);
-/// … and this at the latest.
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);

@@ -30,6 +30,7 @@ pub(super) const STEPS: &[&str] = &[
     "verify",
     "before_batch",
     "after_batch",
+    "deliver",
     "retire_key_pair",
     "destroy_private_key",
 ];

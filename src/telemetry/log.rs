@@ -244,6 +244,13 @@ fn words(plan: &Plan, entry: &Entry) -> String {
             let failure = failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
             format!("{name}: {} of batch {batch}{failure}", hook.name())
         }
+        Event::Delivered { delivery } => match plan {
+            Plan::Rotate(plan) => {
+                let to = plan.policy.deliver.get(*delivery as usize).map(ToString::to_string).unwrap_or_default();
+                format!("{name}: {to}")
+            }
+            Plan::Retire(_) => name.to_string(),
+        },
         Event::Resumed { away_since } => format!("{name}: nobody drove it since {away_since:.0}"),
         Event::Excluded { instances } => {
             let each: Vec<String> = instances.iter().map(|one| format!("{}: {}", one.instance, one.reason)).collect();
@@ -256,6 +263,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
         Event::Released { note, allow } => {
             let allow = match allow {
                 Some(Allow::LeaveOff(id)) => format!(", {id} may stay switched off"),
+                Some(Allow::Undelivered) => ", undelivered as the key is".to_string(),
                 Some(Allow::Destroy) => ", the private key may be destroyed without a login proof".to_string(),
                 None => String::new(),
             };

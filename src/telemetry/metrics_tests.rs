@@ -69,6 +69,7 @@ fn rotate(name: &str) -> RotatePlan {
             force_stop: false,
             grace: Duration::from_secs(600),
             verify: Default::default(),
+            deliver: Vec::new(),
             pace: Default::default(),
         },
     }
@@ -246,7 +247,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
     let step = |step: Step| match step {
         Step::Settle(_) => None,
         Step::StoreKey | Step::ImportKey | Step::Prepare(_) | Step::Bind(_) => Some(step.name()),
-        Step::BeforeBatch(_) | Step::AfterBatch(_) => Some(step.name()),
+        Step::BeforeBatch(_) | Step::AfterBatch(_) | Step::Deliver => Some(step.name()),
         Step::Activate(_) | Step::Verify(_) | Step::RetireKeyPair | Step::DestroyPrivateKey => Some(step.name()),
     };
     let steps = [
@@ -259,6 +260,7 @@ fn the_closed_label_sets_are_those_of_the_rooms_that_make_them() {
         Step::Verify(0),
         Step::BeforeBatch(0),
         Step::AfterBatch(0),
+        Step::Deliver,
         Step::RetireKeyPair,
         Step::DestroyPrivateKey,
     ];
@@ -708,6 +710,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
         grace: Duration::from_secs(120),
         verify: Default::default(),
         windows: Default::default(),
+        deliver: Vec::new(),
         hooks: Default::default(),
     };
     for _ in 0..2 {

@@ -60,6 +60,7 @@ impl Stopwatch {
             Event::HookEnded { hook, batch, .. } => self.end_whole(whole(hook.step(*batch)), entry.at),
             Event::KeyStored { .. } => self.end_whole(whole(Step::StoreKey), entry.at),
             Event::KeyImported { .. } => self.end_whole(whole(Step::ImportKey), entry.at),
+            Event::Delivered { .. } => self.end_whole(whole(Step::Deliver), entry.at),
             Event::KeyPairDeleted => self.end_whole(whole(Step::RetireKeyPair), entry.at),
             Event::PrivateKeyDestroyed => self.end_whole(whole(Step::DestroyPrivateKey), entry.at),
             Event::Down { stopped, .. } => self.end(journal, entry.at, stopped, |_, call| call == Call::Stop, true),

@@ -7,6 +7,7 @@ mod adopt;
 mod back;
 mod compromised;
 mod daemon;
+mod deliver;
 mod drift;
 mod fuse;
 mod late;

@@ -21,6 +21,7 @@ use rekeyd::sim::{Direct, InstanceSpec, Os, Power, Promise, Rule, VirtualClock, 
 use rekeyd::ssh::{KeyPool, PooledKeyMaker};
 use rekeyd::store::Journal;
 
+use crate::deliver::{self, Shelf};
 use crate::fuse::{Fuse, Fused, Side};
 use crate::login::Guests;
 use crate::roll::{self, Drains};
@@ -55,6 +56,8 @@ pub struct Scenario {
     pub windows: Windows,
     /// Hooks around each batch, that drain and bring back.
     pub hooks: bool,
+    /// The private half goes to a file, an `ssh_config` and a program once it is proven.
+    pub deliver: bool,
 }
 
 impl Scenario {
@@ -76,6 +79,7 @@ impl Scenario {
             account_max: None,
             windows: Windows::default(),
             hooks: false,
+            deliver: false,
         }
     }
 
@@ -103,6 +107,7 @@ pub struct Rig {
     pub refused: BTreeSet<String>,
     keys: Arc<PooledKeyMaker>,
     pub drains: Arc<Drains>,
+    pub shelf: Arc<Shelf>,
     accounts: Arc<Accounts>,
     promises: Vec<Arc<Promise>>,
     engines: u64,
@@ -161,6 +166,7 @@ impl Rig {
             fuse,
             refused,
             drains,
+            shelf: Arc::default(),
             // A new process counts from the journals: see `forget_accounts`.
             accounts: accounts(cap),
             keys: Arc::new(PooledKeyMaker::new(pool.clone())),
@@ -206,6 +212,7 @@ impl Rig {
             grace: Duration::from_secs(120),
             verify: self.scenario.verify(),
             windows: self.scenario.windows.clone(),
+            deliver: if self.scenario.deliver { deliver::everywhere() } else { Vec::new() },
             hooks: if self.scenario.hooks { roll::hooks() } else { Hooks::default() },
         }
     }
@@ -276,7 +283,11 @@ impl Rig {
             mark: mark(),
             author: Author::Engine(format!("run-{}", self.engines)),
             observers: Vec::new(),
-            surroundings: Surroundings { accounts: self.accounts.clone(), hooks: self.drains.clone() },
+            surroundings: Surroundings {
+                accounts: self.accounts.clone(),
+                hooks: if self.scenario.deliver { self.shelf.clone() } else { self.drains.clone() },
+                files: self.shelf.clone(),
+            },
         }
     }
 

@@ -110,7 +110,7 @@ async fn send(
         }
         Call::Start => provider.power(PowerChange::Start, ids, before).await,
         Call::Reboot => provider.power(PowerChange::Reboot, ids, before).await,
-        Call::Put | Call::Import | Call::Delete | Call::Destroy => Err(not_sent(call)),
+        Call::Put | Call::Import | Call::Deliver | Call::Delete | Call::Destroy => Err(not_sent(call)),
     }
 }
 

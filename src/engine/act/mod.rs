@@ -3,6 +3,7 @@
 
 mod batch;
 mod call;
+mod deliver;
 mod hook;
 mod import_key;
 mod retire;
@@ -34,7 +35,7 @@ pub(super) enum Done {
 
 /// Does what can be done of a step now.
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
-    let asks_cloud = !matches!(step, Step::StoreKey | Step::BeforeBatch(_) | Step::AfterBatch(_));
+    let asks_cloud = !matches!(step, Step::StoreKey | Step::BeforeBatch(_) | Step::AfterBatch(_) | Step::Deliver);
     if case.provider.is_none() && asks_cloud {
         match (tools.providers)(case.plan.place()) {
             Ok(provider) => {
@@ -57,6 +58,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
         Step::Verify(batch) => verify::act(tools, case, batch).await,
         Step::BeforeBatch(batch) => hook::act(tools, case, Hook::BeforeBatch, batch).await,
         Step::AfterBatch(batch) => hook::act(tools, case, Hook::AfterBatch, batch).await,
+        Step::Deliver => deliver::act(tools, case).await,
         Step::RetireKeyPair => retire::delete(tools, case).await,
         Step::DestroyPrivateKey => retire::destroy(tools, case).await,
     }

@@ -231,16 +231,21 @@ fn job(
     }
 }
 
-/// Where a machine is logged in to, by the newest look.
-pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
-    let host = match &login.address {
+/// The address of a machine, by the newest look.
+pub(super) fn address(from: &AddressFrom, seen: &Instance) -> Result<String, String> {
+    let host = match from {
         AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
         AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),
         AddressFrom::Tag(tag) => {
             seen.tags.get(tag).filter(|value| !value.is_empty()).cloned().ok_or("address in its tag")
         }
     };
-    let host = host.map_err(|what| format!("the cloud shows no {what}"))?;
+    host.map_err(|what| format!("the cloud shows no {what}"))
+}
+
+/// Where a machine is logged in to, by the newest look.
+pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
+    let host = address(&login.address, seen)?;
     let within = |target: Target| Target { connect_timeout: login.connect_timeout, ..target };
     let target = within(Target::new(host, login.port, login.user.clone()));
     let Some(jump) = &login.jump else { return Ok(target) };

@@ -4,6 +4,7 @@
 mod adopt;
 mod back;
 mod deadlines;
+mod deliver;
 mod drift;
 mod exposure;
 mod faults;
@@ -86,6 +87,7 @@ fn step(word: &str, batch: u32) -> Step {
         "stop" => Step::Prepare(batch),
         "bind" => Step::Bind(batch),
         "start" | "reboot" => Step::Activate(batch),
+        "deliver" => Step::Deliver,
         "delete" => Step::RetireKeyPair,
         "destroy" => Step::DestroyPrivateKey,
         other => panic!("{other} is no step"),
@@ -100,6 +102,7 @@ fn call(word: &str) -> Call {
         "bind" => Call::Bind,
         "start" => Call::Start,
         "reboot" => Call::Reboot,
+        "deliver" => Call::Deliver,
         "delete" => Call::Delete,
         "destroy" => Call::Destroy,
         other => panic!("{other} is no call"),

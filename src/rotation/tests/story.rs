@@ -27,6 +27,7 @@ impl Story {
             force_stop: false,
             grace: Duration::from_secs(1000),
             verify: Default::default(),
+            deliver: Vec::new(),
             pace: Default::default(),
         };
         let (mut instances, mut batch) = (Vec::new(), 0);
@@ -217,6 +218,8 @@ impl Story {
             "destroy-allowed" => Event::Released { note: String::new(), allow: Some(Allow::Destroy) },
             "abandon" => Event::AbandonRequested { note: String::new() },
             "waived" => Event::GraceWaived { rotation: JournalId::NIL },
+            "delivered" => Event::Delivered { delivery: words[0].parse().unwrap() },
+            "undelivered-allowed" => Event::Released { note: String::new(), allow: Some(Allow::Undelivered) },
             "deleted" => Event::KeyPairDeleted,
             "destroyed" => Event::PrivateKeyDestroyed,
             "end" => Event::Ended { outcome: Outcome::Completed },
@@ -241,7 +244,7 @@ impl Story {
     }
 }
 
-fn login_with(old_key: OldKey) -> Verify {
+pub(super) fn login_with(old_key: OldKey) -> Verify {
     Verify::Ssh(SshLogin {
         user: "root".to_string(),
         port: 22,

@@ -94,6 +94,7 @@ pub(super) fn rotate_in(fleet: &str, key: &str, region: &str) -> Plan {
             force_stop: false,
             grace: Duration::from_secs(604_800),
             verify: Default::default(),
+            deliver: Vec::new(),
             pace: Default::default(),
         },
     })

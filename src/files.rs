@@ -1,0 +1,188 @@
+//! Files of the operator's that are replaced as a whole: at every moment there is the old one or the new one, and never one
+//! that others can read who may not. This room writes them; what is in them is the caller's. It must never make a folder, nor
+//! write through a link.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Replaces files.
+pub trait Files: Send + Sync {
+    /// Makes `to` a file of these permissions, this owner (`user` or `user:group`, by name or number) and this content, on
+    /// the disk when it returns. What is so already is left alone.
+    fn replace(&self, to: &Path, mode: u32, owner: Option<&str>, content: &[u8]) -> io::Result<()>;
+}
+
+/// Where no file can be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nowhere;
+
+impl Files for Nowhere {
+    fn replace(&self, to: &Path, _mode: u32, _owner: Option<&str>, _content: &[u8]) -> io::Result<()> {
+        Err(io::Error::other(format!("{}: no file can be written from here", to.display())))
+    }
+}
+
+/// The files of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn replace(&self, to: &Path, mode: u32, owner: Option<&str>, content: &[u8]) -> io::Result<()> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", to.display()));
+        let ids = owner.map(ids).transpose().map_err(named)?;
+        if is_so(to, mode, ids, content) {
+            return Ok(());
+        }
+        write(to, mode, ids, content).map_err(named)
+    }
+}
+
+/// A user and a group, by number.
+type Ids = (Option<u32>, Option<u32>);
+
+/// Whether a file is as it is to be. What cannot be read is not.
+fn is_so(path: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> bool {
+    let Ok(seen) = fs::symlink_metadata(path) else { return false };
+    let (uid, gid) = ids.unwrap_or_default();
+    let owned = uid.is_none_or(|uid| uid == seen.uid()) && gid.is_none_or(|gid| gid == seen.gid());
+    let alike = seen.is_file() && seen.mode() & 0o7777 == mode && seen.len() == content.len() as u64;
+    owned && alike && holds(path, content)
+}
+
+fn holds(path: &Path, content: &[u8]) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    let mut block = [0; 512];
+    let mut left = content;
+    let same = loop {
+        match file.read(&mut block) {
+            Ok(0) => break left.is_empty(),
+            Ok(count) if left.starts_with(&block[..count]) => left = &left[count..],
+            _ => break false,
+        }
+    };
+    zeroize::Zeroize::zeroize(&mut block);
+    same
+}
+
+fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "names no file"));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".rekeyd");
+    let new = folder.join(hidden);
+    match fs::remove_file(&new) {
+        Ok(()) => {}
+        // What a killed process left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Nobody else can open it before it has its owner.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = (|| {
+        file.write_all(content)?;
+        if let Some((uid, gid)) = ids {
+            std::os::unix::fs::fchown(&file, uid, gid)?;
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&new, to)
+    })();
+    if let Err(error) = written {
+        // The private half must not stay where nobody looks for it.
+        let _ = fs::remove_file(&new);
+        return Err(error);
+    }
+    File::open(folder)?.sync_all()
+}
+
+/// The numbers of `user` or `user:group`.
+fn ids(owner: &str) -> io::Result<Ids> {
+    let (user, group) = match owner.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (owner, None),
+    };
+    let of = |name: &str, table: &str| -> io::Result<Option<u32>> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        if let Ok(number) = name.parse() {
+            return Ok(Some(number));
+        }
+        let text = fs::read_to_string(table)?;
+        let line = text.lines().find(|line| line.split(':').next() == Some(name));
+        let number = line.and_then(|line| line.split(':').nth(2)?.parse().ok());
+        number.map(Some).ok_or_else(|| {
+            let problem = format!("{table} has no {name}: write its number, or make it there");
+            io::Error::new(io::ErrorKind::NotFound, problem)
+        })
+    };
+    Ok((of(user, "/etc/passwd")?, group.map_or(Ok(None), |group| of(group, "/etc/group"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_with_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("web.key");
+        let check = |content: &str, mode: u32| {
+            Disk.replace(&to, mode, None, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&to).unwrap(), content);
+            assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, mode);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
+        };
+        check("one", 0o600);
+        check("two", 0o640);
+        check("two", 0o600);
+        fs::write(folder.path().join(".web.key.rekeyd"), "left by a kill").unwrap();
+        check("a longer one than the one before", 0o600);
+        let before = fs::metadata(&to).unwrap().ino();
+        check("a longer one than the one before", 0o600);
+        assert_eq!(fs::metadata(&to).unwrap().ino(), before, "what is so already is left alone");
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (to, other) = (folder.path().join("web.key"), folder.path().join("other"));
+        fs::write(&other, "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, &to).unwrap();
+        Disk.replace(&to, 0o600, None, b"theirs").unwrap();
+        assert!(fs::symlink_metadata(&to).unwrap().is_file());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn owners_are_names_or_numbers_and_who_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("web.key");
+        let (uid, gid) = {
+            let file = fs::metadata(folder.path()).unwrap();
+            (file.uid(), file.gid())
+        };
+        Disk.replace(&to, 0o600, Some(&format!("{uid}:{gid}")), b"key").unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().uid(), uid);
+        assert_eq!(ids("root").unwrap(), (Some(0), None));
+        assert_eq!(ids("root:root").unwrap(), (Some(0), Some(0)));
+        assert_eq!(ids(":0").unwrap(), (None, Some(0)));
+        let refused = Disk.replace(&to, 0o600, Some("nobody-is-called-so"), b"new").unwrap_err().to_string();
+        assert!(refused.contains("web.key: /etc/passwd has no nobody-is-called-so"), "{refused}");
+        assert_eq!(fs::read(&to).unwrap(), b"key", "nothing was done");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("nowhere").join("web.key");
+        let refused = Disk.replace(&to, 0o600, None, b"key").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        assert!(refused.to_string().contains("nowhere/web.key: "), "{refused}");
+        assert!(Nowhere.replace(&to, 0o600, None, b"key").is_err());
+    }
+}
