@@ -21,7 +21,7 @@ use crate::engine::planner::{Fleet, batch_time};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
 use crate::hook::Programs;
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
-use crate::provider::http::transport::{Network, NetworkError};
+use crate::net::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Place, Rollout, hazard};

@@ -8,6 +8,8 @@ pub mod daemon;
 pub mod engine;
 pub mod hook;
 pub mod model;
+pub mod net;
+pub mod program;
 pub mod provider;
 pub mod rotation;
 pub mod scheduler;

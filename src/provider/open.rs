@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::http::transport::{Origin, OriginError};
 use super::http::{Door, Transport};
+use crate::net::{Origin, OriginError};
 use super::tencent::{self, Tencent};
 use super::{Credentials, Deaf, Limits, Provider, Witness, alibaba, baidu};
 use crate::clock::Clock;

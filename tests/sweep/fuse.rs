@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use rekeyd::custody::{Custodian, CustodyError};
 use rekeyd::model::{FleetName, JournalId, KeyPairName, Mark, PrivateKey, RequestId, Timestamp};
-use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
+use rekeyd::net::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
 use rekeyd::store::{Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, Request as Wish, StoreError};
 use tokio::sync::Notify;

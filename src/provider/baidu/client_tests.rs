@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::provider::Credentials;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
-use crate::provider::http::transport::Origin;
+use crate::net::Origin;
 use crate::provider::http::{Door, Transport, TransportError};
 use crate::provider::{Blame, Effect, Power};
 

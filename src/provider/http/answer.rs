@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::door;
-use super::transport::Response;
+use crate::net::Response;
 use crate::model::InstanceId;
 use crate::provider::error::{Blame, Effect, Error, Kind};
 

@@ -15,7 +15,7 @@ use super::wire::{Envelope, Outcome, Page, RawInstance, RawKeyPair};
 use crate::model::{InstanceId, KeyPairId};
 use crate::provider::http::Intent;
 use crate::provider::http::door::unreadable;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 use crate::provider::open::Parts;
 use crate::provider::{Blame, Effect, Error, Kind, Result};
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::provider::Credentials;
 use crate::provider::http::digest::{hmac_sha256, sha256_hex};
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
