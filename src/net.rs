@@ -198,8 +198,7 @@ impl Network {
 
     /// The same, where https trusts these certificates (PEM, one or more) and no others.
     pub fn trusting(pem: &[u8]) -> Result<Self, NetworkError> {
-        let authorities =
-            reqwest::Certificate::from_pem_bundle(pem).map_err(|error| NetworkError(chain(&error)))?;
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| NetworkError(chain(&error)))?;
         if authorities.is_empty() {
             return Err(NetworkError("there is no certificate in it".to_string()));
         }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use super::http::{Door, Transport};
-use crate::net::{Origin, OriginError};
 use super::tencent::{self, Tencent};
 use super::{Credentials, Deaf, Limits, Provider, Witness, alibaba, baidu};
 use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
+use crate::net::{Origin, OriginError};
 
 /// One account in one region.
 #[derive(Clone, Debug)]

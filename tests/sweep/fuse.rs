@@ -157,6 +157,9 @@ impl Custodian for Fused<dyn Custodian> {
     async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
         self.inner.mark(fresh).await
     }
+    async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        self.inner.kept_mark().await
+    }
 }
 
 #[async_trait]

@@ -8,6 +8,6 @@ pub mod redact;
 pub mod retry;
 pub mod throttle;
 
+pub use crate::net::{Request, Response, Transport, TransportError};
 pub use door::Door;
 pub use retry::Intent;
-pub use crate::net::{Request, Response, Transport, TransportError};
