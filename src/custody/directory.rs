@@ -634,6 +634,73 @@ mod tests {
         assert_eq!(custody.get(&name()).await.unwrap().public(), PrivateKey::sample(1).public());
     }
 
+    /// `ssh-keygen` with these arguments and this file.
+    fn keygen(arguments: &[&str], file: &Path) -> std::process::Output {
+        std::process::Command::new("ssh-keygen").args(arguments).arg("-f").arg(file).output().unwrap()
+    }
+
+    #[tokio::test]
+    async fn openssh_opens_an_encrypted_file_with_the_passphrase_and_custody_one_that_openssh_encrypted() {
+        let root = tempfile::tempdir().unwrap();
+        let custody = Directory::sealed(three(root.path()), "a phrase".into()).await.unwrap();
+        let (key, file) = (PrivateKey::sample(9), |place: &str| root.path().join(place).join("rka_one"));
+        custody.put(&name(), &key).await.unwrap();
+        for place in PLACES {
+            assert_eq!(mode(&file(place)), 0o600);
+            assert_eq!(fs::read(file(place)).unwrap(), fs::read(file("a")).unwrap(), "encrypted once");
+            let told = keygen(&["-y", "-P", "a phrase"], &file(place));
+            let line = String::from_utf8(told.stdout).unwrap();
+            assert_eq!(crate::model::PublicKey::parse(&line).unwrap(), *key.public());
+            assert!(!keygen(&["-y", "-P", "another"], &file(place)).status.success());
+        }
+        // Encrypted anew by a person, and one laid open: still the same key.
+        assert!(keygen(&["-p", "-P", "a phrase", "-N", "a phrase"], &file("b")).status.success());
+        assert_ne!(fs::read(file("b")).unwrap(), fs::read(file("a")).unwrap());
+        assert!(keygen(&["-p", "-P", "a phrase", "-N", ""], &file("c")).status.success());
+        assert_eq!(custody.get(&name()).await.unwrap().expose(), key.expose());
+        custody.put(&name(), &key).await.unwrap();
+        assert_eq!(custody.complete(&name()).await.unwrap().expose(), key.expose());
+        let refused = custody.put(&name(), &PrivateKey::sample(8)).await;
+        assert!(matches!(refused, Err(CustodyError::Exists(_))), "{refused:?}");
+        let examined = custody.examine().await.unwrap();
+        assert_eq!((examined.keys, examined.plain), (1, vec![name()]));
+        plant(&file("c"), PrivateKey::sample(8).expose());
+        says(custody.get(&name()).await, &["c/rka_one", "differs from"]);
+    }
+
+    #[tokio::test]
+    async fn plain_keys_live_on_beside_encrypted_ones_and_a_wrong_passphrase_takes_none_for_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let (old, new) = (name(), KeyPairName::new("rka_two"));
+        let (first, second) = (PrivateKey::sample(1), PrivateKey::sample(2));
+        Directory::open(three(root.path())).await.unwrap().put(&old, &first).await.unwrap();
+        let custody = Directory::sealed(three(root.path()), "right".into()).await.unwrap();
+        custody.put(&new, &second).await.unwrap();
+        assert_eq!(custody.get(&old).await.unwrap().expose(), first.expose());
+        assert_eq!(custody.get(&new).await.unwrap().expose(), second.expose());
+        assert_eq!(custody.examine().await.unwrap(), Examined { keys: 2, plain: vec![old.clone()] });
+
+        let wrong = Directory::sealed(three(root.path()), "wrong".into()).await.unwrap();
+        let none = Directory::open(three(root.path())).await.unwrap();
+        for (custody, words) in [(wrong, "does not open it"), (none, "names no passphrase")] {
+            for result in [
+                custody.get(&new).await.map(drop),
+                custody.complete(&new).await.map(drop),
+                custody.put(&new, &second).await,
+                custody.put(&new, &first).await,
+                custody.examine().await.map(drop),
+            ] {
+                let error = result.unwrap_err();
+                assert!(matches!(error, CustodyError::Failed { .. }) && error.to_string().contains(words), "{error:?}");
+                assert!(error.to_string().contains("a/rka_two"), "{error}");
+            }
+            assert_eq!(custody.get(&old).await.unwrap().expose(), first.expose());
+            assert_eq!(custody.list().await.unwrap(), [old.clone(), new.clone()], "a list opens nothing");
+        }
+        custody.destroy(&new).await.unwrap();
+        assert_eq!(custody.list().await.unwrap(), [old]);
+    }
+
     #[tokio::test]
     async fn openssh_reads_the_files_as_they_are() {
         let root = tempfile::tempdir().unwrap();

@@ -89,7 +89,7 @@ fn check_name(name: &KeyPairName) -> Result<(), CustodyError> {
 ///
 /// - [`put`](Custodian::put) returns only when the key is durable in *every* copy: written, synced, read back.
 ///   Killed or failed half-way, a repetition with the *same* key completes it; another key of that name is `Exists`.
-///   The same key is the same text, byte by byte; where a keeper encrypts, what comes out of its encryption.
+///   The same key has the same halves and comment, however its file was written.
 /// - [`get`](Custodian::get) answers only when every copy holds the same key: in no copy it is `Missing`, in some only
 ///   it is `Damaged`. A keeper that cannot be asked is `Failed` or `Io`, never `Missing`: who believed that would make a
 ///   new key, or lose this one.

