@@ -308,7 +308,7 @@ fn what_is_wrong_with_a_keeper_is_said_with_its_place() {
         &kept_by("{ directory: /k, encrypt: { passphrase: hunter2 } }"),
         &["encrypt.passphrase: a secret does not stand in this file (what stands there is not shown"],
     );
-    check(&vault(&format!("{at}")), &["custody.vault: takes either token, or role_id and secret_id"]);
+    check(&vault(at), &["custody.vault: takes either token, or role_id and secret_id"]);
     check(&vault(&format!("{at}, {token}, role_id: {{ env: R }}")), &["custody.vault: takes either token, or role_id"]);
     check(&vault(&format!("{at}, role_id: {{ env: R }}")), &["custody.vault: takes either token, or role_id"]);
     check(&vault(token), &["custody.vault.address: is missing"]);

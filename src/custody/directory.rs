@@ -121,8 +121,8 @@ impl Copies {
 
     /// Publishes a text in every copy that holds none; those that hold one are read back and synced as they are.
     fn publish(&self, name: &str, held: &[Option<Zeroizing<String>>], text: &str) -> Result<(), CustodyError> {
-        let both = self.folders.iter().zip(held);
-        both.map(|(folder, held)| folder.publish(name, held.as_ref().map_or(text, |held| held.as_str()))).collect()
+        let mut both = self.folders.iter().zip(held);
+        both.try_for_each(|(folder, held)| folder.publish(name, held.as_ref().map_or(text, |held| held.as_str())))
     }
 
     /// Why a file is no key, as an error that names it.
@@ -148,9 +148,30 @@ impl Copies {
         }
         let text = match first {
             Some(text) => text.clone(),
-            None => self.seal.close(key, &chance()?).map_err(|why| self.shut(&self.folders[0], name.as_str(), why))?,
+            None => self
+                .with_the_others_passphrase()?
+                .close(key, &chance()?)
+                .map_err(|why| self.shut(&self.folders[0], name.as_str(), why))?,
         };
         self.publish(name.as_str(), &held, &text)
+    }
+
+    /// The seal, if it opens the newest key that is encrypted: with two passphrases some keys would be shut whatever the
+    /// config file says.
+    fn with_the_others_passphrase(&self) -> Result<&Seal, CustodyError> {
+        if !self.seal.encrypts() {
+            return Ok(&self.seal);
+        }
+        for name in self.list()?.iter().rev() {
+            let held = self.read(name.as_str())?;
+            let shut = self.folders.iter().zip(held).find_map(|(folder, text)| Some((folder, text?)));
+            let Some((folder, text)) = shut.filter(|(_, text)| is_encrypted(text)) else { continue };
+            match self.seal.open(text) {
+                Err(why @ Shut::Locked(_)) => return Err(self.shut(folder, name.as_str(), why)),
+                _ => break,
+            }
+        }
+        Ok(&self.seal)
     }
 
     /// Whether the text in this copy keeps this key; what is no key keeps none.
@@ -697,6 +718,10 @@ mod tests {
             assert_eq!(custody.get(&old).await.unwrap().expose(), first.expose());
             assert_eq!(custody.list().await.unwrap(), [old.clone(), new.clone()], "a list opens nothing");
         }
+        let wrong = Directory::sealed(three(root.path()), "wrong".into()).await.unwrap();
+        let error = wrong.put(&KeyPairName::new("rka_three"), &first).await.unwrap_err();
+        assert!(error.to_string().contains("a/rka_two: the passphrase"), "no key with a second passphrase: {error}");
+        assert_eq!(custody.list().await.unwrap(), [old.clone(), new.clone()]);
         custody.destroy(&new).await.unwrap();
         assert_eq!(custody.list().await.unwrap(), [old]);
     }

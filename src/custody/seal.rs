@@ -46,6 +46,10 @@ impl Seal {
         Self(passphrase)
     }
 
+    pub(super) fn encrypts(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The text of the file that keeps this key. What was encrypted is opened again before anybody relies on it.
     pub(super) fn close(&self, key: &PrivateKey, chance: &[u8; CHANCE]) -> Result<Zeroizing<String>, Shut> {
         let Some(passphrase) = &self.0 else { return Ok(Zeroizing::new(key.expose().to_string())) };

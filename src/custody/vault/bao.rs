@@ -226,7 +226,13 @@ async fn a_token_is_renewed_and_read_again_where_it_is_denied_and_a_denial_is_ne
     let read = kept.clone();
     let login: Fetch = Arc::new(move || Ok(Login::Token(read.lock().unwrap().as_str().into())));
     let custody = bao.open(bao.settings(), login).await.unwrap();
+    // All that the policy of README must allow.
+    assert!(custody.list().await.unwrap().is_empty());
+    assert_eq!(custody.mark(Mark::try_from("a7f3".to_string()).unwrap()).await.unwrap().as_str(), "a7f3");
     custody.put(&name(), &key).await.unwrap();
+    custody.put(&name(), &key).await.unwrap();
+    assert!(matches!(custody.put(&name(), &PrivateKey::sample(2)).await, Err(CustodyError::Exists(_))));
+    assert_eq!(custody.list().await.unwrap(), [name()]);
     pause(Duration::from_secs(8)).await;
     assert_eq!(custody.get(&name()).await.unwrap().expose(), key.expose(), "the token was renewed");
 
