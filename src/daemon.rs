@@ -2,6 +2,7 @@
 //! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
 
 mod history;
+pub mod keeping;
 mod life;
 mod notice;
 
@@ -16,13 +17,13 @@ use secrecy::ExposeSecret;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::custody::{self, Custodian, CustodyError, Directory};
+use crate::custody::{self, Custodian, CustodyError};
 use crate::engine::planner::{Fleet, batch_time};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
 use crate::files::Disk;
 use crate::hook::Programs;
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
-use crate::provider::http::transport::{Network, NetworkError};
+use crate::net::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Place, Rollout, hazard};
@@ -30,6 +31,7 @@ use crate::scheduler::work::MakeTools;
 use crate::ssh::{RsaKeyMaker, SshProbe};
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
 
+pub use keeping::KeepingError;
 pub use life::{Daemon, DaemonError};
 
 /// How environment variables are looked up, kept for as long as clouds may have to be opened.
@@ -249,6 +251,9 @@ pub enum StartError {
     /// Custody will not do.
     #[error("custody")]
     Custody(#[from] CustodyError),
+    /// Custody cannot be opened.
+    #[error(transparent)]
+    Keeping(#[from] KeepingError),
     /// The file and custody disagree about who we are.
     #[error(
         "the config file says installation: {config}, but custody was begun with {custody}: names of key pairs bear the \
@@ -262,7 +267,7 @@ pub enum StartError {
     },
     /// Custody has lost its mark.
     #[error(
-        "custody holds private keys, but not the installation's mark (its file `installation`): restore that file, or write \
+        "custody holds private keys, but not the installation's mark (named `installation`): restore that, or write \
          installation: MARK into the config file, as the names of the keys have it (rkMARK_…)"
     )]
     NoMark,
@@ -275,7 +280,7 @@ pub enum StartError {
 pub struct Driver {
     clouds: Arc<Clouds>,
     store: Sqlite,
-    custody: Arc<Directory>,
+    custody: Arc<dyn Custodian>,
     mark: Mark,
     author: Author,
     _lock: DriverLock,
@@ -319,9 +324,7 @@ impl Driver {
             Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
         };
         let store = Sqlite::open(&config.store).await?;
-        let settings =
-            custody::Settings { directory: config.custody.directory.clone(), copies: config.custody.copies.clone() };
-        let custody = Directory::open(settings).await?;
+        let custody = keeping::custodian(&config, &env).await?;
         let has_mark = config.installation.is_some() || custody.kept_mark().await?.is_some();
         if adopts && !has_mark && !custody.list().await?.is_empty() {
             return Err(StartError::NoMark);
@@ -336,7 +339,7 @@ impl Driver {
         }
         let clouds = Arc::new(Clouds::heard(config, env, witness)?);
         let author = Author::Engine(format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>()));
-        Ok(Self { clouds, store, custody: Arc::new(custody), mark, author, _lock: lock })
+        Ok(Self { clouds, store, custody, mark, author, _lock: lock })
     }
 
     /// What one engine works with. Engines of one driver share everything but their chance.

@@ -1,32 +1,27 @@
 //! Programs of the operator's that are run around a batch: without a shell, in an environment of their own, for a bounded
-//! time. This room starts and ends them; what one is for, and what its failure means, is the engine's. It must never hand on
+//! time. What one is for, and what its failure means, is the engine's. It must never hand on
 //! this process's environment, and never wait for a program longer than it was told.
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::pin::Pin;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::model::{Duration, Timestamp, show_duration};
+use crate::model::Duration;
+use crate::program::{self, Ear, End, PATH};
 
 /// So many bytes of what a program printed last are kept,
 const OUTPUT_MAX: usize = 4096;
 /// and so many lines of them.
 const LINES_MAX: usize = 20;
-/// What a program printed before it ended is waited for so long: a child of its own may keep the pipe open.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Where programs are looked for if this process was given no PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// One run of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One run of a program. `Debug` shows nothing of what it can read: that may be a private key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Run {
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
@@ -35,7 +30,13 @@ pub struct Run {
     /// Its environment, besides PATH.
     pub environment: Vec<(&'static str, String)>,
     /// What it can read.
-    pub input: String,
+    pub input: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} for {:?}, {} bytes to read", self.command, self.timeout, self.input.len())
+    }
 }
 
 /// A program that did not do well.
@@ -101,92 +102,18 @@ fn fault(why: &str) -> Fault {
 }
 
 async fn execute(run: Run, path: OsString, clock: &dyn Clock) -> Result<(), Fault> {
-    let Some((program, arguments)) = run.command.split_first() else { return Err(fault("no program is named")) };
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", &path).envs(run.environment);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own: it is not ended by the Ctrl-C that ends us, but by us, with its children.
-    command.kill_on_drop(true).process_group(0);
-    let mut child = command.spawn().map_err(|error| fault(&format!("{program} cannot be run: {error}")))?;
-    let said = Mutex::new(Vec::new());
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let input = async {
-        if let Some(mut stdin) = stdin {
-            // Who does not read its input has closed it.
-            let _ = stdin.write_all(run.input.as_bytes()).await;
-        }
+    let own = run.environment.into_iter().map(|(name, value)| (name, value.into()));
+    let environment: Vec<(&'static str, OsString)> = std::iter::once(("PATH", path)).chain(own).collect();
+    let said = Ear::last(OUTPUT_MAX);
+    let this = program::Run {
+        command: &run.command,
+        environment: &environment,
+        input: run.input.as_bytes(),
+        timeout: run.timeout,
     };
-    let talk = async {
-        tokio::join!(input, listen(stdout, &said), listen(stderr, &said));
-    };
-    let deadline = later(clock.now(), run.timeout);
-    let status = {
-        tokio::pin!(talk);
-        let status = wait(&mut child, talk.as_mut(), clock, deadline).await;
-        if status.is_none() {
-            kill(&mut child, &path).await;
-        }
-        status
-    };
-    let output = clean(&said.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let why = match status {
-        Some(Ok(status)) if status.success() => return Ok(()),
-        Some(Ok(status)) => status.code().map_or("a signal ended it".to_string(), |code| format!("exit code {code}")),
-        Some(Err(error)) => format!("it was lost: {error}"),
-        None => format!("not done within {}", show_duration(run.timeout)),
-    };
-    Err(Fault { why, output })
-}
-
-/// Waits for the program's end, and then for what it still had to say; `None`: it took too long.
-async fn wait(
-    child: &mut Child,
-    mut talk: Pin<&mut impl Future<Output = ()>>,
-    clock: &dyn Clock,
-    deadline: Timestamp,
-) -> Option<std::io::Result<ExitStatus>> {
-    let mut quiet = false;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status,
-            () = talk.as_mut(), if !quiet => quiet = true,
-            () = clock.sleep_until(deadline) => return None,
-        }
-    };
-    if !quiet {
-        tokio::select! {
-            () = talk => {}
-            () = clock.sleep_until(later(clock.now(), LAST_WORDS)) => {}
-        }
-    }
-    Some(status)
-}
-
-/// Kills a program and, where there is a `kill` to do it, its children.
-async fn kill(child: &mut Child, path: &OsString) {
-    if let Some(id) = child.id() {
-        let mut command = Command::new("kill");
-        command.args(["-KILL", "--", &format!("-{id}")]).env_clear().env("PATH", path);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Ok(mut group) = command.spawn() {
-            // Whether it could is seen by the program's own end.
-            let _ = group.wait().await;
-        }
-    }
-    if let Err(error) = child.kill().await {
-        tracing::warn!(%error, "a hook that took too long could not be killed");
-    }
-}
-
-/// Keeps the last of what is printed.
-async fn listen(from: Option<impl AsyncRead + Unpin>, said: &Mutex<Vec<u8>>) {
-    let Some(mut from) = from else { return };
-    let mut buffer = [0; 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(&buffer[..read]);
-        let over = said.len().saturating_sub(OUTPUT_MAX);
-        said.drain(..over);
+    match program::run(this, &said, &said, clock).await {
+        End::Exit(0) => Ok(()),
+        end => Err(Fault { why: end.to_string(), output: clean(&said.heard()) }),
     }
 }
 
@@ -199,10 +126,6 @@ fn clean(said: &[u8]) -> String {
     lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
 }
 
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,7 +136,7 @@ mod tests {
             command: ["sh", "-c", script].map(str::to_string).to_vec(),
             timeout: Duration::from_secs(seconds),
             environment: vec![("REKEYD_FLEET", "web".to_string())],
-            input: "{\"id\":\"i-1\"}\n{\"id\":\"i-2\"}\n".to_string(),
+            input: "{\"id\":\"i-1\"}\n{\"id\":\"i-2\"}\n".to_string().into(),
         };
         Programs::new(std::env::var_os("PATH"), Arc::new(SystemClock)).start(run).await.await
     }
@@ -256,14 +179,14 @@ mod tests {
             command: ["sh", "-c", &script].map(str::to_string).to_vec(),
             timeout: Duration::from_secs(30),
             environment: Vec::new(),
-            input: String::new(),
+            input: Zeroizing::default(),
         };
         let running = Programs::new(std::env::var_os("PATH"), Arc::new(SystemClock)).start(run).await;
         while !begun.exists() {
             tokio::task::yield_now().await;
         }
         drop(running);
-        SystemClock.sleep_until(later(SystemClock.now(), Duration::from_secs(3))).await;
+        SystemClock.sleep_until(SystemClock.now() + Duration::from_secs(3)).await;
         assert!(!alive.exists(), "it went on");
     }
 
@@ -273,7 +196,7 @@ mod tests {
             command: vec!["/nowhere/drain".to_string()],
             timeout: Duration::from_secs(1),
             environment: Vec::new(),
-            input: String::new(),
+            input: Zeroizing::default(),
         };
         let fault = Programs::new(None, Arc::new(SystemClock)).start(run.clone()).await.await.unwrap_err();
         assert!(fault.why.starts_with("/nowhere/drain cannot be run: "), "{}", fault.why);

@@ -9,6 +9,8 @@ pub mod engine;
 pub mod files;
 pub mod hook;
 pub mod model;
+pub mod net;
+pub mod program;
 pub mod provider;
 pub mod rotation;
 pub mod scheduler;

@@ -37,14 +37,14 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let fleets = daemon::fleets(&config);
     if arguments.dry_run {
         let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
-        let tools = drift::tools(&config, &clouds).await?;
+        let tools = drift::tools(&config, &scene.env, &clouds).await?;
         let inventory = take_stock(&tools, &fleets).await?;
         let heads = tools.journal.heads().await?.readable;
         scene.out.print(&text(scene.out, &inventory, &heads));
         let is_done = inventory.proposals.iter().all(|one| is_recorded(&heads, one));
         return Ok(if is_done { Exit::Done } else { Exit::Something });
     }
-    owner::check(&config.custody.directory, "adopt")?;
+    owner::check(&config, "adopt")?;
     let signals = Signals::new()?;
     let driver = Driver::start_to_adopt(config.clone(), scene.env.clone()).await?;
     let (stop, asked) = watch::channel(false);
@@ -89,7 +89,7 @@ fn say(out: Output, config: &Config, engine: &Engine, id: JournalId, reached: &R
     let Some(rotation) = engine.rotation(id) else { return false };
     match reached {
         Reached::Ended(outcome) => {
-            out.line(say_ended(out, &config.custody.directory, rotation, *outcome));
+            out.line(say_ended(out, &config.custody.keeper, rotation, *outcome));
             false
         }
         Reached::Held { reason, down } => {

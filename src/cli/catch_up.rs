@@ -18,6 +18,6 @@ pub(super) struct Arguments {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let fleet = &arguments.fleet;
-    owner::check(&config.custody.directory, &format!("catch-up {fleet}"))?;
+    owner::check(&config, &format!("catch-up {fleet}"))?;
     run_for(scene, config, fleet, Aim::CatchUp { new: true }, &[]).await
 }

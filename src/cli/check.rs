@@ -1,11 +1,12 @@
 //! `rekeyd check`: everything that is wrong with the config file, at once, each with file and line; then the credentials
-//! of every account and the settings of every cloud. It sends nothing.
+//! of every account, the settings of every cloud, and what custody's directory holds. It sends nothing, and makes nothing.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Remark};
-use crate::daemon::{self, Clouds};
+use crate::custody::{Examined, Keeper, Settings};
+use crate::daemon::{self, Clouds, keeping};
 
 use super::output::{self, Tone};
 use super::{Exit, Scene};
@@ -17,11 +18,12 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
+pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let (problems, notes, config) = match config::read(&scene.config, &daemon::cloud) {
         Err(error) => (error.problems.iter().map(Finding::from).collect(), Vec::new(), None),
         Ok(config) => {
-            let (problems, notes) = beyond_the_file(scene, &config)?;
+            let (mut problems, mut notes) = beyond_the_file(scene, &config)?;
+            custody(scene, &config, &mut problems, &mut notes).await;
             (problems, notes, Some(config))
         }
     };
@@ -102,4 +104,40 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         }
     }
     Ok((problems, notes))
+}
+
+/// Custody's secrets, and the keys that it keeps plain.
+async fn custody(scene: &Scene, config: &Config, problems: &mut Vec<Finding>, notes: &mut Vec<Finding>) {
+    let file = scene.config.display();
+    let found = |text: String| Finding { text: format!("{file}: {text}"), remark: None };
+    match config.custody.secrets(&*scene.env) {
+        Ok(secrets) => notes.extend(secrets.warnings.iter().map(Finding::from)),
+        Err(error) => return problems.extend(error.problems.iter().map(Finding::from)),
+    }
+    if let Err(error) = keeping::network(config) {
+        problems.push(found(error.to_string()));
+    }
+    let Keeper::Directory { places, encrypts: true } = &config.custody.keeper else { return };
+    let is_there = |place: &std::path::PathBuf| place.try_exists().unwrap_or(true);
+    // To open custody makes its directories.
+    if !std::iter::once(&places.directory).chain(&places.copies).all(is_there) {
+        return;
+    }
+    match examine(scene, config, places).await {
+        Ok(Examined { keys, plain }) if !plain.is_empty() => {
+            let one = places.directory.join(plain[0].as_str());
+            notes.push(found(format!(
+                "custody.encrypt: kept plain: {} of {keys}, made before it was set; they stay usable, and go as they are \
+                 retired; `ssh-keygen -p -f {}` encrypts one (each copy of it, with the same passphrase)",
+                plain.len(),
+                one.display()
+            )));
+        }
+        Ok(_) => {}
+        Err(error) => problems.push(found(format!("custody.encrypt: {error:#}"))),
+    }
+}
+
+async fn examine(scene: &Scene, config: &Config, places: &Settings) -> Result<Examined> {
+    Ok(keeping::directory(config, places, &scene.env).await?.examine().await?)
 }

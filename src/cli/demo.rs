@@ -115,7 +115,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     report(scene, took, &rows, &short);
     scene.out.print(&where_to_look(&scene.program, &file, &config));
     if let Some(ssh) = running.ready().clouds.iter().find_map(|cloud| cloud.ssh.as_ref()) {
-        let (keys, control) = (config.custody.directory.display(), &running.ready().control);
+        let (keys, control) = (&config.custody.keeper, &running.ready().control);
         scene.out.line(format!(
             "  guests    ssh -p {} -i {keys}/NAME {}@ADDRESS  (real sshd; addresses in {control}/state)\n",
             ssh.port, ssh.user
@@ -345,7 +345,7 @@ fn where_to_look(program: &str, file: &Path, config: &Config) -> String {
          journals  {} (SQLite)\n  \
          keys      {} (OpenSSH, as `ssh -i` takes them)\n",
         config.store.display(),
-        config.custody.directory.display(),
+        config.custody.keeper,
     )
 }
 
@@ -361,7 +361,7 @@ mod tests {
             fill_in(CONFIG, Path::new("/tmp/x"), "127.0.0.1:1234", ready, "2026-11-22T10:58:30Z".parse().unwrap());
         let config = config::load(&text, Path::new("demo.yaml"), &daemon::cloud).unwrap();
         assert_eq!(config.store, Path::new("/tmp/x/rekeyd.db"));
-        assert_eq!(config.custody.directory, Path::new("/tmp/x/keys"));
+        assert_eq!(config.custody.keeper.directory(), Some(Path::new("/tmp/x/keys")));
         assert_eq!(config.listen.to_string(), "127.0.0.1:1234");
         config.credentials(&*secrets(ready)).unwrap();
         assert_eq!(config.fleets.len(), ready.clouds.len());

@@ -9,8 +9,8 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::custody::{self, Custodian, Directory};
-use crate::daemon::{self, Clouds};
+use crate::custody::{self, Keeper};
+use crate::daemon::{self, Clouds, SharedEnv, keeping};
 use crate::engine::survey::{self, Survey};
 use crate::engine::{Tools, planner};
 use crate::model::{FleetName, Mark};
@@ -69,7 +69,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         bail!("there is no fleet {unknown:?} in the config file; it has {}", some(config.fleets.keys(), 20));
     }
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
-    let tools = tools(&config, &clouds).await?;
+    let tools = tools(&config, &scene.env, &clouds).await?;
     // Whose lock this account may not look at is taken to be driving: a young debt is then no drift.
     let driven = DriverLock::is_held(&config.store).unwrap_or(true);
     let mut report = Report { deviations: Vec::new(), unseen: Vec::new(), unreached: Vec::new() };
@@ -95,27 +95,28 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
 }
 
 /// What a survey works with: the journals, read only; custody, if it is there.
-pub(super) async fn tools(config: &Config, clouds: &Arc<Clouds>) -> Result<Tools> {
+pub(super) async fn tools(config: &Arc<Config>, env: &SharedEnv, clouds: &Arc<Clouds>) -> Result<Tools> {
     let is_there = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let has_store = is_there(&config.store)?;
     let journal: Arc<dyn Journal> = match has_store {
         true => Arc::new(Sqlite::open_to_read(&config.store).await.context("the store cannot be read")?),
         false => Arc::new(store::Memory::new()),
     };
-    let (directory, copies) = (config.custody.directory.clone(), config.custody.copies.clone());
-    if !has_store && !is_there(&directory)? {
-        return Ok(clouds.tools_to_look(journal, Arc::new(custody::Memory::new()), config.installation.clone()));
-    }
     // To open custody makes its directories: a verb that only looks does not.
-    for place in std::iter::once(&directory).chain(&copies) {
-        if !is_there(place)? {
-            bail!("custody: {} is not there: see that its disk is mounted", place.display());
+    if let Keeper::Directory { places, .. } = &config.custody.keeper {
+        if !has_store && !is_there(&places.directory)? {
+            let nothing = Arc::new(custody::Memory::new());
+            return Ok(clouds.tools_to_look(journal, nothing, config.installation.clone()));
+        }
+        for place in std::iter::once(&places.directory).chain(&places.copies) {
+            if !is_there(place)? {
+                bail!("custody: {} is not there: see that its disk is mounted", place.display());
+            }
         }
     }
-    let keys = Directory::open(custody::Settings { directory, copies }).await;
+    let keys = keeping::custodian(config, env).await;
     let keys = keys.context("custody cannot be read; give the command as the account that it belongs to")?;
     let kept: Option<Mark> = keys.kept_mark().await.context("custody cannot be read")?;
-    let keys: Arc<dyn Custodian> = Arc::new(keys);
     Ok(clouds.tools_to_look(journal, keys, kept.or_else(|| config.installation.clone())))
 }
 

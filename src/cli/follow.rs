@@ -174,7 +174,7 @@ impl<'a> Follower<'a> {
                 self.progress.recorded(id, &head.plan, &entry);
             }
             if let Some((_, outcome)) = rotation.ended {
-                self.out.line(say_ended(self.out, &self.config.custody.directory, &rotation, outcome));
+                self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, outcome));
                 say_exposure(self.out, &rotation, &instances);
                 // After an abandon the pair waits for the next rotation to take over.
                 if outcome == Outcome::Completed {
@@ -245,7 +245,7 @@ impl<'a> Follower<'a> {
                     waiting,
                     until: next.wake,
                 };
-                self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
+                self.out.line(say_retired(self.out, &self.config.custody.keeper, &retiring));
                 return Ok(());
             }
             self.look().await;

@@ -1,11 +1,11 @@
 //! Reading the journals beside whoever drives: no lock, no secret, nothing made. What the read verbs share.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use crate::config::Config;
+use crate::custody::Keeper;
 use crate::model::{FleetName, JournalId, KeyPairName};
 use crate::rotation::{Entry, Plan, PlannedInstance, Retirement, Rotation};
 use crate::store::{Agenda as _, DueTime, Head, Heads, Journal, Request, Sqlite};
@@ -13,7 +13,7 @@ use crate::store::{Agenda as _, DueTime, Head, Heads, Journal, Request, Sqlite};
 /// The journals of a store; none where there is no database yet.
 pub(super) struct Journals {
     store: Option<Sqlite>,
-    custody: PathBuf,
+    custody: Keeper,
 }
 
 /// What is asked of fleets and not answered yet, which are held, when they are due, and what was refused last.
@@ -38,7 +38,7 @@ impl Journals {
             true => Some(Sqlite::open_to_read(&config.store).await.context("the store cannot be read")?),
             false => None,
         };
-        Ok(Self { store, custody: config.custody.directory.clone() })
+        Ok(Self { store, custody: config.custody.keeper.clone() })
     }
 
     /// Whether there is a database at all.
@@ -99,21 +99,22 @@ impl Journals {
     }
 
     /// Where custody keeps the private half of this name.
-    pub(super) fn key_file(&self, name: &KeyPairName) -> PathBuf {
-        key_file(&self.custody, name)
+    pub(super) fn whereabouts(&self, name: &KeyPairName) -> String {
+        self.custody.whereabouts(name)
     }
 
-    /// Whether the private half of this name is there; `None` if this account may not look.
+    /// How to get in with it, where `ssh -i` does not simply take the file.
+    pub(super) fn way_in(&self, name: &KeyPairName) -> Option<String> {
+        self.custody.way_in(name)
+    }
+
+    /// Whether the private half of this name is there; `None` if this account may not look, or it is in no directory: who
+    /// reads journals asks nobody else.
     pub(super) fn has_key(&self, name: &KeyPairName) -> Option<bool> {
-        self.key_file(name).try_exists().ok()
+        self.custody.directory()?.join(name.as_str()).try_exists().ok()
     }
 
     fn store(&self) -> anyhow::Result<&Sqlite> {
         self.store.as_ref().context("there is no database yet: nothing was rotated from here")
     }
-}
-
-/// Where custody keeps a private half: one file a key, named as the key pair.
-pub(super) fn key_file(custody: &Path, name: &KeyPairName) -> PathBuf {
-    custody.join(name.as_str())
 }

@@ -1,14 +1,12 @@
 //! What became of a rotation or of a retire journal, in the words of whoever drove or followed it. It must say no more
 //! than the journal does.
 
-use std::path::Path;
-
+use crate::custody::Keeper;
 use crate::engine::drive::Retiring;
 use crate::model::InstanceId;
 use crate::rotation::back::touched;
 use crate::rotation::{HoldReason, Outcome, Rotation};
 
-use super::journals::key_file;
 use super::output::{Output, Tone, moment, some};
 
 /// Says why a rotation is held, who is down because of it, and the way on.
@@ -44,7 +42,7 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
 }
 
 /// What became of a rotation that ended.
-pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcome: Outcome) -> String {
+pub(super) fn say_ended(out: Output, custody: &Keeper, rotation: &Rotation, outcome: Outcome) -> String {
     let number = |which: &dyn Fn(&crate::rotation::Member) -> bool| {
         rotation.members().filter(|(_, member)| which(member)).count()
     };
@@ -63,7 +61,9 @@ pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcom
             format!("; key {fingerprint}, a stranger's: nobody here has its private half")
         }
         Some((_, fingerprint)) => {
-            format!("; key {fingerprint} in {}", key_file(custody, &rotation.plan.key_name).display())
+            let name = &rotation.plan.key_name;
+            let way_in = custody.way_in(name).map(|way| format!(" ({way})")).unwrap_or_default();
+            format!("; key {fingerprint} in {}{way_in}", custody.whereabouts(name))
         }
         None => String::new(),
     };
@@ -73,13 +73,13 @@ pub(super) fn say_ended(out: Output, custody: &Path, rotation: &Rotation, outcom
 }
 
 /// How a retire journal stands.
-pub(super) fn say_retired(out: Output, custody: &Path, retiring: &Retiring) -> String {
+pub(super) fn say_retired(out: Output, custody: &Keeper, retiring: &Retiring) -> String {
     let (fleet, name) = (&retiring.plan.fleet, &retiring.plan.key_name);
     let pair = format!("{fleet}: old key pair {name}");
     match (&retiring.ended, &retiring.held, &retiring.waiting, retiring.until) {
         (Some(Outcome::Kept), ..) => format!(
             "{pair} is deleted; its private key is kept in {} (with verify: none no login proves the new one)",
-            key_file(custody, name).display()
+            custody.whereabouts(name)
         ),
         (Some(outcome), ..) => format!("{pair} is {outcome}"),
         (None, Some(reason), ..) => {

@@ -1,16 +1,17 @@
-//! Who may change things: the account that custody's directory belongs to, and no other. A key that root has made could
-//! not be read by the daemon. It must never change an owner itself.
+//! Who may change things: the account that custody's directory belongs to, or the store where the keys are elsewhere, and no
+//! other. A key or database that root has made could not be read by the daemon. It must never change an owner itself.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::bail;
 
-use crate::config::Env;
+use crate::config::{Config, Env};
 
 /// Refuses a mutating verb under another account than custody's owner's, naming the way on.
-pub(super) fn check(custody: &Path, verb: &str) -> anyhow::Result<()> {
-    let (Some(ours), Some(owner)) = (own_uid(), owner_of(custody)) else { return Ok(()) };
+pub(super) fn check(config: &Config, verb: &str) -> anyhow::Result<()> {
+    let place = config.custody.keeper.directory().unwrap_or(&config.store);
+    let (Some(ours), Some(owner)) = (own_uid(), owner_of(place)) else { return Ok(()) };
     match may_change(ours, owner) {
         true => Ok(()),
         false => {
@@ -18,7 +19,7 @@ pub(super) fn check(custody: &Path, verb: &str) -> anyhow::Result<()> {
             bail!(
                 "{} belongs to {name}: what another account makes there, rekeyd's own could not read; \
                  run: sudo -u {name} rekeyd {verb}",
-                custody.display()
+                place.display()
             )
         }
     }
@@ -38,7 +39,7 @@ pub(super) fn person(env: Env<'_>) -> String {
 /// Whose custody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// The directory is there, and this one's.
+    /// It is there, and this one's.
     Of(u32),
     /// It would be made in a directory of this one's.
     Above(u32),
@@ -60,9 +61,9 @@ fn may_change(ours: u32, owner: Owner) -> bool {
     }
 }
 
-fn owner_of(custody: &Path) -> Option<Owner> {
+fn owner_of(place: &Path) -> Option<Owner> {
     let of = |path: &Path| std::fs::metadata(path).ok().map(|found| found.uid());
-    of(custody).map(Owner::Of).or_else(|| of(custody.parent()?).map(Owner::Above))
+    of(place).map(Owner::Of).or_else(|| of(place.parent()?).map(Owner::Above))
 }
 
 /// Our effective user id; `None` where there is no /proc.

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     use crate::store::Journal;
     let config = scene.config()?;
-    owner::check(&config.custody.directory, &format!("rollback {}", arguments.rotation))?;
+    owner::check(&config, &format!("rollback {}", arguments.rotation))?;
     if !config.store.try_exists().with_context(|| config.store.display().to_string())? {
         bail!("there is no database at {} yet: nothing was rotated from here", config.store.display());
     }

@@ -57,7 +57,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = scene.config()?;
     let fleet = &arguments.fleet;
-    owner::check(&config.custody.directory, &format!("rotate {fleet}"))?;
+    owner::check(&config, &format!("rotate {fleet}"))?;
     let aim = match arguments.compromised {
         true => Aim::Compromised { unavailable_max: arguments.unavailable_max },
         false => Aim::Rotate,
@@ -182,7 +182,7 @@ impl Round<'_> {
                 Reached::Ended(outcome) => {
                     let outcome = *outcome;
                     if let Some(rotation) = engine.rotation(id) {
-                        self.out.line(say_ended(self.out, &self.config.custody.directory, rotation, outcome));
+                        self.out.line(say_ended(self.out, &self.config.custody.keeper, rotation, outcome));
                     }
                     self.say_exposure(engine, id).await?;
                     if outcome != Outcome::Completed {
@@ -293,7 +293,7 @@ impl Round<'_> {
     /// Drives the retire journals of a fleet, and says what each came to.
     async fn retire(&self, engine: &mut Engine, fleet: &FleetName) -> anyhow::Result<()> {
         for retiring in engine.drive_retirements(fleet, PATIENCE).await? {
-            self.out.line(say_retired(self.out, &self.config.custody.directory, &retiring));
+            self.out.line(say_retired(self.out, &self.config.custody.keeper, &retiring));
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Arguments {
 
 pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
-    owner::check(&config.custody.directory, "run")?;
+    owner::check(&config, "run")?;
     for note in &config.notes {
         tracing::info!(line = note.line, "{note}");
     }

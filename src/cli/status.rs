@@ -3,7 +3,6 @@
 mod words;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -103,7 +102,10 @@ pub(super) struct Progress {
     waits: Option<String>,
     key_pair: KeyPairName,
     fingerprint: Option<Fingerprint>,
-    private_key: PathBuf,
+    /// Where custody has it: a path, if it is a file.
+    private_key: String,
+    /// How to get in with it, where `ssh -i` does not simply take a file.
+    way_in: Option<String>,
     /// The batch that is being worked at, and how many there are.
     batch: Option<u32>,
     batches: usize,
@@ -128,7 +130,7 @@ struct Retiring {
 struct Kept {
     journal: JournalId,
     key_pair: KeyPairName,
-    private_key: PathBuf,
+    private_key: String,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
@@ -262,7 +264,7 @@ async fn status(
             (Ok(Folded::Retirement(retirement)), Some(_)) => {
                 let name = &retirement.plan.key_name;
                 if journals.has_key(name) != Some(false) {
-                    let private_key = journals.key_file(name);
+                    let private_key = journals.whereabouts(name);
                     status.kept.push(Kept { journal: head.id, key_pair: name.clone(), private_key });
                 }
             }
@@ -304,7 +306,8 @@ impl Progress {
             waits: None,
             key_pair: rotation.plan.key_name.clone(),
             fingerprint: rotation.key.as_ref().map(|(_, fingerprint)| fingerprint.clone()),
-            private_key: journals.key_file(&rotation.plan.key_name),
+            private_key: journals.whereabouts(&rotation.plan.key_name),
+            way_in: journals.way_in(&rotation.plan.key_name),
             batch: current.filter(|_| rotation.key_pair.is_some()),
             batches: rotation.batch_count(),
             counts: Counts::of(rotation, planned),

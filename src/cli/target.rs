@@ -60,7 +60,7 @@ impl Desk {
     /// Opens the store of the config file for a verb, given as it was typed.
     pub(super) async fn open(scene: &Scene, verb: &str) -> Result<Self> {
         let config = scene.config()?;
-        owner::check(&config.custody.directory, verb)?;
+        owner::check(&config, verb)?;
         if !config.store.try_exists().with_context(|| config.store.display().to_string())? {
             bail!(
                 "there is no database at {} yet: nothing runs that could be told to stop or go on",

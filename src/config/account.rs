@@ -45,7 +45,7 @@ pub struct Credentials {
 
 impl Account {
     /// Where this account's cloud is reached in `region`: scheme and authority, without a path, as
-    /// [`crate::provider::http::transport::Request::origin`] wants it. `None`: the provider's own default.
+    /// [`crate::net::Request::origin`] wants it. `None`: the provider's own default.
     pub fn endpoint(&self, region: &Region) -> Option<String> {
         self.endpoint.as_ref().map(|template| template.replace("{region}", region.as_str()))
     }

@@ -6,6 +6,7 @@
 
 mod account;
 mod care;
+mod custody;
 mod deliver;
 mod fields;
 mod fleet;
@@ -21,6 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 pub use account::{Account, Credentials};
+pub use custody::{Custody, CustodySecrets};
 pub use fleet::{CatchUp, Fleet, Rollout};
 pub use report::Remark;
 pub use schedule::Schedule;
@@ -28,7 +30,7 @@ pub use secret::{Env, Secret, process_env};
 
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind};
 use fields::{Field, Group, Quote, parse_name};
-use report::{At, Report};
+use report::Report;
 use tree::Value;
 
 /// The largest config file that is read: ten thousand fleets fit in it several times.
@@ -51,15 +53,6 @@ pub struct Config {
     pub fleets: BTreeMap<FleetName, Fleet>,
     /// What the file's writer should know, in the file's order; `check` prints it.
     pub notes: Vec<Remark>,
-}
-
-/// Where private halves are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Custody {
-    /// An absolute path.
-    pub directory: PathBuf,
-    /// Further places, absolute, none within another.
-    pub copies: Vec<PathBuf>,
 }
 
 /// What this room must know of a cloud.
@@ -158,7 +151,7 @@ fn read_root(
         .and_then(|field| field.parse(report, parse_store));
     let listen = read_listen(report, &group);
     let installation = group.parse(report, "installation", |text| Mark::try_from(text.to_string()));
-    let custody = read_custody(report, &group, store.as_deref());
+    let custody = Custody::read(report, &group, store.as_deref(), path);
 
     let accounts = named(report, &group, "accounts", "at least one account")
         .into_iter()
@@ -234,33 +227,6 @@ fn read_listen(report: &mut Report, group: &Group<'_>) -> SocketAddr {
         report.note(&field.at, "is not loopback: its pages ask for no password; let a firewall say who reaches them");
     }
     listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9797)))
-}
-
-fn read_custody(report: &mut Report, group: &Group<'_>, store: Option<&Path>) -> Option<Custody> {
-    let why = "private keys need a place: write custody: { directory: /var/lib/rekeyd/keys }";
-    let field = group.need(report, "custody", why)?;
-    let custody = Group::open(report, &field, &["directory", "copies"], Quote::Keys);
-    let directory = custody.need(report, "directory", why);
-    let directory_at = directory.as_ref().map(|field| field.at.clone());
-    let directory = directory.and_then(|field| field.parse(report, parse_directory));
-    let mut places: Vec<(At, PathBuf)> = directory_at.zip(directory.clone()).into_iter().collect();
-    for field in custody.get("copies").map(|field| field.list(report)).unwrap_or_default() {
-        let Some(copy) = field.parse(report, parse_directory) else { continue };
-        if let Some((at, _)) = places.iter().find(|(_, place)| copy.starts_with(place) || place.starts_with(&copy)) {
-            report.problem(
-                &field.at,
-                format!("is the same place as {}, or one lies within the other; a copy needs its own", at.path),
-            );
-        }
-        places.push((field.at.clone(), copy));
-    }
-    if let Some(store) = store {
-        for (at, _) in places.iter().filter(|(_, place)| store.starts_with(place)) {
-            report.problem(at, "holds the store too; private keys need a directory of their own");
-        }
-    }
-    let copies = places.into_iter().map(|(_, place)| place).skip(1).collect();
-    Some(Custody { directory: directory?, copies })
 }
 
 /// The store's path. The text is not repeated: other databases' URLs hold passwords.

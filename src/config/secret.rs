@@ -39,6 +39,15 @@ pub(super) enum Source {
     Credential(String),
 }
 
+/// What a secret looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One word, as a cloud or a server makes them.
+    Word,
+    /// What a person may have thought up: any one line.
+    Phrase,
+}
+
 /// A secret that was read, and what its keeper should know.
 pub(super) struct Fetched {
     pub(super) value: SecretString,
@@ -105,8 +114,13 @@ impl Secret {
         }
     }
 
-    /// Fetches the secret. The reason for a failure holds neither the value nor any part of it.
+    /// Fetches the secret of a cloud's; see [`Secret::fetch_as`].
     pub(super) fn fetch(&self, env: Env<'_>) -> Result<Fetched, String> {
+        self.fetch_as(Kind::Word, env)
+    }
+
+    /// Fetches the secret. The reason for a failure holds neither the value nor any part of it.
+    pub(super) fn fetch_as(&self, kind: Kind, env: Env<'_>) -> Result<Fetched, String> {
         let origin = self.origin();
         let (bytes, warning) = match &self.source {
             Source::Env(name) => match env(name) {
@@ -125,7 +139,7 @@ impl Secret {
                 (read_file(&Path::new(&directory).join(name), &origin)?.0, None)
             }
         };
-        Ok(Fetched { value: clean(bytes, &origin)?, warning })
+        Ok(Fetched { value: clean(bytes, &origin, kind)?, warning })
     }
 }
 
@@ -159,7 +173,7 @@ fn read_file(path: &Path, origin: &str) -> Result<(Vec<u8>, Option<String>), Str
 
 /// One newline at the end is an editor's, all else is the secret; and a secret that holds a blank or a line break is
 /// none: it would be signed with, or would break a header.
-fn clean(bytes: Vec<u8>, origin: &str) -> Result<SecretString, String> {
+fn clean(bytes: Vec<u8>, origin: &str, kind: Kind) -> Result<SecretString, String> {
     let mut text = String::from_utf8(bytes).map_err(|_| format!("{origin} holds something that is no text"))?;
     if text.ends_with('\n') {
         text.pop();
@@ -172,12 +186,15 @@ fn clean(bytes: Vec<u8>, origin: &str) -> Result<SecretString, String> {
     if text.is_empty() {
         return Err(format!("{origin} is empty"));
     }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
-            "{origin} holds a blank, a line break or a character outside ASCII; no secret of a cloud does"
-        ));
+    match kind {
+        Kind::Word if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(format!("{origin} holds a blank, a line break or a character outside ASCII; no secret of a cloud does"))
+        }
+        Kind::Phrase if text.chars().any(char::is_control) => {
+            Err(format!("{origin} holds more than one line, or a character that no keyboard types"))
+        }
+        _ => Ok(secret),
     }
-    Ok(secret)
 }
 
 /// Variables are written in upper case and credentials in lower; access keys mix them, or are half digits.

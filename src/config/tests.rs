@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::custody::{ExecSettings, Keeper, Login, VaultSettings};
 use crate::model::{Amount, Duration, Region};
 use crate::provider::{Hazard, Select};
 
@@ -103,8 +104,9 @@ fn every_key_is_read() {
     assert_eq!(config.store, Path::new("/var/lib/rekeyd/rekeyd.db"));
     assert_eq!(config.listen, "127.0.0.1:9797".parse().unwrap());
     assert_eq!(config.installation.as_ref().map(Mark::as_str), Some("a7f3"));
-    assert_eq!(config.custody.directory, Path::new("/var/lib/rekeyd/keys"));
-    assert_eq!(config.custody.copies, [Path::new("/mnt/backup/rekeyd")]);
+    let Keeper::Directory { places, encrypts: false } = &config.custody.keeper else { panic!("{:?}", config.custody) };
+    assert_eq!(places.directory, Path::new("/var/lib/rekeyd/keys"));
+    assert_eq!(places.copies, [Path::new("/mnt/backup/rekeyd")]);
     let account = &config.accounts[&AccountName::from("lh")];
     assert_eq!(account.provider, ProviderKind::TencentLighthouse);
     assert_eq!(account.endpoint(&Region::from("x")).as_deref(), Some("https://lighthouse.intl.tencentcloudapi.com"));
@@ -139,7 +141,7 @@ fn what_is_not_said_has_a_default() {
     let config = load_text(LEAST).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.listen, "127.0.0.1:9797".parse().unwrap());
     assert_eq!(config.installation, None);
-    assert!(config.custody.copies.is_empty());
+    assert!(matches!(&config.custody.keeper, Keeper::Directory { places, .. } if places.copies.is_empty()));
     let account = &config.accounts[&AccountName::from("a")];
     assert_eq!(account.endpoint(&Region::from("x")), None);
     assert!(account.rates.is_empty());
@@ -231,6 +233,101 @@ fn custody_is_checked() {
     );
     check(&edit("/mnt/backup/rekeyd", "/m, /m/n"), &["copies[1]: is the same place as custody.copies[0]"]);
     check(&edit("/var/lib/rekeyd/keys", "/var/lib/rekeyd"), &["custody.directory: holds the store too"]);
+}
+
+/// The least file with this custody.
+fn kept_by(custody: &str) -> String {
+    LEAST.replace("custody: { directory: /k }", &format!("custody: {custody}"))
+}
+
+#[test]
+fn there_are_three_ways_to_keep_keys_and_one_is_taken() {
+    let custody = |text: &str| load_text(&kept_by(text)).unwrap_or_else(|error| panic!("{error}")).custody;
+    let sealed = custody("{ directory: /k, copies: [/c], encrypt: { passphrase: { env: PHRASE } } }");
+    assert!(matches!(sealed.keeper, Keeper::Directory { encrypts: true, .. }));
+    let token =
+        custody("{ vault: { address: 'https://v:8200/', mount: /kv/, path: ops/rekeyd, token: { env: TOKEN } } }");
+    let place = VaultSettings {
+        address: "https://v:8200".to_string(),
+        mount: "kv".to_string(),
+        path: "ops/rekeyd".to_string(),
+        namespace: None,
+    };
+    assert_eq!((&token.keeper, &token.ca), (&Keeper::Vault(place.clone()), &None));
+    let vault = "vault: { address: 'https://v:8200', mount: kv, path: ops/rekeyd, namespace: team/a, ca: /etc/ca.pem, ";
+    let role = custody(&format!("{{ {vault} role_id: {{ env: ROLE }}, secret_id: {{ env: ID }} }} }}"));
+    assert_eq!(role.keeper, Keeper::Vault(VaultSettings { namespace: Some("team/a".to_string()), ..place }));
+    assert_eq!(role.ca.as_deref(), Some(Path::new("/etc/ca.pem")));
+    let exec = custody("{ exec: { command: [/usr/bin/keep, -q], timeout: 10s } }");
+    let command = vec!["/usr/bin/keep".to_string(), "-q".to_string()];
+    assert_eq!(exec.keeper, Keeper::Exec(ExecSettings { command, timeout: Duration::from_secs(10) }));
+    let exec = custody("{ exec: { command: [/usr/bin/keep] } }");
+    assert!(matches!(exec.keeper, Keeper::Exec(ExecSettings { timeout, .. }) if timeout == Duration::from_secs(30)));
+
+    let env = |name: &str| match name {
+        "PHRASE" => Some("correct horse".into()),
+        "TOKEN" => Some("s.token".into()),
+        "ROLE" => Some("role".into()),
+        _ => None,
+    };
+    let phrase = sealed.secrets(&env).unwrap().passphrase.unwrap();
+    assert_eq!(phrase.expose_secret(), "correct horse", "a phrase may have blanks");
+    assert!(matches!(token.secrets(&env).unwrap().login, Some(Login::Token(_))));
+    assert!(exec.secrets(&env).unwrap().login.is_none());
+    let problems = role.secrets(&env).err().unwrap().problems;
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(problem.to_string().contains("custody.vault.secret_id: $ID is not set"), "{problem}");
+    let two_lines = |_: &str| Some("correct\nhorse".into());
+    let problem = sealed.secrets(&two_lines).err().unwrap().to_string();
+    assert!(problem.contains("more than one line") && !problem.contains("horse"), "{problem}");
+    assert!(!format!("{sealed:?} {role:?}").contains("horse"));
+}
+
+#[test]
+fn what_is_wrong_with_a_keeper_is_said_with_its_place() {
+    let vault = |more: &str| kept_by(&format!("{{ vault: {{ mount: kv, path: p, {more} }} }}"));
+    let token = "token: { env: T }";
+    let at = "address: 'https://v'";
+    check(&kept_by("{ }"), &["custody.directory: is missing: private keys need a place"]);
+    check(
+        &kept_by("{ directory: /k, exec: { command: [/x] } }"),
+        &["custody.exec: there is one custody: directory or exec"],
+    );
+    check(
+        &kept_by("{ exec: { command: [/x] }, copies: [/c] }"),
+        &["custody.copies: goes with custody.directory, and here is custody.exec"],
+    );
+    check(
+        &kept_by(&format!(
+            "{{ vault: {{ {at}, mount: m, path: p, {token} }}, encrypt: {{ passphrase: {{ env: P }} }} }}"
+        )),
+        &["custody.encrypt: goes with custody.directory, and here is custody.vault"],
+    );
+    check(&kept_by("{ directory: /k, encrypt: { } }"), &["encrypt.passphrase: is missing"]);
+    check(
+        &kept_by("{ directory: /k, encrypt: { passphrase: hunter2 } }"),
+        &["encrypt.passphrase: a secret does not stand in this file (what stands there is not shown"],
+    );
+    check(&vault(at), &["custody.vault: takes either token, or role_id and secret_id"]);
+    check(&vault(&format!("{at}, {token}, role_id: {{ env: R }}")), &["custody.vault: takes either token, or role_id"]);
+    check(&vault(&format!("{at}, role_id: {{ env: R }}")), &["custody.vault: takes either token, or role_id"]);
+    check(&vault(token), &["custody.vault.address: is missing"]);
+    check(&vault(&format!("address: 'http://v', {token}")), &["address: \"http://v\": plain http is allowed to this"]);
+    check(&vault(&format!("address: 'https://me:hunter2@v', {token}")), &["address: \"…@v\" is no endpoint"]);
+    check(&vault(&format!("{at}, {token}, namespace: a//b")), &["vault.namespace: is no path in Vault"]);
+    check(&vault(&format!("{at}, {token}, ca: ca.pem")), &["vault.ca: \"ca.pem\" is no absolute path"]);
+    check(&vault(&format!("{at}, {token}, tokn: x")), &["custody.vault: holds an unknown key, not shown here"]);
+    let path = |path: &str| kept_by(&format!("{{ vault: {{ {at}, mount: kv, path: '{path}', {token} }} }}"));
+    for wrong in ["", "/", "a/../b", "..", "a b", "a?b", "a%2fb"] {
+        check(&path(wrong), &["custody.vault.path: is no path in Vault"]);
+    }
+    check(&kept_by("{ exec: { timeout: 5s } }"), &["exec.command: is missing"]);
+    check(&kept_by("{ exec: { command: [] } }"), &["exec.command: names no program"]);
+    check(&kept_by("{ exec: { command: [keep] } }"), &["exec.command: begins with no absolute path"]);
+    check(
+        &kept_by("{ exec: { command: [/x], timeout: 5m } }"),
+        &["exec.timeout: 5m is no time for a keeper: 1s to 2m"],
+    );
 }
 
 #[test]
@@ -524,6 +621,18 @@ fn the_reference_example_shows_every_key() {
         "custody",
         "directory",
         "copies",
+        "encrypt",
+        "passphrase",
+        "vault",
+        "address",
+        "mount",
+        "path",
+        "namespace",
+        "ca",
+        "token",
+        "role_id",
+        "secret_id",
+        "exec",
         "accounts",
         "provider",
         "endpoint",

@@ -1,13 +1,16 @@
-//! Custody on disk: one standard OpenSSH file a key, named as the key pair, in a directory and in each of its copies.
-//! `ssh -i` takes the files as they are. It must never write over a key, nor answer for a copy that it did not read.
+//! Custody on disk: one standard OpenSSH file a key, named as the key pair, in a directory and in each of its copies, plain or
+//! encrypted with one passphrase. `ssh -i` takes the files as they are. It must never write over a key, nor answer for a copy
+//! that it did not read.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::folder::{Folder, damaged};
+use super::seal::{CHANCE, Seal, Shut, is_encrypted};
 use super::{Custodian, CustodyError, MARK_FILE, check_name};
 use crate::model::{KeyPairName, Mark, PrivateKey};
 
@@ -28,12 +31,33 @@ pub struct Directory {
 
 /// All copies, the primary first: keys are put in this order and destroyed in the other.
 #[derive(Debug)]
-struct Copies(Vec<Folder>);
+struct Copies {
+    folders: Vec<Folder>,
+    seal: Seal,
+}
+
+/// What [`Directory::examine`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// How many keys there are.
+    pub keys: usize,
+    /// Those of which some copy is not encrypted, sorted.
+    pub plain: Vec<KeyPairName>,
+}
 
 impl Directory {
     /// Opens the directories, makes those that are missing (mode 0700, not their parents), and removes what killed
     /// writers left. Refused: a symbolic link, a directory that others than its owner may enter, one named twice.
     pub async fn open(settings: Settings) -> Result<Self, CustodyError> {
+        Self::with(settings, None).await
+    }
+
+    /// The same; new keys are encrypted with this passphrase. Plain ones that are there stay as they are, and readable.
+    pub async fn sealed(settings: Settings, passphrase: SecretString) -> Result<Self, CustodyError> {
+        Self::with(settings, Some(passphrase)).await
+    }
+
+    async fn with(settings: Settings, passphrase: Option<SecretString>) -> Result<Self, CustodyError> {
         blocking(move || {
             let mut folders: Vec<Folder> = Vec::new();
             let mut seen = Vec::new();
@@ -46,14 +70,15 @@ impl Directory {
                 seen.push(identity);
                 folders.push(folder);
             }
-            Ok(Self { copies: Arc::new(Copies(folders)) })
+            Ok(Self { copies: Arc::new(Copies { folders, seal: Seal::new(passphrase) }) })
         })
         .await
     }
 
-    /// The installation's mark, if there is one yet. Makes nothing.
-    pub async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
-        self.run(None, |copies| copies.agreed(MARK_FILE, true)?.map(|text| copies.read_mark(&text)).transpose()).await
+    /// Which keys are kept plain. Of the encrypted ones the first and the last by name, so the oldest and the newest, are
+    /// opened: a passphrase that is not theirs is an error.
+    pub async fn examine(&self) -> Result<Examined, CustodyError> {
+        self.run(None, Copies::examine).await
     }
 
     async fn run<T: Send + 'static>(
@@ -78,23 +103,89 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(lost)?
 }
 
+/// Chance for one encryption.
+fn chance() -> Result<[u8; CHANCE], CustodyError> {
+    let mut chance = [0; CHANCE];
+    aws_lc_rs::rand::fill(&mut chance).map_err(|_| CustodyError::Failed {
+        place: "custody".to_string(),
+        problem: "the system gives no chance to encrypt with".to_string(),
+    })?;
+    Ok(chance)
+}
+
 impl Copies {
     /// What each copy holds under this name, in order.
     fn read(&self, name: &str) -> Result<Vec<Option<Zeroizing<String>>>, CustodyError> {
-        self.0.iter().map(|folder| folder.read(name)).collect()
+        self.folders.iter().map(|folder| folder.read(name)).collect()
     }
 
-    /// Publishes in every copy. One that holds this text already is left alone but for the read-back and the sync.
-    fn publish(&self, name: &str, text: &str) -> Result<(), CustodyError> {
-        self.0.iter().try_for_each(|folder| folder.publish(name, text))
+    /// Publishes a text in every copy that holds none; those that hold one are read back and synced as they are.
+    fn publish(&self, name: &str, held: &[Option<Zeroizing<String>>], text: &str) -> Result<(), CustodyError> {
+        let mut both = self.folders.iter().zip(held);
+        both.try_for_each(|(folder, held)| folder.publish(name, held.as_ref().map_or(text, |held| held.as_str())))
+    }
+
+    /// Why a file is no key, as an error that names it.
+    fn shut(&self, folder: &Folder, name: &str, why: Shut) -> CustodyError {
+        let path = folder.file(name);
+        match why {
+            Shut::Locked(_) => CustodyError::Failed { place: path.display().to_string(), problem: why.to_string() },
+            Shut::Broken(_) => damaged(&path, why.to_string()),
+        }
     }
 
     fn put(&self, name: &KeyPairName, key: &PrivateKey) -> Result<(), CustodyError> {
         // All are read before any is written: another key of that name leaves no trace of this one.
-        if self.read(name.as_str())?.iter().flatten().any(|held| held.as_str() != key.expose()) {
-            return Err(CustodyError::Exists(name.clone()));
+        let held = self.read(name.as_str())?;
+        let mut first: Option<&Zeroizing<String>> = None;
+        for (folder, text) in self.folders.iter().zip(&held) {
+            let Some(text) = text else { continue };
+            // Copies are the same to the byte as a rule, and opening one has its price.
+            if first != Some(text) && !self.holds(folder, name, text, key)? {
+                return Err(CustodyError::Exists(name.clone()));
+            }
+            first = first.or(Some(text));
         }
-        self.publish(name.as_str(), key.expose())
+        let text = match first {
+            Some(text) => text.clone(),
+            None => self
+                .with_the_others_passphrase()?
+                .close(key, &chance()?)
+                .map_err(|why| self.shut(&self.folders[0], name.as_str(), why))?,
+        };
+        self.publish(name.as_str(), &held, &text)
+    }
+
+    /// The seal, if it opens the newest key that is encrypted: with two passphrases some keys would be shut whatever the
+    /// config file says.
+    fn with_the_others_passphrase(&self) -> Result<&Seal, CustodyError> {
+        if !self.seal.encrypts() {
+            return Ok(&self.seal);
+        }
+        for name in self.list()?.iter().rev() {
+            let held = self.read(name.as_str())?;
+            let shut = self.folders.iter().zip(held).find_map(|(folder, text)| Some((folder, text?)));
+            let Some((folder, text)) = shut.filter(|(_, text)| is_encrypted(text)) else { continue };
+            match self.seal.open(text) {
+                Err(why @ Shut::Locked(_)) => return Err(self.shut(folder, name.as_str(), why)),
+                _ => break,
+            }
+        }
+        Ok(&self.seal)
+    }
+
+    /// Whether the text in this copy keeps this key; what is no key keeps none.
+    fn holds(
+        &self,
+        folder: &Folder,
+        name: &KeyPairName,
+        text: &Zeroizing<String>,
+        key: &PrivateKey,
+    ) -> Result<bool, CustodyError> {
+        match self.seal.holds(text, key) {
+            Err(Shut::Broken(_)) => Ok(false),
+            word => word.map_err(|why| self.shut(folder, name.as_str(), why)),
+        }
     }
 
     /// The text that all copies agree on; copies that miss it are tolerated if `lenient`.
@@ -103,11 +194,15 @@ impl Copies {
         let Some((first, text)) = held.iter().enumerate().find_map(|(at, text)| Some((at, text.as_ref()?))) else {
             return Ok(None);
         };
-        let source = self.0[first].file(name);
-        for (folder, other) in self.0.iter().zip(&held) {
+        let source = self.folders[first].file(name);
+        for (folder, other) in self.folders.iter().zip(&held) {
             let path = folder.file(name);
+            let agrees = match other.as_ref().map_or(Ok(true), |other| self.seal.agree(text, other)) {
+                Err(Shut::Broken(_)) => false,
+                word => word.map_err(|why| self.shut(folder, name, why))?,
+            };
             match other {
-                Some(other) if other.as_str() != text.as_str() => {
+                Some(_) if !agrees => {
                     let way_on = format!(
                         "differs from {}: find out which is right (ssh-keygen -y -f FILE prints the public half that \
                          the cloud shows), move the wrong one away, then cp -p the right one there",
@@ -131,12 +226,10 @@ impl Copies {
 
     fn get(&self, name: &KeyPairName, complete: bool) -> Result<PrivateKey, CustodyError> {
         let text = self.agreed(name.as_str(), complete)?.ok_or_else(|| CustodyError::Missing(name.clone()))?;
-        let key = PrivateKey::parse(text).map_err(|error| {
-            // All copies agree, so the primary stands for all.
-            damaged(&self.0[0].file(name.as_str()), format!("{error}: restore it from a backup"))
-        })?;
+        // All copies agree, so the primary stands for all.
+        let key = self.seal.open(text.clone()).map_err(|why| self.shut(&self.folders[0], name.as_str(), why))?;
         if complete {
-            self.publish(name.as_str(), key.expose())?;
+            self.publish(name.as_str(), &self.read(name.as_str())?, &text)?;
         }
         Ok(key)
     }
@@ -149,9 +242,25 @@ impl Copies {
         Ok(names)
     }
 
+    fn examine(&self) -> Result<Examined, CustodyError> {
+        let names = self.list()?;
+        let (mut plain, mut shut) = (Vec::new(), Vec::new());
+        for name in &names {
+            let held = self.read(name.as_str())?;
+            match held.iter().flatten().all(|text| is_encrypted(text)) {
+                true => shut.push(name),
+                false => plain.push(name.clone()),
+            }
+        }
+        for name in shut.first().into_iter().chain(shut.last()) {
+            self.get(name, false)?;
+        }
+        Ok(Examined { keys: names.len(), plain })
+    }
+
     fn list(&self) -> Result<Vec<KeyPairName>, CustodyError> {
         let mut names = Vec::new();
-        for folder in &self.0 {
+        for folder in &self.folders {
             names.extend(Self::names_in(folder)?);
         }
         names.sort();
@@ -161,7 +270,7 @@ impl Copies {
 
     fn destroy(&self, name: &KeyPairName) -> Result<(), CustodyError> {
         // The primary last: until it is gone, a repetition finds that there is something left to do.
-        self.0.iter().rev().try_for_each(|folder| folder.remove(name.as_str()))
+        self.folders.iter().rev().try_for_each(|folder| folder.remove(name.as_str()))
     }
 
     fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
@@ -171,22 +280,27 @@ impl Copies {
         }
         let text = held.unwrap_or_else(|| Zeroizing::new(format!("{}\n", fresh.as_str())));
         let mark = self.read_mark(&text)?;
-        self.publish(MARK_FILE, &text)?;
+        self.publish(MARK_FILE, &self.read(MARK_FILE)?, &text)?;
         Ok(mark)
     }
 
+    fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        self.agreed(MARK_FILE, true)?.map(|text| self.read_mark(&text)).transpose()
+    }
+
     fn read_mark(&self, text: &str) -> Result<Mark, CustodyError> {
-        Mark::try_from(text.trim_end().to_string())
-            .map_err(|problem| damaged(&self.0[0].file(MARK_FILE), format!("{problem}: restore it from a backup")))
+        Mark::try_from(text.trim_end().to_string()).map_err(|problem| {
+            damaged(&self.folders[0].file(MARK_FILE), format!("{problem}: restore it from a backup"))
+        })
     }
 
     /// A copy with neither mark nor keys beside one with both is a disk that is not mounted, or a new one that has no
     /// keys yet. Neither may pass for a copy.
     fn refuse_an_empty_copy(&self) -> Result<(), CustodyError> {
         let known = self.list()?;
-        for folder in &self.0 {
+        for folder in &self.folders {
             if folder.read(MARK_FILE)?.is_none() && !known.is_empty() && Self::names_in(folder)?.is_empty() {
-                let full = self.0.iter().find(|other| Self::names_in(other).is_ok_and(|names| !names.is_empty()));
+                let full = self.folders.iter().find(|other| Self::names_in(other).is_ok_and(|names| !names.is_empty()));
                 let from = full.map_or_else(|| "the full copy".to_string(), |full| full.path().display().to_string());
                 let place = folder.path().display();
                 let way_on = format!("is empty, but {from} is not: mount it, or if it is new: cp -p {from}/* {place}/");
@@ -225,6 +339,10 @@ impl Custodian for Directory {
 
     async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
         self.run(None, move |copies| copies.mark(fresh)).await
+    }
+
+    async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        self.run(None, Copies::kept_mark).await
     }
 }
 
@@ -535,6 +653,77 @@ mod tests {
         }
         assert_eq!(custody.mark(mark("x")).await.unwrap(), mark("a7f3"));
         assert_eq!(custody.get(&name()).await.unwrap().public(), PrivateKey::sample(1).public());
+    }
+
+    /// `ssh-keygen` with these arguments and this file.
+    fn keygen(arguments: &[&str], file: &Path) -> std::process::Output {
+        std::process::Command::new("ssh-keygen").args(arguments).arg("-f").arg(file).output().unwrap()
+    }
+
+    #[tokio::test]
+    async fn openssh_opens_an_encrypted_file_with_the_passphrase_and_custody_one_that_openssh_encrypted() {
+        let root = tempfile::tempdir().unwrap();
+        let custody = Directory::sealed(three(root.path()), "a phrase".into()).await.unwrap();
+        let (key, file) = (PrivateKey::sample(9), |place: &str| root.path().join(place).join("rka_one"));
+        custody.put(&name(), &key).await.unwrap();
+        for place in PLACES {
+            assert_eq!(mode(&file(place)), 0o600);
+            assert_eq!(fs::read(file(place)).unwrap(), fs::read(file("a")).unwrap(), "encrypted once");
+            let told = keygen(&["-y", "-P", "a phrase"], &file(place));
+            let line = String::from_utf8(told.stdout).unwrap();
+            assert_eq!(crate::model::PublicKey::parse(&line).unwrap(), *key.public());
+            assert!(!keygen(&["-y", "-P", "another"], &file(place)).status.success());
+        }
+        // Encrypted anew by a person, and one laid open: still the same key.
+        assert!(keygen(&["-p", "-P", "a phrase", "-N", "a phrase"], &file("b")).status.success());
+        assert_ne!(fs::read(file("b")).unwrap(), fs::read(file("a")).unwrap());
+        assert!(keygen(&["-p", "-P", "a phrase", "-N", ""], &file("c")).status.success());
+        assert_eq!(custody.get(&name()).await.unwrap().expose(), key.expose());
+        custody.put(&name(), &key).await.unwrap();
+        assert_eq!(custody.complete(&name()).await.unwrap().expose(), key.expose());
+        let refused = custody.put(&name(), &PrivateKey::sample(8)).await;
+        assert!(matches!(refused, Err(CustodyError::Exists(_))), "{refused:?}");
+        let examined = custody.examine().await.unwrap();
+        assert_eq!((examined.keys, examined.plain), (1, vec![name()]));
+        plant(&file("c"), PrivateKey::sample(8).expose());
+        says(custody.get(&name()).await, &["c/rka_one", "differs from"]);
+    }
+
+    #[tokio::test]
+    async fn plain_keys_live_on_beside_encrypted_ones_and_a_wrong_passphrase_takes_none_for_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let (old, new) = (name(), KeyPairName::new("rka_two"));
+        let (first, second) = (PrivateKey::sample(1), PrivateKey::sample(2));
+        Directory::open(three(root.path())).await.unwrap().put(&old, &first).await.unwrap();
+        let custody = Directory::sealed(three(root.path()), "right".into()).await.unwrap();
+        custody.put(&new, &second).await.unwrap();
+        assert_eq!(custody.get(&old).await.unwrap().expose(), first.expose());
+        assert_eq!(custody.get(&new).await.unwrap().expose(), second.expose());
+        assert_eq!(custody.examine().await.unwrap(), Examined { keys: 2, plain: vec![old.clone()] });
+
+        let wrong = Directory::sealed(three(root.path()), "wrong".into()).await.unwrap();
+        let none = Directory::open(three(root.path())).await.unwrap();
+        for (custody, words) in [(wrong, "does not open it"), (none, "names no passphrase")] {
+            for result in [
+                custody.get(&new).await.map(drop),
+                custody.complete(&new).await.map(drop),
+                custody.put(&new, &second).await,
+                custody.put(&new, &first).await,
+                custody.examine().await.map(drop),
+            ] {
+                let error = result.unwrap_err();
+                assert!(matches!(error, CustodyError::Failed { .. }) && error.to_string().contains(words), "{error:?}");
+                assert!(error.to_string().contains("a/rka_two"), "{error}");
+            }
+            assert_eq!(custody.get(&old).await.unwrap().expose(), first.expose());
+            assert_eq!(custody.list().await.unwrap(), [old.clone(), new.clone()], "a list opens nothing");
+        }
+        let wrong = Directory::sealed(three(root.path()), "wrong".into()).await.unwrap();
+        let error = wrong.put(&KeyPairName::new("rka_three"), &first).await.unwrap_err();
+        assert!(error.to_string().contains("a/rka_two: the passphrase"), "no key with a second passphrase: {error}");
+        assert_eq!(custody.list().await.unwrap(), [old.clone(), new.clone()]);
+        custody.destroy(&new).await.unwrap();
+        assert_eq!(custody.list().await.unwrap(), [old]);
     }
 
     #[tokio::test]

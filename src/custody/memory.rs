@@ -69,4 +69,8 @@ impl Custodian for Memory {
     async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
         Ok(self.contents().mark.get_or_insert(fresh).clone())
     }
+
+    async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        Ok(self.contents().mark.clone())
+    }
 }

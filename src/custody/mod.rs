@@ -4,11 +4,21 @@
 #[cfg(test)]
 mod conformance;
 mod directory;
+mod exec;
 mod folder;
+mod keeper;
 mod memory;
+mod quiet;
+mod seal;
+mod slots;
+mod vault;
 
-pub use directory::{Directory, Settings};
+pub use directory::{Directory, Examined, Settings};
+pub use exec::{Exec, ExecSettings};
+pub use keeper::Keeper;
 pub use memory::Memory;
+pub use slots::Remote;
+pub use vault::{Fetch, Login, Vault, VaultSettings};
 
 use async_trait::async_trait;
 
@@ -34,6 +44,15 @@ pub enum CustodyError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The keeper did not answer or refused, or what it holds cannot be opened with what we have: nothing is known of the
+    /// key. It is asked again later; it never counts as a key that is not there.
+    #[error("{place}: {problem}")]
+    Failed {
+        /// Which keeper, or which copy.
+        place: String,
+        /// What it said, without a secret.
+        problem: String,
+    },
     /// The keeper failed.
     #[error("{place}: {source}")]
     Io {
@@ -42,6 +61,13 @@ pub enum CustodyError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl CustodyError {
+    /// Whether this says nothing about the key, and may be otherwise when custody is asked again.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Io { .. })
+    }
 }
 
 /// The file that holds the installation's mark; no key can be named so.
@@ -63,12 +89,15 @@ fn check_name(name: &KeyPairName) -> Result<(), CustodyError> {
 ///
 /// - [`put`](Custodian::put) returns only when the key is durable in *every* copy: written, synced, read back.
 ///   Killed or failed half-way, a repetition with the *same* key completes it; another key of that name is `Exists`.
-///   The same key is the same text, byte by byte.
+///   The same key has the same halves and comment, however its file was written.
 /// - [`get`](Custodian::get) answers only when every copy holds the same key: in no copy it is `Missing`, in some only
-///   it is `Damaged`.
+///   it is `Damaged`. A keeper that cannot be asked is `Failed` or `Io`, never `Missing`: who believed that would make a
+///   new key, or lose this one.
 /// - [`complete`](Custodian::complete) is for the maker of a key that was killed inside `put`: the key is not in its
 ///   memory any more, but in the copies that were reached.
 /// - [`destroy`](Custodian::destroy) of what is not there is well. Killed half-way, a repetition completes it.
+/// - An answer may be lost, and a change land after it was reported failed: each method looks before it changes anything and
+///   afterwards, and a repetition puts it right. A late `put` never replaces another key.
 /// - [`mark`](Custodian::mark) answers the same for ever, whatever `fresh` is.
 /// - Names are 1 to 64 of `[A-Za-z0-9_]`; any other is refused with `Name` by each method, before anything is touched.
 #[async_trait]
@@ -88,4 +117,6 @@ pub trait Custodian: Send + Sync {
     async fn destroy(&self, name: &KeyPairName) -> Result<(), CustodyError>;
     /// The installation's mark: kept here in every copy, made from `fresh` when there is none yet.
     async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError>;
+    /// The installation's mark, if there is one yet. Makes nothing.
+    async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError>;
 }

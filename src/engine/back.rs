@@ -42,7 +42,11 @@ pub(super) async fn propose_back(
     };
     let mut ours = own_pairs(rotations.iter().copied());
     for own in ours.values_mut() {
-        own.kept = matches!(tools.custody.get(&own.key_name).await, Ok(kept) if *kept.public() == own.public_key);
+        own.kept = match tools.custody.get(&own.key_name).await {
+            // Nobody may read "not in custody any more" of a key that could not be asked for.
+            Err(error) if error.is_passing() => return Err(PlanError::Refused(Refusal(format!("custody: {error}")))),
+            word => word.is_ok_and(|kept| *kept.public() == own.public_key),
+        };
     }
     let shown = provider.key_pairs("").await?;
     let Ways { back, mut stays, in_part } = ways(rotation, &done, &listing, &ours, &shown);

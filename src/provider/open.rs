@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::http::transport::{Origin, OriginError};
 use super::http::{Door, Transport};
 use super::tencent::{self, Tencent};
 use super::{Credentials, Deaf, Limits, Provider, Witness, alibaba, baidu};
 use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
+use crate::net::{Origin, OriginError};
 
 /// One account in one region.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::door::handle;
 use super::world::{World, later};
 use crate::clock::Clock;
-use crate::provider::http::transport::{Request, Response, Transport, TransportError};
+use crate::net::{Request, Response, Transport, TransportError};
 
 /// A transport to one cloud of a world.
 pub struct Direct {

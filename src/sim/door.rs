@@ -9,7 +9,7 @@ use super::faults::Weather;
 use super::tencent;
 use super::world::{Due, World, later};
 use crate::model::ProviderKind;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 
 /// A call as a face sees it.
 pub struct Call<'a> {

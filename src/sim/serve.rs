@@ -28,7 +28,7 @@ use super::mischief;
 use super::world::{World, later};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ProviderKind;
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 
 /// The largest request taken in: a little above the largest that any of the clouds takes.
 const RECEIVED_MAX: usize = 11 * 1024 * 1024;

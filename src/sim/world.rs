@@ -12,7 +12,7 @@ use super::keys::KeyPair;
 use super::machine::{Course, Machine, Operation, Progress, Step};
 use super::rng::Rng;
 use crate::model::ProviderKind;
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 
 pub use super::meddle::InstanceSpec;
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod custody;
 mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use rekeyd::model::ProviderKind;
-use rekeyd::provider::http::transport::Response;
+use rekeyd::net::Response;
 use rekeyd::provider::{Blame, Error, Kind, Limits, Select, limits};
 use rekeyd::sim::{Rule, Weather};
 

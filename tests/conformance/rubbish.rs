@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use rekeyd::model::ProviderKind;
-use rekeyd::provider::http::transport::{Response, TransportError};
+use rekeyd::net::{Response, TransportError};
 use rekeyd::provider::{Effect, Error, Kind};
 use rekeyd::sim::Weather;
 use serde_json::{Value, json};

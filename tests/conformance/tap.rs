@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rekeyd::clock::Clock;
 use rekeyd::model::Timestamp;
-use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
+use rekeyd::net::{Request, Response, Transport, TransportError};
 use rekeyd::sim::{Direct, VirtualClock, Weather, World};
 
 /// Which calls are meant.

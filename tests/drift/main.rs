@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rekeyd::clock::{Clock, SystemClock};
 use rekeyd::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, Region, Timestamp};
-use rekeyd::provider::http::transport::Network;
+use rekeyd::net::Network;
 use rekeyd::provider::{Credentials, Provider, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::ssh::{KeyMaker, RsaKeyMaker};

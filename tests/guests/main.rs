@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rekeyd::clock::{Clock, SystemClock};
 use rekeyd::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Region, Timestamp};
-use rekeyd::provider::http::transport::Network;
+use rekeyd::net::Network;
 use rekeyd::provider::{Credentials, Power, PowerChange, Provider, Select, Settings, open};
 
 use simulator::{Login, PATIENCE, Simulator, eventually, new_key, texts};

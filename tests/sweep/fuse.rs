@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use rekeyd::custody::{Custodian, CustodyError};
 use rekeyd::model::{FleetName, JournalId, KeyPairName, Mark, PrivateKey, RequestId, Timestamp};
-use rekeyd::provider::http::transport::{Request, Response, Transport, TransportError};
+use rekeyd::net::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
 use rekeyd::store::{Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, Request as Wish, StoreError};
 use tokio::sync::Notify;
@@ -35,6 +35,8 @@ pub struct Fuse {
     ask: Mutex<Option<Arc<Ask>>>,
     broken: Mutex<Vec<String>>,
     yields: AtomicBool,
+    custody_away: AtomicBool,
+    custody_failed: AtomicUsize,
 }
 
 impl Fuse {
@@ -49,6 +51,8 @@ impl Fuse {
             ask: Mutex::default(),
             broken: Mutex::default(),
             yields: AtomicBool::new(false),
+            custody_away: AtomicBool::new(false),
+            custody_failed: AtomicUsize::new(0),
         })
     }
     pub fn asks(&self, ask: Arc<Ask>) {
@@ -81,6 +85,24 @@ impl Fuse {
     /// From now on others get their turn before each call: for engines that run at the same time.
     pub fn yields(&self) {
         self.yields.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on custody does not answer, or does again.
+    pub fn custody_is_away(&self, away: bool) {
+        self.custody_away.store(away, Ordering::SeqCst);
+    }
+
+    /// How often custody did not answer.
+    pub fn custody_failed(&self) -> usize {
+        self.custody_failed.load(Ordering::SeqCst)
+    }
+
+    fn custody(&self) -> Result<(), CustodyError> {
+        if !self.custody_away.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.custody_failed.fetch_add(1, Ordering::SeqCst);
+        Err(CustodyError::Failed { place: "custody".to_string(), problem: "it is away".to_string() })
     }
 
     pub async fn around<T>(&self, name: String, call: impl Future<Output = T>) -> T {
@@ -140,22 +162,38 @@ impl Transport for Fused<dyn Transport> {
 #[async_trait]
 impl Custodian for Fused<dyn Custodian> {
     async fn put(&self, name: &KeyPairName, key: &PrivateKey) -> Result<(), CustodyError> {
-        self.fuse.around("custody put".into(), self.inner.put(name, key)).await
+        let put = async {
+            self.fuse.custody()?;
+            self.inner.put(name, key).await
+        };
+        self.fuse.around("custody put".into(), put).await
     }
     async fn get(&self, name: &KeyPairName) -> Result<PrivateKey, CustodyError> {
+        self.fuse.custody()?;
         self.inner.get(name).await
     }
     async fn complete(&self, name: &KeyPairName) -> Result<PrivateKey, CustodyError> {
-        self.fuse.around("custody complete".into(), self.inner.complete(name)).await
+        let complete = async {
+            self.fuse.custody()?;
+            self.inner.complete(name).await
+        };
+        self.fuse.around("custody complete".into(), complete).await
     }
     async fn list(&self) -> Result<Vec<KeyPairName>, CustodyError> {
         self.inner.list().await
     }
     async fn destroy(&self, name: &KeyPairName) -> Result<(), CustodyError> {
-        self.fuse.around("custody destroy".into(), self.inner.destroy(name)).await
+        let destroy = async {
+            self.fuse.custody()?;
+            self.inner.destroy(name).await
+        };
+        self.fuse.around("custody destroy".into(), destroy).await
     }
     async fn mark(&self, fresh: Mark) -> Result<Mark, CustodyError> {
         self.inner.mark(fresh).await
+    }
+    async fn kept_mark(&self) -> Result<Option<Mark>, CustodyError> {
+        self.inner.kept_mark().await
     }
 }
 

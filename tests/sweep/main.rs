@@ -6,6 +6,7 @@
 mod adopt;
 mod back;
 mod compromised;
+mod custody;
 mod daemon;
 mod deliver;
 mod drift;

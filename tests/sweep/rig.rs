@@ -11,7 +11,7 @@ use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Fleet, begin, propose};
 use rekeyd::engine::{Accounts, Engine, EngineError, NoProvider, Surroundings, Tools};
 use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, Region, Timestamp};
-use rekeyd::provider::http::transport::Transport;
+use rekeyd::net::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{

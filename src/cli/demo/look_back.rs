@@ -50,7 +50,7 @@ pub(super) async fn look_back(config: &Config, running: &Running) -> Result<(Vec
             left_out.len().to_string(),
             excluded.len().to_string(),
             retired.to_string(),
-            journals.key_file(newest.plan.key_name()).display().to_string(),
+            journals.whereabouts(newest.plan.key_name()),
         ]);
         let mut say = |problem: String| short.push(format!("{name}: {problem}"));
         excluded.iter().for_each(|(id, _)| say(format!("{id} was excluded")));

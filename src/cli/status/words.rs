@@ -44,7 +44,8 @@ impl FleetStatus {
                 let (kind, counts) = (last.kind, last.counts.text());
                 out.line(format!("  last {kind} completed {at}: {counts} ({})", last.rotation));
                 let print = last.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
-                out.line(format!("  key {print} in {}", last.private_key.display()));
+                let way_in = last.way_in.as_ref().map(|way| format!(" ({way})")).unwrap_or_default();
+                out.line(format!("  key {print} in {}{way_in}", last.private_key));
             }
             None => out.line("  never rotated"),
         }
@@ -59,8 +60,7 @@ impl FleetStatus {
         for kept in &self.kept {
             out.line(format!(
                 "  kept private key {}: its pair is deleted, no login proved its successor ({})",
-                kept.private_key.display(),
-                kept.journal
+                kept.private_key, kept.journal
             ));
         }
     }

@@ -130,7 +130,7 @@ async fn guarded(
 enum Refused {
     /// The guard's word.
     Hold(HoldReason),
-    /// The cloud could not be asked.
+    /// The cloud or custody could not be asked.
     Failed(Error),
 }
 
@@ -143,7 +143,11 @@ async fn guard_bind(tools: &Tools, case: &Case, provider: &dyn Provider) -> Resu
     let (Some((public_key, _)), Some((_, journalled))) = (&rotation.key, &rotation.key_pair) else {
         return Ok(Err(Refused::Hold(HoldReason::KeyMismatch)));
     };
-    let guarded = guard::bind(public_key, kept(tools, case).await, shown.as_ref());
+    let kept = match kept(tools, case).await {
+        Ok(kept) => kept,
+        Err(error) => return Ok(Err(Refused::Failed(error))),
+    };
+    let guarded = guard::bind(public_key, kept, shown.as_ref());
     let same = shown.as_ref().map(|pair| &pair.id) == Some(journalled);
     Ok(guarded.and(if same { Ok(()) } else { Err(HoldReason::KeyMismatch) }).map_err(Refused::Hold))
 }

@@ -5,10 +5,11 @@
 use std::sync::Mutex;
 
 use futures_util::FutureExt;
+use zeroize::Zeroizing;
 
 use crate::hook::{Fault, Run};
 use crate::model::error::{Blame, Effect, Error, Kind};
-use crate::model::{Duration, InstanceId, PrivateKey};
+use crate::model::{Duration, InstanceId};
 use crate::provider::Instance;
 use crate::rotation::deliver::{Delivery, File, Host, SshConfig, ssh_config};
 use crate::rotation::{AddressFrom, Call, Event, HoldReason, HookCommand, HookFailure, Step, Verify};
@@ -45,8 +46,9 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         };
     }
     let key = match kept(tools, case).await {
-        Ok(key) => key,
-        Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+        Ok(Ok(key)) => key,
+        Err(error) => return failed(tools, case, Step::Deliver, error).await,
+        Ok(Err(problem)) => return hold(tools, case, HoldReason::Custody { problem }).await,
     };
     if let Some((journalled, _)) = &case.rotation()?.key
         && let Err(reason) = guard::custody(journalled, Ok(key.clone()))
@@ -78,7 +80,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
                 ("REKEYD_PUBLIC_KEY", key.public().to_openssh()),
                 ("REKEYD_HOOK", "deliver".to_string()),
             ];
-            let input = input_of(&key);
+            let input = Zeroizing::new(key.expose().to_string());
             let run = Run { command: command.clone(), timeout: *timeout, environment, input };
             let running = tools.surroundings.hooks.start(run).await;
             case.hook = Some((Step::Deliver, Mutex::new(running)));
@@ -106,10 +108,6 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
 async fn delivered(tools: &Tools, case: &mut Case, delivery: u32) -> Result<Done, EngineError> {
     append(tools, case, &[Event::Delivered { delivery }]).await?;
     Ok(Done::Recorded)
-}
-
-fn input_of(key: &PrivateKey) -> String {
-    key.expose().to_string()
 }
 
 /// Why a delivery did not succeed, as the journal has it.

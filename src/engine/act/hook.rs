@@ -62,7 +62,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, hook: Hook, batch: u32) 
     }
     let lines: Vec<String> =
         ids.iter().map(|id| line(id, case.seen.get(id, since).and_then(|(_, seen)| seen))).collect();
-    let run = Run { command: command.command, timeout: command.timeout, environment, input: lines.concat() };
+    let run = Run { command: command.command, timeout: command.timeout, environment, input: lines.concat().into() };
     let appended = append(tools, case, &[Event::HookStarted { hook, batch }]).await?;
     if appended == Appended::AfterOperator && case.course.is_halted() {
         return Ok(Done::Recorded);

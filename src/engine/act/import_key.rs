@@ -59,7 +59,11 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     if case.rotation()?.importing.is_some_and(|since| tools.clock.now() < later(since, FRESH)) {
         return Ok(Done::Wait(Duration::from_secs(1)));
     }
-    if let Err(reason) = guard::custody(&public_key, kept(tools, case).await) {
+    let kept = match kept(tools, case).await {
+        Ok(kept) => kept,
+        Err(error) => return failed(tools, case, Step::ImportKey, error).await,
+    };
+    if let Err(reason) = guard::custody(&public_key, kept) {
         return hold(tools, case, reason).await;
     }
     let started = Event::Started { step: Step::ImportKey, call: Call::Import, found: Vec::new() };

@@ -14,8 +14,9 @@ pub(super) mod verify;
 pub(super) use retire::{load, recall};
 pub(super) use verify::target as login_target;
 
-use crate::model::{Duration, Timestamp};
-use crate::provider::Error;
+use crate::custody::CustodyError;
+use crate::model::{Duration, PrivateKey, Timestamp};
+use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Hook, Step};
 
@@ -103,7 +104,25 @@ fn look_interval(since: Option<Timestamp>, now: Timestamp) -> Duration {
     Duration::from_secs((age / 10).clamp(1, 5) as u64)
 }
 
-/// Custody's word as the guards take it.
-async fn kept(tools: &Tools, case: &Case) -> Result<crate::model::PrivateKey, String> {
-    tools.custody.get(case.plan.key_name()).await.map_err(|error| error.to_string())
+/// Custody's word as the guards take it. Where custody cannot be asked that is no word about the key, but an error of the
+/// step, which is tried again.
+async fn kept(tools: &Tools, case: &Case) -> Result<Result<PrivateKey, String>, Error> {
+    match tools.custody.get(case.plan.key_name()).await {
+        Err(error) if error.is_passing() => Err(Error { effect: Effect::NotDone, ..custody_failed("get", &error) }),
+        word => Ok(word.map_err(|error| error.to_string())),
+    }
+}
+
+/// Custody that fails is waited for like a cloud that is away: a full disk, a copy that is not mounted, a sealed Vault.
+fn custody_failed(action: &str, error: &CustodyError) -> Error {
+    Error {
+        kind: Kind::Unavailable,
+        effect: Effect::Unknown,
+        blame: Blame::Request,
+        action: format!("custody {action}"),
+        code: "custody".to_string(),
+        message: error.to_string(),
+        request_id: None,
+        retry_after: None,
+    }
 }

@@ -15,7 +15,7 @@ use super::super::guard::{self, Refusal};
 use super::super::look::MISSING;
 use super::super::record::{Appended, append};
 use super::super::{EngineError, Tools};
-use super::{Done, failed, hold};
+use super::{Done, custody_failed, failed, hold};
 
 /// A pair that is waited for is looked at so often …
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,6 +199,9 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
         return Ok(Done::Recorded);
     }
     if let Err(error) = tools.custody.destroy(&name).await {
+        if error.is_passing() {
+            return failed(tools, case, step, custody_failed("destroy", &error)).await;
+        }
         return hold(tools, case, HoldReason::Custody { problem: error.to_string() }).await;
     }
     append(tools, case, &[Event::PrivateKeyDestroyed]).await?;

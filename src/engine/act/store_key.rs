@@ -9,7 +9,7 @@ use crate::rotation::{Call, Event, HoldReason, KeySource, Step};
 use super::super::case::Case;
 use super::super::record::append;
 use super::super::{EngineError, Tools, guard};
-use super::{Done, failed, hold};
+use super::{Done, custody_failed, failed, hold};
 
 pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
     let plan = &case.rotation()?.plan;
@@ -32,7 +32,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
                 Err(error) => return failed(tools, case, Step::StoreKey, error).await,
             }
         }
-        (Err(error), _) => return failed(tools, case, Step::StoreKey, refused("get", &error)).await,
+        (Err(error), _) => return failed(tools, case, Step::StoreKey, custody_failed("get", &error)).await,
         (Ok(key), existing) => {
             let differs = existing.and_then(|journalled| guard::custody(&journalled, Ok(key.clone())).err());
             if let Some(reason) = differs {
@@ -51,27 +51,14 @@ async fn make(tools: &Tools, bits: u16, name: &crate::model::KeyPairName, case: 
     let comment = format!("{name} {}", case.plan.fleet());
     let key = tools.keys.make(bits, &comment).await.map_err(|error| Error {
         kind: Kind::Invalid,
-        message: error.to_string(),
-        ..custody_error("make")
-    })?;
-    tools.custody.put(name, &key).await.map_err(|error| refused("put", &error))?;
-    tools.custody.get(name).await.map_err(|error| refused("get", &error))
-}
-
-fn refused(action: &str, error: &CustodyError) -> Error {
-    Error { message: error.to_string(), ..custody_error(action) }
-}
-
-/// Custody that fails is waited for like a cloud that is away: a full disk, a copy that is not mounted.
-fn custody_error(action: &str) -> Error {
-    Error {
-        kind: Kind::Unavailable,
         effect: Effect::Unknown,
         blame: Blame::Request,
-        action: format!("custody {action}"),
+        action: "custody make".to_string(),
         code: "custody".to_string(),
-        message: String::new(),
+        message: error.to_string(),
         request_id: None,
         retry_after: None,
-    }
+    })?;
+    tools.custody.put(name, &key).await.map_err(|error| custody_failed("put", &error))?;
+    tools.custody.get(name).await.map_err(|error| custody_failed("get", &error))
 }

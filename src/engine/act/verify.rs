@@ -75,8 +75,9 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
         // Nothing can prove it, and nobody awaits a proof.
         KeySource::Stranger { public_key: None, .. } => return Ok(Done::Wait(REFUSED_PAUSE)),
         KeySource::Generate | KeySource::Existing { .. } | KeySource::Adopted { .. } => match kept(tools, case).await {
-            Ok(key) => Key::Ours(key),
-            Err(problem) => return hold(tools, case, HoldReason::Custody { problem }).await,
+            Ok(Ok(key)) => Key::Ours(key),
+            Err(error) => return failed(tools, case, step, error).await,
+            Ok(Err(problem)) => return hold(tools, case, HoldReason::Custody { problem }).await,
         },
     };
     know_publics(tools, case, provider.as_ref(), &ids).await?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::net::Origin;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
-use crate::provider::http::transport::Origin;
 use crate::provider::http::{Door, Transport, TransportError};
 use crate::provider::{Credentials, Effect, Power};
 

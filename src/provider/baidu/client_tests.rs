@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::net::Origin;
 use crate::provider::Credentials;
 use crate::provider::http::door::tests::{ManualClock, Script, answer};
-use crate::provider::http::transport::Origin;
 use crate::provider::http::{Door, Transport, TransportError};
 use crate::provider::{Blame, Effect, Power};
 

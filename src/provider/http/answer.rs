@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::door;
-use super::transport::Response;
 use crate::model::InstanceId;
+use crate::net::Response;
 use crate::provider::error::{Blame, Effect, Error, Kind};
 
 /// The three answers about one error: may it help to try again, may it have happened, who is to blame.

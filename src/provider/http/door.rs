@@ -11,9 +11,9 @@ use rand::{RngExt, SeedableRng};
 use super::redact::Redactor;
 use super::retry::{self, Intent};
 use super::throttle::Throttle;
-use super::transport::{Request, Response, Transport, TransportError};
 use crate::clock::Clock;
 use crate::model::ProviderKind;
+use crate::net::{Request, Response, Transport, TransportError};
 use crate::provider::error::{Blame, Effect, Error, Kind};
 use crate::provider::witness::{Heard, Witness};
 

@@ -1,4 +1,4 @@
-//! What all clouds share of HTTP: the door to the network, repetition, request rates, digests, redaction.
+//! What all clouds share of HTTP: the way to the network, repetition, request rates, digests, redaction.
 //! Nothing in here knows a cloud.
 
 pub mod answer;
@@ -7,8 +7,7 @@ pub mod door;
 pub mod redact;
 pub mod retry;
 pub mod throttle;
-pub mod transport;
 
+pub use crate::net::{Request, Response, Transport, TransportError};
 pub use door::Door;
 pub use retry::Intent;
-pub use transport::{Network, Request, Response, Transport, TransportError};

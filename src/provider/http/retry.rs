@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::transport::Response;
+use crate::net::Response;
 use crate::provider::error::{Effect, Error, Kind};
 
 /// The longest that one call is repeated or waited for.

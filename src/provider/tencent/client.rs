@@ -13,9 +13,9 @@ use super::error::judge;
 use super::sign::{SIGNED, sign};
 use super::wire::{Envelope, Outcome, Page, RawInstance, RawKeyPair};
 use crate::model::{InstanceId, KeyPairId};
+use crate::net::{Request, Response};
 use crate::provider::http::Intent;
 use crate::provider::http::door::unreadable;
-use crate::provider::http::transport::{Request, Response};
 use crate::provider::open::Parts;
 use crate::provider::{Blame, Effect, Error, Kind, Result};
 

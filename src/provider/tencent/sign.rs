@@ -6,9 +6,9 @@ use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use crate::net::Request;
 use crate::provider::Credentials;
 use crate::provider::http::digest::{hmac_sha256, sha256_hex};
-use crate::provider::http::transport::Request;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 

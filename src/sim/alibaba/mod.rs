@@ -19,7 +19,7 @@ use self::params::Params;
 use super::canon::Credential;
 use super::door::{Call, Face};
 use super::world::World;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 
 /// What an action does.
 type Act = fn(&mut World, &Call<'_>, &Params) -> Result<Value, Refused>;

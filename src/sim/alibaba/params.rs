@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::error::{Refused, refused};
 use super::sign::header;
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 use crate::sim::canon;
 
 /// The most tags that a call may name.

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::{Refused, refused};
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 use crate::sim::canon::{Credential, encode, hmac_hex, pairs, sha256_hex};
 
 /// How far `x-acs-date` may be from the cloud's clock (FACTS 4.3: 15 minutes).

@@ -19,7 +19,7 @@ use self::route::Operation;
 use super::canon::Credential;
 use super::door::{Call, Face};
 use super::world::World;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 
 /// The face of BCC.
 pub(super) struct Bcc;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::error::{Refused, refused};
 use super::sign::path_part;
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 use crate::sim::canon;
 
 /// The three power operations.

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::{Refused, refused};
-use crate::provider::http::transport::Request;
+use crate::net::Request;
 use crate::sim::canon::{Credential, decode, encode, hmac_hex, pairs};
 
 /// How far a request's time may lie ahead of the cloud's clock. The page names no tolerance (FACTS 5.2, unconfirmed):

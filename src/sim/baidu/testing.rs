@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::sign::testing::sign_with;
 use crate::model::ProviderKind;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 use crate::sim::InstanceSpec;
 use crate::sim::canon::Credential;
 use crate::sim::cloud::Rule;

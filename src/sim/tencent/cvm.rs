@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cvm_looks::{self as looks, check_ids, malformed, malformed_keys};
 use super::{Product, Refused, broken, params, refused};
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 use crate::sim::cloud::Rule::{Malformed, State};
 use crate::sim::door::{Call, Face};
 use crate::sim::machine::{self, Course, Machine, Os, Power, Step};

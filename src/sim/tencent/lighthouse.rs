@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::lighthouse_looks::{self as looks, check_ids, malformed, malformed_keys};
 use super::listing::{IDS_MAX, state};
 use super::{Product, Refused, broken, params, refused};
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 use crate::sim::cloud::Rule::{Malformed, State};
 use crate::sim::door::{Call, Face};
 use crate::sim::machine::{self, Course, Machine, Os, Power, Step};

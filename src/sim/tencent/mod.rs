@@ -19,7 +19,7 @@ use super::cloud::Rule;
 use super::door::Call;
 use super::machine::{Course, Machine};
 use super::world::World;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 
 /// The signature's window on both sides, in seconds (FACTS §2.3: ±5 min).
 const WINDOW: i64 = 300;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::sign;
 use crate::model::ProviderKind;
-use crate::provider::http::transport::{Request, Response};
+use crate::net::{Request, Response};
 use crate::sim::world::later;
 use crate::sim::{InstanceSpec, Outcome, Power, World, handle};
 

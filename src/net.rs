@@ -32,6 +32,14 @@ impl std::fmt::Debug for Request {
     }
 }
 
+/// Wipes what may be secret in it: header values and body. The HTTP client's own buffers are not reached.
+impl zeroize::Zeroize for Request {
+    fn zeroize(&mut self) {
+        self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.body.zeroize();
+    }
+}
+
 /// An answer, its body whole and no larger than [`BODY_MAX`].
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -47,6 +55,13 @@ impl Response {
     /// The first header of this (lower-case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Wipes the body. The HTTP client's own buffers are not reached.
+impl zeroize::Zeroize for Response {
+    fn zeroize(&mut self) {
+        self.body.zeroize();
     }
 }
 
@@ -165,6 +180,8 @@ pub struct Network {
     // that only speaks to a simulator may have none.
     secure: OnceLock<Result<reqwest::Client, String>>,
     secure_loopback: OnceLock<Result<reqwest::Client, String>>,
+    // Whom https trusts instead of the system's authorities.
+    authorities: Option<Vec<reqwest::Certificate>>,
 }
 
 /// Why there is no door to the network.
@@ -176,7 +193,16 @@ impl Network {
     /// A door to the network. It needs no CA certificates until the first https request.
     pub fn new() -> Result<Self, NetworkError> {
         let plain = builder().no_proxy().tls_certs_only([]).build().map_err(|error| NetworkError(chain(&error)))?;
-        Ok(Self { plain, secure: OnceLock::new(), secure_loopback: OnceLock::new() })
+        Ok(Self { plain, secure: OnceLock::new(), secure_loopback: OnceLock::new(), authorities: None })
+    }
+
+    /// The same, where https trusts these certificates (PEM, one or more) and no others.
+    pub fn trusting(pem: &[u8]) -> Result<Self, NetworkError> {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| NetworkError(chain(&error)))?;
+        if authorities.is_empty() {
+            return Err(NetworkError("there is no certificate in it".to_string()));
+        }
+        Ok(Self { authorities: Some(authorities), ..Self::new()? })
     }
 
     fn client(&self, origin: &Origin) -> Result<&reqwest::Client, TransportError> {
@@ -184,6 +210,10 @@ impl Network {
             ("http", _) => return Ok(&self.plain),
             (_, true) => (&self.secure_loopback, || builder().no_proxy()),
             (_, false) => (&self.secure, builder),
+        };
+        let make = || match &self.authorities {
+            Some(authorities) => make().tls_certs_only(authorities.iter().cloned()),
+            None => make(),
         };
         cell.get_or_init(|| make().https_only(true).build().map_err(|error| chain(&error))).as_ref().map_err(
             |problem| TransportError::NotSent(format!("no TLS client (is ca-certificates installed?): {problem}")),
@@ -284,5 +314,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-#[path = "transport_tests.rs"]
 mod tests;
