@@ -87,6 +87,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     ));
     let (stop, asked) = watch::channel(false);
     let daemon = Daemon {
+        reload: None,
         config: config.clone(),
         env: secrets(running.ready()),
         listener,

@@ -305,6 +305,26 @@ impl Event {
             || matches!(self, Self::GraceWaived { .. })
             || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
     }
+    /// The instances that it names as members of the plan's batches.
+    pub(super) fn named(&self) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
+        match self {
+            Self::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
+            Self::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
+            Self::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
+            Self::Trusted { instance, .. } => Box::new(std::iter::once(instance)),
+            Self::Accepted { instances, .. }
+            | Self::Failed { instances, .. }
+            | Self::Activated { instances }
+            | Self::Running { instances }
+            | Self::Unproven { instances, .. }
+            | Self::Gone { instances } => Box::new(instances.iter()),
+            Self::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
+            Self::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
+            Self::Excluded { instances } => Box::new(instances.iter().map(|excluded| &excluded.instance)),
+            Self::Released { allow: Some(Allow::LeaveOff(id)), .. } => Box::new(std::iter::once(id)),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
     /// Its name, as logs and tables have it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -48,6 +48,8 @@ pub struct Rotation {
     pub importing: Option<Timestamp>,
     /// Why it is held.
     pub held: Option<HoldReason>,
+    /// Since when; only while it is.
+    pub held_since: Option<Timestamp>,
     /// An operator gave it up.
     pub abandoned: bool,
     /// How and when it ended.
@@ -108,6 +110,7 @@ impl Rotation {
             key_pair: None,
             importing: None,
             held: None,
+            held_since: None,
             abandoned: false,
             ended: None,
             members,
@@ -167,13 +170,13 @@ impl Rotation {
         if (entry.seq == 1) != matches!(entry.event, Event::Planned { .. }) {
             return illegal("the plan stands first, and only there");
         }
-        if let Some(stranger) = named(&entry.event).find(|id| !self.members.contains_key(*id)) {
+        if let Some(stranger) = entry.event.named().find(|id| !self.members.contains_key(*id)) {
             return illegal(&format!("{stranger} is not in the plan"));
         }
         self.seq = entry.seq;
         self.last_at = entry.at;
         self.take(entry.at, &entry.event);
-        let touched: BTreeSet<u32> = named(&entry.event).filter_map(|id| Some(self.members.get(id)?.batch)).collect();
+        let touched: BTreeSet<u32> = entry.event.named().filter_map(|id| Some(self.members.get(id)?.batch)).collect();
         for batch in touched {
             self.recount(batch);
         }
@@ -309,7 +312,7 @@ impl Rotation {
                     });
                 }
             }
-            Event::Held { reason } => self.held = Some(reason.clone()),
+            Event::Held { reason } => (self.held, self.held_since) = (Some(reason.clone()), Some(at)),
             Event::Released { allow, .. } => self.release(at, allow.as_ref()),
             Event::AbandonRequested { .. } => self.abandoned = true,
             Event::Ended { outcome } => self.ended = Some((at, *outcome)),
@@ -325,7 +328,7 @@ impl Rotation {
     }
 
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
-        self.held = None;
+        (self.held, self.held_since) = (None, None);
         self.retries.clear();
         self.budget.release();
         self.hooked.release();
@@ -375,26 +378,5 @@ impl Rotation {
             self.current += 1;
             self.current_since = Some(at);
         }
-    }
-}
-
-/// The instances that an event names.
-fn named(event: &Event) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
-    match event {
-        Event::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),
-        Event::Pinned { hosts } => Box::new(hosts.iter().map(|host| &host.instance)),
-        Event::Verified { proofs } => Box::new(proofs.iter().map(|proof| &proof.instance)),
-        Event::Trusted { instance, .. } => Box::new(std::iter::once(instance)),
-        Event::Accepted { instances, .. }
-        | Event::Failed { instances, .. }
-        | Event::Activated { instances }
-        | Event::Running { instances }
-        | Event::Unproven { instances, .. }
-        | Event::Gone { instances } => Box::new(instances.iter()),
-        Event::Down { stopped, changing } => Box::new(stopped.iter().chain(changing)),
-        Event::Bound { instances } => Box::new(instances.iter().map(|bound| &bound.instance)),
-        Event::Excluded { instances } => Box::new(instances.iter().map(|excluded| &excluded.instance)),
-        Event::Released { allow: Some(Allow::LeaveOff(id)), .. } => Box::new(std::iter::once(id)),
-        _ => Box::new(std::iter::empty()),
     }
 }

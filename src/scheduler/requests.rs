@@ -148,7 +148,7 @@ impl Scheduler {
         }
         let Some(fleet) = self.fleets.get(name) else {
             let why =
-                format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
+                format!("the running daemon's config file has no fleet {name}; reload it if the file was changed (SIGHUP)");
             return Some(Answer::Refused(why));
         };
         // A person goes before what is merely due.
