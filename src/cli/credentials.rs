@@ -57,7 +57,8 @@ pub(super) fn way<'a>(
 /// The text of our unit and its drop-ins, as far as they lie in this folder and can be read.
 fn unit_in(folder: &Path) -> String {
     let drop_ins = std::fs::read_dir(folder.join("rekeyd.service.d")).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = drop_ins.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "conf")).collect();
+    let mut paths: Vec<_> =
+        drop_ins.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "conf")).collect();
     paths.sort();
     paths.insert(0, folder.join("rekeyd.service"));
     paths.iter().filter_map(|path| std::fs::read_to_string(path).ok()).map(|text| text + "\n").collect()
@@ -124,7 +125,10 @@ mod tests {
         check("", &[id, key]);
         check("LoadCredential=other:/x\n#LoadCredential=id:/x\nSetCredential=id:topsecret", &[id, key]);
         check("[Service]\n  LoadCredentialEncrypted=key:/a/key \n", &[id, "LoadCredentialEncrypted=key:/a/key"]);
-        check("LoadCredential=id\nEnvironmentFile=-/e\nEnvironmentFile=\n", &["LoadCredential=id", key, "EnvironmentFile=-/e"]);
+        check(
+            "LoadCredential=id\nEnvironmentFile=-/e\nEnvironmentFile=\n",
+            &["LoadCredential=id", key, "EnvironmentFile=-/e"],
+        );
     }
 
     #[test]
@@ -142,7 +146,12 @@ mod tests {
         let head = "sudo systemd-run --pty --collect --uid=rekeyd -p 'LoadCredential=id:/a b'";
         check("rekeyd", CONFIG, &["plan", "web"], &format!("{head} rekeyd plan web"));
         check("/opt/rekeyd", CONFIG, &["--config", CONFIG, "drift"], &format!("{head} /opt/rekeyd drift"));
-        check("rekeyd", "/x.yaml", &["plan", "--config=/x.yaml", "it's"], &format!("{head} rekeyd --config /x.yaml plan 'it'\\''s'"));
+        check(
+            "rekeyd",
+            "/x.yaml",
+            &["plan", "--config=/x.yaml", "it's"],
+            &format!("{head} rekeyd --config /x.yaml plan 'it'\\''s'"),
+        );
         let here = std::path::absolute("x.yaml").unwrap().display().to_string();
         check("rekeyd", "x.yaml", &["check"], &format!("{head} rekeyd --config {} check", quoted(&here)));
     }

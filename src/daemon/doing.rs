@@ -121,11 +121,9 @@ mod tests {
         let check = |stands: &[Stand], expect: &str| assert_eq!(words(stands.iter()), expect);
         check(&[], "; no rotation is open");
         check(&[rotation("a", false), rotation("b", true)], "; b: w; a: w");
-        let retiring = [Stand::Retiring { held: false }, Stand::Retiring { held: false }, Stand::Retiring { held: true }];
-        check(
-            &retiring,
-            "; no rotation is open; key pairs being retired: 2; key pairs whose retirement is held: 1",
-        );
+        let retiring =
+            [Stand::Retiring { held: false }, Stand::Retiring { held: false }, Stand::Retiring { held: true }];
+        check(&retiring, "; no rotation is open; key pairs being retired: 2; key pairs whose retirement is held: 1");
         let many: Vec<Stand> = (0..14).map(|number| rotation(&format!("f{number:02}"), false)).collect();
         assert!(words(many.iter()).ends_with("; f11: w; and 2 more"));
     }

@@ -19,8 +19,12 @@ pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal, meant: im
     };
     let completed =
         |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
-    let newest: BTreeMap<&FleetName, &Head> =
-        heads.iter().filter(completed).filter(|head| meant(head.plan.fleet())).map(|head| (head.plan.fleet(), head)).collect();
+    let newest: BTreeMap<&FleetName, &Head> = heads
+        .iter()
+        .filter(completed)
+        .filter(|head| meant(head.plan.fleet()))
+        .map(|head| (head.plan.fleet(), head))
+        .collect();
     for (fleet, head) in newest {
         match key_created(journal, head).await {
             Ok(key_created) => {

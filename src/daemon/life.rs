@@ -198,7 +198,9 @@ impl Work {
                 Some(config)
             }
             Err(errors) => {
-                for problem in errors.iter().flat_map(|error| error.to_string().lines().map(str::to_string).collect::<Vec<_>>()) {
+                for problem in
+                    errors.iter().flat_map(|error| error.to_string().lines().map(str::to_string).collect::<Vec<_>>())
+                {
                     tracing::error!(problem, "the config file is refused, and the one read before stays in force");
                 }
                 None

@@ -103,7 +103,8 @@ impl Ear {
             Some(why) => format!("waiting: {why}"),
             None => format!("driving {fleets} {}{}", if fleets == 1 { "fleet" } else { "fleets" }, self.doing.words()),
         };
-        let refused = state.refused.map(|at| format!("; the config file was refused at {at:.0}, the one before is in force"));
+        let refused =
+            state.refused.map(|at| format!("; the config file was refused at {at:.0}, the one before is in force"));
         let text = what + refused.as_deref().unwrap_or_default();
         if state.said != text {
             tell(&[NotifyState::Status(&text)]);

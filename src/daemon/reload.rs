@@ -25,7 +25,9 @@ pub enum ReloadError {
     #[error(transparent)]
     File(#[from] ConfigError),
     /// It changes what only a start can change.
-    #[error("{key}: cannot be changed by a reload: restart rekeyd (it goes on where it stopped), or take the change back")]
+    #[error(
+        "{key}: cannot be changed by a reload: restart rekeyd (it goes on where it stopped), or take the change back"
+    )]
     Restart {
         /// Which, at the file's top level.
         key: &'static str,
