@@ -19,7 +19,8 @@ use crate::store::Head;
 use super::outcome::{say_ended, say_held};
 use super::output::{Output, Tone, count, some, table};
 use super::progress::Progress;
-use super::rotate::{Signals, interrupted};
+use super::rotate::interrupted;
+use super::signals::Signals;
 use super::{Exit, Scene, credentials, drift, owner};
 
 /// So many ids a line.

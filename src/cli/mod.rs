@@ -25,6 +25,7 @@ mod rollback;
 mod rotate;
 mod run;
 mod show;
+mod signals;
 mod sim;
 mod status;
 mod story;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -27,6 +26,7 @@ use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
 use super::progress::Progress;
+use super::signals::Signals;
 use super::{Exit, Scene, credentials, output, owner};
 
 /// A soak or a grace of no more than this is waited out; what lasts longer is left to the next run.
@@ -311,40 +311,6 @@ pub(super) async fn interrupted(mut signals: Signals, stop: watch::Sender<bool>)
     tokio::select! {
         () = signals.next() => {}
         () = SystemClock.sleep_until(later(SystemClock.now(), LAST_CALL)) => {}
-    }
-}
-
-/// SIGINT and SIGTERM. From here on they do not end the process by themselves; nor does SIGHUP, which only the daemon heeds:
-/// a terminal that goes away must not leave machines switched off.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let of = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self {
-            interrupt: of(SignalKind::interrupt())?,
-            terminate: of(SignalKind::terminate())?,
-            hangup: of(SignalKind::hangup())?,
-        })
-    }
-    /// The next of all three: whether it is SIGHUP.
-    pub(super) async fn next_or_hangup(&mut self) -> bool {
-        tokio::select! {
-            _ = self.interrupt.recv() => false,
-            _ = self.terminate.recv() => false,
-            _ = self.hangup.recv() => true,
-        }
-    }
-    /// The next of SIGINT and SIGTERM.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

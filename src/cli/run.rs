@@ -16,7 +16,7 @@ use crate::rotation::policy::later;
 use crate::store::DriverLock;
 use crate::telemetry::{Format, Listening, Look, log};
 
-use super::rotate::Signals;
+use super::signals::Signals;
 use super::{Exit, Scene, output, owner};
 
 /// What is logged unless RUST_LOG says otherwise. The heartbeat's crate tells each of its steps.

@@ -74,14 +74,14 @@ mod tests {
     use super::*;
     use crate::config;
 
-    const FILE: &str = "\
-store: sqlite:///var/lib/rekeyd/rekeyd.db
-listen: 127.0.0.1:9797
-installation: a7f3
-custody: { directory: /var/lib/rekeyd/keys }
-accounts: { main: { provider: baidu-bcc, credentials: { access_key_id: { env: ID }, access_key_secret: { env: SECRET } } } }
-fleets: { web: { account: main, region: bj, all_instances: true, verify: none } }
-";
+    const FILE: &str = concat!(
+        "store: sqlite:///var/lib/rekeyd/rekeyd.db\n",
+        "listen: 127.0.0.1:9797\n",
+        "installation: a7f3\n",
+        "custody: { directory: /var/lib/rekeyd/keys }\n",
+        "accounts: { main: { provider: baidu-bcc, credentials: { access_key_id: { env: ID }, access_key_secret: { env: SECRET } } } }\n",
+        "fleets: { web: { account: main, region: bj, all_instances: true, verify: none } }\n",
+    );
 
     fn read(text: &str) -> Result<Config, ConfigError> {
         config::load(text, Path::new("rekeyd.yaml"), &crate::daemon::cloud)

@@ -71,7 +71,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
 /// The plan's account is no longer in the config file: hold. What is owed cannot be paid without it, so it is tried again.
 async fn account_is_gone(tools: &Tools, case: &mut Case, problem: String) -> Result<Done, EngineError> {
     if case.course.is_halted() {
-        return Ok(Done::Wait(Duration::from_secs(60)));
+        return Ok(Done::Wait(Duration::from_secs(10)));
     }
     hold(tools, case, HoldReason::Account { problem }).await
 }
