@@ -102,6 +102,14 @@ fn a_daemon_that_waits_ends_when_told_to() {
     let (file, listen) = house.second_file();
     let mut second = house.start_of(file, &["run"], "second");
     assert!(wait(10, || fetch(&listen, "/readyz").ok()).is_some(), "{}", house.words("second"));
+    // It reads its file anew meanwhile, as one that drives.
+    let read = || {
+        let page = fetch(&listen, "/metrics").unwrap().1;
+        crate::house::value(&page, "rekeyd_config_last_reload_success_timestamp_seconds", &[])
+    };
+    let before = read();
+    second.signal("HUP");
+    assert!(wait(10, || (read() > before).then_some(())).is_some(), "{before:?}: {}", house.words("second"));
     second.signal("TERM");
     assert_eq!(second.code_within(Duration::from_secs(3)), Some(0), "{}", house.words("second"));
     stop(&house, &mut first);
