@@ -1,10 +1,13 @@
 //! The composition root: from a checked config file to what the engine works with. It puts rooms together and decides
 //! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
 
+mod doing;
+mod filled;
 mod history;
 pub mod keeping;
 mod life;
 mod notice;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,23 +19,24 @@ use rand::rngs::StdRng;
 use secrecy::ExposeSecret;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::custody::{self, Custodian, CustodyError};
-use crate::engine::planner::{Fleet, batch_time};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
 use crate::files::Disk;
 use crate::hook::Programs;
-use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind, Region};
+use crate::model::{AccountName, Duration, Mark, Region};
 use crate::net::{Network, NetworkError};
 use crate::provider::{self, Credentials, Deaf, Provider, Witness};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Place, Rollout, hazard};
+use crate::rotation::{Author, Place};
 use crate::scheduler::work::MakeTools;
 use crate::ssh::{RsaKeyMaker, SshProbe};
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
 
+pub use filled::{cloud, fleet, fleets, place};
 pub use keeping::KeepingError;
 pub use life::{Daemon, DaemonError};
+pub use reload::{Reload, ReloadError};
 
 /// How environment variables are looked up, kept for as long as clouds may have to be opened.
 pub type SharedEnv = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
@@ -40,70 +44,27 @@ pub type SharedEnv = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 /// Makes who hears the calls to an account in a region.
 pub type MakeWitness = dyn Fn(&AccountName, &Region) -> Arc<dyn Witness> + Send + Sync;
 
-/// What the config room must know of a cloud.
-pub fn cloud(kind: ProviderKind) -> config::Cloud {
-    let limits = provider::limits(kind);
-    config::Cloud {
-        bind_max: limits.bind_max,
-        key_pairs_max: limits.key_pairs_max,
-        // Lighthouse shows nothing that a stop could hurt.
-        endangers: hazard::stops(limits.disruption) && kind != ProviderKind::TencentLighthouse,
-        batch_time: batch_time(limits.downtime),
-        actions: provider::actions(kind),
-    }
-}
-
-/// Where a fleet of the file lives.
-pub fn place(config: &Config, fleet: &config::Fleet) -> Option<Place> {
-    let account = config.accounts.get(&fleet.account)?;
-    Some(Place {
-        account: fleet.account.clone(),
-        provider: account.provider,
-        endpoint: account.endpoint(&fleet.region),
-        region: fleet.region.clone(),
-    })
-}
-
-/// A fleet as the planner takes it; `None` if the file has none of that name.
-pub fn fleet(config: &Config, name: &FleetName) -> Option<Fleet> {
-    let fleet = config.fleets.get(name)?;
-    Some(Fleet {
-        name: name.clone(),
-        place: place(config, fleet)?,
-        select: fleet.select.clone(),
-        key_bits: fleet.key_bits,
-        rollout: Rollout {
-            canary: fleet.rollout.canary,
-            batch_max: u32::try_from(fleet.rollout.batch_max).ok(),
-            unavailable_max: fleet.rollout.unavailable_max,
-            failures_max: fleet.rollout.failures_max,
-            growth: fleet.rollout.growth,
-            failures_in_a_row: fleet.rollout.failures_in_a_row,
-            soak: fleet.rollout.soak,
-        },
-        force_stop: fleet.force_stop,
-        allow: fleet.allow.clone(),
-        grace: fleet.grace,
-        verify: fleet.verify.clone(),
-        windows: fleet.windows.clone(),
-        hooks: fleet.hooks.clone(),
-        deliver: fleet.deliver.clone(),
-    })
-}
-
-/// All fleets of the file, as the planner takes them.
-pub fn fleets(config: &Config) -> Vec<Fleet> {
-    config.fleets.keys().filter_map(|name| fleet(config, name)).collect()
-}
-
 /// Opens the clouds of a config file: one provider an account and region, so that all its fleets share its rates.
 pub struct Clouds {
-    config: Arc<Config>,
+    config: Mutex<Arc<Config>>,
     env: SharedEnv,
     network: Arc<Network>,
-    opened: Mutex<BTreeMap<(AccountName, Region), Arc<dyn Provider>>>,
+    opened: Mutex<BTreeMap<(AccountName, Region), Opened>>,
     witness: Box<MakeWitness>,
     surroundings: Surroundings,
+}
+
+/// A provider, and what it was opened for and with.
+struct Opened {
+    place: Place,
+    settings: provider::Settings,
+    provider: Arc<dyn Provider>,
+}
+
+/// The caps that the accounts of a file have.
+fn caps(config: &Config) -> BTreeMap<AccountName, u32> {
+    let caps = config.accounts.iter().filter_map(|(name, account)| Some((name.clone(), account.unavailable_max?)));
+    caps.collect()
 }
 
 impl Clouds {
@@ -114,37 +75,50 @@ impl Clouds {
 
     /// The same; `witness` makes who hears the calls.
     pub fn heard(config: Arc<Config>, env: SharedEnv, witness: Box<MakeWitness>) -> Result<Self, NetworkError> {
-        let caps = config.accounts.iter().filter_map(|(name, account)| Some((name.clone(), account.unavailable_max?)));
         let surroundings = Surroundings {
-            accounts: Arc::new(Accounts::new(caps.collect())),
+            accounts: Arc::new(Accounts::new(caps(&config))),
             hooks: Arc::new(Programs::new((*env)("PATH"), Arc::new(SystemClock))),
             files: Arc::new(Disk),
         };
         let network = Arc::new(Network::new()?);
-        Ok(Self { config, env, network, opened: Mutex::default(), witness, surroundings })
+        Ok(Self { config: Mutex::new(config), env, network, opened: Mutex::default(), witness, surroundings })
     }
 
     /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
     /// its credentials cannot be read.
     pub fn open(&self, place: &Place) -> Result<Arc<dyn Provider>, NoProvider> {
-        let settings = self.settings(place)?;
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (place.account.clone(), place.region.clone());
-        if let Some(provider) = opened.get(&key) {
-            return Ok(Arc::clone(provider));
+        if let Some(known) = opened.get(&key).filter(|known| known.place == *place) {
+            return Ok(Arc::clone(&known.provider));
         }
+        let settings = self.settings(place)?;
         let witness = (self.witness)(&place.account, &place.region);
         let clock = Arc::new(SystemClock);
         let provider = provider::open_heard(&settings, self.network.clone(), clock, rand::random(), witness)
             .map_err(|error| NoProvider::NotNow(format!("account {}: {error}", place.account)))?;
-        opened.insert(key, Arc::clone(&provider));
+        opened.insert(key, Opened { place: place.clone(), settings, provider: Arc::clone(&provider) });
         Ok(provider)
+    }
+
+    /// Goes by this file from now on. A provider whose account, endpoint, secrets and rates are as they were stays, so that
+    /// its request rates are kept; any other is opened anew when it is needed next.
+    pub fn reload(&self, config: Arc<Config>) {
+        self.surroundings.accounts.set_caps(caps(&config));
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        // After that: whoever opened one by the old file meanwhile has put it in here.
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, one| self.settings(&one.place).is_ok_and(|settings| settings.is_same(&one.settings)));
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a provider of this place is opened with. Sends nothing.
     pub fn settings(&self, place: &Place) -> Result<provider::Settings, NoProvider> {
-        let name = &place.account;
-        let Some(account) = self.config.accounts.get(name) else {
+        let (name, config) = (&place.account, self.config());
+        let Some(account) = config.accounts.get(name) else {
             return Err(NoProvider::Gone(format!("account {name} is no longer in the config file")));
         };
         if account.provider != place.provider {
@@ -176,7 +150,7 @@ impl Clouds {
 
     /// Whether the credentials of an account can be read here; an account that is gone has none to be missed.
     pub fn can_read_credentials(&self, account: &AccountName) -> Result<(), String> {
-        match self.config.accounts.get(account) {
+        match self.config().accounts.get(account) {
             Some(account) => account.credentials(&*self.env).map(drop).map_err(|error| error.to_string()),
             None => Ok(()),
         }
@@ -185,7 +159,7 @@ impl Clouds {
     /// Tools that can look and plan, and keep nothing: their journal and custody are memory.
     pub fn tools_to_plan(self: &Arc<Self>) -> Tools {
         let (journal, custody) = (Arc::new(store::Memory::new()), Arc::new(custody::Memory::new()));
-        let mark = self.config.installation.clone().unwrap_or_else(fresh_mark);
+        let mark = self.config().installation.clone().unwrap_or_else(fresh_mark);
         self.tools(journal, custody, mark, Author::Engine("plan".to_string()), Vec::new())
     }
 

@@ -19,8 +19,9 @@ use crate::store::Head;
 use super::outcome::{say_ended, say_held};
 use super::output::{Output, Tone, count, some, table};
 use super::progress::Progress;
-use super::rotate::{Signals, interrupted};
-use super::{Exit, Scene, drift, owner};
+use super::rotate::interrupted;
+use super::signals::Signals;
+use super::{Exit, Scene, credentials, drift, owner};
 
 /// So many ids a line.
 const SHOWN: usize = 6;
@@ -36,6 +37,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let fleets = daemon::fleets(&config);
     if arguments.dry_run {
+        credentials::at_hand(scene, &config, fleets.iter().map(|fleet| &fleet.place.account))?;
         let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
         let tools = drift::tools(&config, &scene.env, &clouds).await?;
         let inventory = take_stock(&tools, &fleets).await?;
@@ -45,6 +47,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         return Ok(if is_done { Exit::Done } else { Exit::Something });
     }
     owner::check(&config, "adopt")?;
+    credentials::at_hand(scene, &config, fleets.iter().map(|fleet| &fleet.place.account))?;
     let signals = Signals::new()?;
     let driver = Driver::start_to_adopt(config.clone(), scene.env.clone()).await?;
     let (stop, asked) = watch::channel(false);

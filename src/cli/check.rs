@@ -9,7 +9,7 @@ use crate::custody::{Examined, Keeper, Settings};
 use crate::daemon::{self, Clouds, keeping};
 
 use super::output::{self, Tone};
-use super::{Exit, Scene};
+use super::{Exit, Scene, credentials};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -49,6 +49,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             output::count(config.fleets.len(), "fleet"),
         )),
         (_, number) => output::complain(&format!("{}\n", output::count(number, "problem"))),
+    }
+    if let Some(way) = config.as_ref().and_then(|config| credentials::way(scene, config, config.accounts.keys())) {
+        output::complain(&format!("with the credentials of systemd:\n\n  {way}\n\n"));
     }
     Ok(exit)
 }

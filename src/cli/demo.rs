@@ -29,7 +29,7 @@ use crate::telemetry::Listening;
 use super::journals::Journals;
 use super::output::{Tone, count, table};
 use super::progress::Progress;
-use super::rotate::Signals;
+use super::signals::Signals;
 use super::sim::above;
 use super::{Exit, Scene};
 use look_back::look_back;
@@ -87,6 +87,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     ));
     let (stop, asked) = watch::channel(false);
     let daemon = Daemon {
+        reload: None,
         config: config.clone(),
         env: secrets(running.ready()),
         listener,

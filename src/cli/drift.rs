@@ -18,7 +18,7 @@ use crate::rotation::{Deviation, DriftKind};
 use crate::store::{self, DriverLock, Journal, Sqlite};
 
 use super::output::{Output, Tone, count, some, table};
-use super::{Exit, Scene};
+use super::{Exit, Scene, credentials};
 
 /// So many fleets are looked at together.
 const AT_ONCE: usize = 4;
@@ -68,6 +68,8 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     if let Some(unknown) = arguments.fleets.iter().find(|name| !config.fleets.contains_key(name)) {
         bail!("there is no fleet {unknown:?} in the config file; it has {}", some(config.fleets.keys(), 20));
     }
+    let is_meant = |fleet: &&planner::Fleet| arguments.fleets.is_empty() || arguments.fleets.contains(&fleet.name);
+    credentials::at_hand(scene, &config, fleets.iter().filter(is_meant).map(|fleet| &fleet.place.account))?;
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
     let tools = tools(&config, &scene.env, &clouds).await?;
     // Whose lock this account may not look at is taken to be driving: a young debt is then no drift.

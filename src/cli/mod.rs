@@ -6,6 +6,7 @@ mod adopt;
 mod catch_up;
 mod check;
 mod counts;
+mod credentials;
 mod demo;
 mod drift;
 mod exposure;
@@ -24,6 +25,7 @@ mod rollback;
 mod rotate;
 mod run;
 mod show;
+mod signals;
 mod sim;
 mod status;
 mod story;
@@ -43,6 +45,9 @@ use crate::config::{Config, process_env};
 use crate::daemon::{self, SharedEnv};
 use output::Output;
 
+/// Where the config file is unless it is said.
+const CONFIG: &str = "/etc/rekeyd/rekeyd.yaml";
+
 /// How a verb ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -61,7 +66,7 @@ enum Exit {
 #[command(name = "rekeyd", version, propagate_version = true)]
 struct Arguments {
     /// The config file
-    #[arg(long, global = true, env = "REKEYD_CONFIG", default_value = "/etc/rekeyd/rekeyd.yaml", value_name = "FILE")]
+    #[arg(long, global = true, env = "REKEYD_CONFIG", default_value = CONFIG, value_name = "FILE")]
     config: PathBuf,
     #[command(subcommand)]
     verb: Verb,
@@ -139,6 +144,8 @@ enum Verb {
 struct Scene {
     /// How this program was called, for commands that a person may copy.
     program: String,
+    /// What with: all that followed the program's name.
+    arguments: Vec<String>,
     config: PathBuf,
     env: SharedEnv,
     out: Output,
@@ -152,10 +159,23 @@ impl Scene {
     }
 }
 
+/// What this process holds, keys and secrets too, gets into no core dump, and is not read by other processes of its account.
+fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            output::complain(&format!("warning: a crash could leave secrets in a core dump (prctl): {error}\n"));
+        }
+    }
+}
+
 /// Runs one command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    hide_memory();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let program = arguments.first().map_or_else(|| "rekeyd".into(), |name| name.to_string_lossy().into_owned());
+    let words = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -166,7 +186,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let out = Output::to_stdout(&process_env);
-    let scene = Scene { program, config: arguments.config, env: Arc::new(process_env), out };
+    let scene = Scene { program, arguments: words, config: arguments.config, env: Arc::new(process_env), out };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

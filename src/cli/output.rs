@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
 use crate::config::Env;
 use crate::model::Timestamp;
-use crate::telemetry::{Format, log};
+use crate::telemetry::{Format, Look, log};
 
 /// Stdout, and whether it takes colours.
 #[derive(Clone, Copy, Debug)]
@@ -132,12 +134,25 @@ pub(super) fn ansi(env: Env<'_>) -> bool {
     std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Whether stderr is the journal's socket: systemd names its device and inode in `$JOURNAL_STREAM` (systemd.exec(5)). A child
+/// whose stderr goes elsewhere inherits the variable, but not the socket.
+pub(super) fn is_journal(env: Env<'_>) -> bool {
+    let named = env("JOURNAL_STREAM").and_then(|text| text.into_string().ok());
+    let own = || {
+        let file = std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned().ok()?);
+        let about = file.metadata().ok()?;
+        Some(format!("{}:{}", about.dev(), about.ino()))
+    };
+    named.is_some_and(|named| own() == Some(named))
+}
+
 /// Logs to stderr: warnings and worse, or what `RUST_LOG` says.
 pub(super) fn log_to_stderr(env: Env<'_>) {
-    if let Err(error) = log::init(Format::Text, &log_filter(env, "warn"), ansi(env)) {
+    let look = Look { format: Format::Text, ansi: ansi(env), journal: false };
+    if let Err(error) = log::init(look, &log_filter(env, "warn")) {
         complain(&format!("RUST_LOG: {error}: logging warnings and worse\n"));
         // This filter is our own: it is understood.
-        let _ = log::init(Format::Text, "warn", ansi(env));
+        let _ = log::init(look, "warn");
     }
 }
 

@@ -25,6 +25,11 @@ pub(super) fn check(config: &Config, verb: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The account that custody belongs to, by name; `rekeyd` where that is not to be seen.
+pub(super) fn account(custody: &Path) -> String {
+    owner_of(custody).map_or_else(|| "rekeyd".to_string(), |owner| user_name(owner.uid()))
+}
+
 /// Who gives the order, for the journal: the person behind sudo, else the account. It is no proof of who it was.
 pub(super) fn person(env: Env<'_>) -> String {
     let named = |name: &str| env(name).and_then(|value| value.into_string().ok());

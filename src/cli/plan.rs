@@ -22,7 +22,7 @@ use crate::store::Head;
 use super::journals::{Folded, Journals};
 use super::output::{self, Output, Tone, moment, some};
 use super::story::{batch_name, doing};
-use super::{Exit, Scene};
+use super::{Exit, Scene, credentials};
 
 /// So many ids a line.
 const SHOWN: usize = 6;
@@ -48,6 +48,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let Some(planned) = daemon::fleet(&config, fleet) else {
         bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
     };
+    credentials::at_hand(scene, &config, [&planned.place.account])?;
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
     let tools = clouds.tools_to_plan();
     let proposal = propose(&tools, &planned, &daemon::fleets(&config)).await.context("no plan can be made")?;

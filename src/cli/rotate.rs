@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -27,7 +26,8 @@ use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
 use super::progress::Progress;
-use super::{Exit, Scene, output, owner};
+use super::signals::Signals;
+use super::{Exit, Scene, credentials, output, owner};
 
 /// A soak or a grace of no more than this is waited out; what lasts longer is left to the next run.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,7 +110,7 @@ async fn drive(
     let (stop, asked) = watch::channel(false);
     let progress = Arc::new(Progress::new(scene.out));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
-    let round = Round { config, driver: &driver, out: scene.out, force };
+    let round = Round { scene, config, driver: &driver, out: scene.out, force };
     let by = Author::Operator(owner::person(&*scene.env));
     let result = tokio::select! {
         result = round.go(&mut engine, fleet, aim, &by) => result,
@@ -140,6 +140,7 @@ fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
 
 /// One fleet, once around.
 pub(super) struct Round<'a> {
+    pub(super) scene: &'a Scene,
     pub(super) config: &'a Config,
     pub(super) driver: &'a Driver,
     pub(super) out: Output,
@@ -287,6 +288,7 @@ impl Round<'_> {
     }
 
     pub(super) fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
+        credentials::at_hand(self.scene, self.config, [&place.account])?;
         self.driver.clouds().can_read_credentials(&place.account).map_err(anyhow::Error::msg)
     }
 
@@ -309,32 +311,6 @@ pub(super) async fn interrupted(mut signals: Signals, stop: watch::Sender<bool>)
     tokio::select! {
         () = signals.next() => {}
         () = SystemClock.sleep_until(later(SystemClock.now(), LAST_CALL)) => {}
-    }
-}
-
-/// SIGINT and SIGTERM. From here on they do not end the process by themselves; nor does SIGHUP, which is not heeded: a
-/// terminal that goes away must not leave machines switched off.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    _hangup: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let of = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self {
-            interrupt: of(SignalKind::interrupt())?,
-            terminate: of(SignalKind::terminate())?,
-            _hangup: of(SignalKind::hangup())?,
-        })
-    }
-    /// The next of either.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

@@ -1,21 +1,22 @@
 //! `rekeyd run`: the daemon. It begins rotations when they are due, goes on with open ones, serves its pages, and obeys
 //! orders from other terminals, until it is told to stop.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
-use crate::daemon::Daemon;
+use crate::config::{self, Config};
+use crate::daemon::{self, Daemon, Reload};
 use crate::rotation::policy::later;
 use crate::store::DriverLock;
-use crate::telemetry::{Format, Listening};
+use crate::telemetry::{Format, Listening, Look, log};
 
-use super::rotate::Signals;
+use super::signals::Signals;
 use super::{Exit, Scene, output, owner};
 
 /// What is logged unless RUST_LOG says otherwise. The heartbeat's crate tells each of its steps.
@@ -25,15 +26,20 @@ const IN_WAITING: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// How log lines are written to stderr, one for each journal entry. RUST_LOG filters them (default: info)
-    #[arg(long, value_enum, env = "REKEYD_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    /// How log lines are written to stderr, one for each journal entry. RUST_LOG filters them (default: info). The journal of
+    /// systemd gets their priorities
+    #[arg(long, value_enum, env = "REKEYD_LOG_FORMAT", default_value_t = LogFormat::Auto)]
     log_format: LogFormat,
 }
 
 /// A log line's form.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// `human` on a terminal, else `text`.
+    Auto,
+    /// For people: the time of day, the words, then the fields.
+    Human,
+    /// The time, the level, the words, the fields; the journal adds time and level itself.
     Text,
     /// One JSON object a line.
     Json,
@@ -43,10 +49,13 @@ impl Arguments {
     /// Begins to log.
     pub(super) fn log(&self, scene: &Scene) -> Result<()> {
         let format = match self.log_format {
-            LogFormat::Text => Format::Text,
+            LogFormat::Auto if std::io::stderr().is_terminal() => Format::Human,
+            LogFormat::Human => Format::Human,
+            LogFormat::Auto | LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
-        Ok(crate::telemetry::log::init(format, &output::log_filter(&*scene.env, USUAL), output::ansi(&*scene.env))?)
+        let look = Look { format, ansi: output::ansi(&*scene.env), journal: output::is_journal(&*scene.env) };
+        Ok(log::init(look, &output::log_filter(&*scene.env, USUAL))?)
     }
 }
 
@@ -62,12 +71,20 @@ pub(super) async fn run(scene: &Scene, _: &Arguments) -> Result<Exit> {
         () = signals.next() => return Ok(Exit::Done),
     };
     let (stop, asked) = watch::channel(false);
-    let daemon = Daemon { config, env: scene.env.clone(), listener, observers: Vec::new() };
+    let (path, hung_up) = (scene.config.clone(), Arc::new(Notify::new()));
+    let read = move || config::read(&path, &daemon::cloud);
+    let reload = Some(Reload { asked: hung_up.clone(), read: Arc::new(read) });
+    let daemon = Daemon { config, env: scene.env.clone(), listener, observers: Vec::new(), reload };
     let life = daemon.run(asked);
     tokio::pin!(life);
-    tokio::select! {
-        result = &mut life => return Ok(result.map(|()| Exit::Done)?),
-        () = signals.next() => {}
+    loop {
+        tokio::select! {
+            result = &mut life => return Ok(result.map(|()| Exit::Done)?),
+            is_hangup = signals.next_or_hangup() => match is_hangup {
+                true => hung_up.notify_one(),
+                false => break,
+            }
+        }
     }
     tracing::info!("told to stop: no new step; calls under way get 8 s; again to end at once");
     stop.send_replace(true);

@@ -11,7 +11,7 @@ use crate::sim::Faults;
 use crate::sim::guest::{self, Down, Sshd};
 use crate::sim::serve::{Options, serve};
 
-use super::rotate::Signals;
+use super::signals::Signals;
 use super::{Exit, Scene};
 
 #[derive(clap::Args)]

@@ -50,6 +50,12 @@ impl Account {
         self.endpoint.as_ref().map(|template| template.replace("{region}", region.as_str()))
     }
 
+    /// The names of the systemd credentials that its secrets are.
+    pub fn systemd_credentials(&self) -> impl Iterator<Item = &str> {
+        let secrets = [Some(&self.access_key_id), Some(&self.access_key_secret), self.session_token.as_ref()];
+        secrets.into_iter().flatten().filter_map(Secret::credential)
+    }
+
     /// Fetches the secrets. The error names every one that cannot be read, with its line.
     pub fn credentials(&self, env: Env<'_>) -> Result<Credentials, ConfigError> {
         let mut report = Report::new(&self.file);

@@ -44,7 +44,35 @@ pub struct CustodySecrets {
     pub warnings: Vec<Remark>,
 }
 
+/// The same keeper, opened with secrets of the same origin; on which line of the file that stands is nothing to it.
+impl PartialEq for Custody {
+    fn eq(&self, other: &Self) -> bool {
+        let kind = |key: &Key| std::mem::discriminant(key);
+        let sources =
+            |custody: &Self| custody.key.secrets().iter().map(|secret| secret.source.clone()).collect::<Vec<_>>();
+        self.keeper == other.keeper
+            && self.ca == other.ca
+            && kind(&self.key) == kind(&other.key)
+            && sources(self) == sources(other)
+    }
+}
+
+impl Key {
+    fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Passphrase(secret) | Self::Token(secret) => vec![secret],
+            Self::AppRole { role_id, secret_id } => vec![role_id, secret_id],
+        }
+    }
+}
+
 impl Custody {
+    /// The names of the systemd credentials that open it.
+    pub fn systemd_credentials(&self) -> Vec<&str> {
+        self.key.secrets().into_iter().filter_map(Secret::credential).collect()
+    }
+
     /// Fetches the secrets. The error names every one that cannot be read, with its line.
     pub fn secrets(&self, env: Env<'_>) -> Result<CustodySecrets, ConfigError> {
         let mut report = Report::new(&self.file);

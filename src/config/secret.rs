@@ -73,6 +73,14 @@ impl Secret {
         }
     }
 
+    /// The name of the systemd credential that it is, if it is one and its name may be shown.
+    pub(super) fn credential(&self) -> Option<&str> {
+        match &self.source {
+            Source::Credential(name) if looks_like_a_name(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Reads `{ env: NAME }`, `{ file: PATH }` or `{ credential: NAME }`.
     pub(super) fn read(report: &mut Report, field: &Field<'_>) -> Option<Self> {
         const WAYS: &str = "write { env: NAME }, { file: /PATH } or { credential: NAME }";

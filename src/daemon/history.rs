@@ -7,9 +7,9 @@ use crate::rotation::{Event, Outcome, Plan};
 use crate::store::{Head, Journal, StoreError};
 use crate::telemetry::{History, Metrics};
 
-/// Tells the metrics of each fleet's newest completed rotation. What cannot be read is left at nothing: whoever needs it
-/// says so.
-pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal) {
+/// Tells the metrics of the newest completed rotation of each fleet that is meant. What cannot be read is left at nothing:
+/// whoever needs it says so.
+pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal, meant: impl Fn(&FleetName) -> bool) {
     let heads = match journal.heads().await {
         Ok(heads) => heads.readable,
         Err(error) => {
@@ -19,8 +19,12 @@ pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal) {
     };
     let completed =
         |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
-    let newest: BTreeMap<&FleetName, &Head> =
-        heads.iter().filter(completed).map(|head| (head.plan.fleet(), head)).collect();
+    let newest: BTreeMap<&FleetName, &Head> = heads
+        .iter()
+        .filter(completed)
+        .filter(|head| meant(head.plan.fleet()))
+        .map(|head| (head.plan.fleet(), head))
+        .collect();
     for (fleet, head) in newest {
         match key_created(journal, head).await {
             Ok(key_created) => {

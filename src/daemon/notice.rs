@@ -13,6 +13,8 @@ use crate::scheduler::{Observer, Ticked};
 use crate::store::Unreadable;
 use crate::telemetry::{Metrics, Tick};
 
+use super::doing::Doing;
+
 /// Tells the service manager, if there is one. That it cannot be told is no reason not to work.
 pub(super) fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -23,6 +25,7 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
 /// Hears the scheduler.
 pub(super) struct Ear {
     metrics: Arc<Metrics>,
+    doing: Arc<Doing>,
     state: Mutex<State>,
 }
 
@@ -31,14 +34,25 @@ struct State {
     unreadable: BTreeSet<FleetName>,
     turned: Option<Timestamp>,
     not_driving: Option<&'static str>,
+    /// How many fleets the file has.
+    fleets: usize,
+    /// When the config file was refused, if none was taken since.
+    refused: Option<Timestamp>,
+    /// What the service manager was told last.
+    said: String,
 }
 
 impl Ear {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            metrics,
-            state: Mutex::new(State { unreadable: BTreeSet::new(), turned: None, not_driving: Some("starting") }),
-        }
+    pub(super) fn new(metrics: Arc<Metrics>, doing: Arc<Doing>) -> Self {
+        let state = State {
+            unreadable: BTreeSet::new(),
+            turned: None,
+            not_driving: Some("starting"),
+            fleets: 0,
+            refused: None,
+            said: String::new(),
+        };
+        Self { metrics, doing, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -51,7 +65,51 @@ impl Ear {
         (state.not_driving, state.turned) = (None, Some(at));
         drop(state);
         self.metrics.driving(true);
-        tell(&[NotifyState::Ready, NotifyState::Status("driving")]);
+        tell(&[NotifyState::Ready]);
+        self.say();
+    }
+
+    /// The config file is being read anew.
+    pub(super) fn reloading(&self) {
+        // From systemd 253 on it wants to know when that began.
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now());
+        tell(&states);
+    }
+
+    /// The config file was read: it has so many fleets, or (`None`) was refused.
+    pub(super) fn config_read(&self, fleets: Option<usize>, at: Timestamp) {
+        let mut state = self.state();
+        match fleets {
+            Some(fleets) => (state.fleets, state.refused) = (fleets, None),
+            None => state.refused = Some(at),
+        }
+        drop(state);
+        self.metrics.config_read(fleets.map(|_| at));
+    }
+
+    /// What came of reading it anew is in force.
+    pub(super) fn reloaded(&self) {
+        tell(&[NotifyState::Ready]);
+        self.say();
+    }
+
+    /// Tells the service manager what is being done, where that changed.
+    fn say(&self) {
+        let mut state = self.state();
+        let fleets = state.fleets;
+        let what = match state.not_driving {
+            Some("stopping") => "stopping".to_string(),
+            Some(why) => format!("waiting: {why}"),
+            None => format!("driving {fleets} {}{}", if fleets == 1 { "fleet" } else { "fleets" }, self.doing.words()),
+        };
+        let refused =
+            state.refused.map(|at| format!("; the config file was refused at {at:.0}, the one before is in force"));
+        let text = what + refused.as_deref().unwrap_or_default();
+        if state.said != text {
+            tell(&[NotifyState::Status(&text)]);
+            state.said = text;
+        }
     }
 
     /// It does not, and why.
@@ -61,6 +119,7 @@ impl Ear {
         if why == "stopping" {
             tell(&[NotifyState::Stopping]);
         }
+        self.say();
     }
 
     /// The loop, or the wait for the driver's place, goes round.
@@ -81,6 +140,7 @@ impl Ear {
 impl Observer for Ear {
     fn turned(&self, at: Timestamp) {
         self.alive(at);
+        self.say();
         self.metrics.turned_at(at);
     }
     fn due(&self, fleet: &FleetName, at: Option<Timestamp>) {

@@ -17,7 +17,7 @@ use super::{EngineError, Tools, guard};
 /// The caps of the accounts; engines of one process share it.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    caps: BTreeMap<AccountName, u32>,
+    caps: Mutex<BTreeMap<AccountName, u32>>,
     gates: Mutex<BTreeMap<AccountName, Arc<Gate<Known>>>>,
 }
 
@@ -43,7 +43,16 @@ impl Reservation {
 impl Accounts {
     /// With these caps: so many machines of an account may be down at once because of us.
     pub fn new(caps: BTreeMap<AccountName, u32>) -> Self {
-        Self { caps, gates: Mutex::default() }
+        Self { caps: Mutex::new(caps), gates: Mutex::default() }
+    }
+
+    /// These are the caps from now on; what is down already stays counted.
+    pub fn set_caps(&self, caps: BTreeMap<AccountName, u32>) {
+        *self.caps.lock().unwrap_or_else(PoisonError::into_inner) = caps;
+    }
+
+    fn cap(&self, account: &AccountName) -> Option<u32> {
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner).get(account).copied()
     }
 
     fn gate(&self, account: &AccountName) -> Arc<Gate<Known>> {
@@ -55,7 +64,7 @@ impl Accounts {
 pub(super) async fn reserve(tools: &Tools, case: &mut Case, found: Vec<Found>) -> Result<Reservation, EngineError> {
     let account = case.plan.place().account.clone();
     let accounts = &tools.surroundings.accounts;
-    let Some(cap) = accounts.caps.get(&account).copied() else { return Ok(Reservation::of(found)) };
+    let Some(cap) = accounts.cap(&account) else { return Ok(Reservation::of(found)) };
     let mut gate = accounts.gate(&account).lock_owned().await;
     let owed = gate.count(tools, case, &account).await?;
     let down: u32 = owed.values().sum();

@@ -16,6 +16,14 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Whether both are the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let token = |one: &Self| one.session_token.as_ref().map(|token| token.expose_secret().to_string());
+        self.access_key_id == other.access_key_id
+            && self.access_key_secret.expose_secret() == other.access_key_secret.expose_secret()
+            && token(self) == token(other)
+    }
+
     /// A redactor that knows these credentials.
     pub fn redactor(&self) -> Redactor {
         let known = [self.access_key_id.as_str(), self.access_key_secret.expose_secret()];

@@ -28,6 +28,14 @@ pub struct Settings {
     pub rates: BTreeMap<String, u32>,
 }
 
+impl Settings {
+    /// Whether a provider that was opened with the others would do the same as one opened with these.
+    pub fn is_same(&self, others: &Self) -> bool {
+        let words = |one: &Self| (one.provider, one.endpoint.clone(), one.region.clone(), one.rates.clone());
+        words(self) == words(others) && self.credentials.is_same(&others.credentials)
+    }
+}
+
 /// Why a provider cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {

@@ -310,7 +310,7 @@ impl Event {
             || matches!(self, Self::GraceWaived { .. })
             || matches!(self, Self::Held { reason: HoldReason::Operator { .. } })
     }
-    /// The instances that it names.
+    /// The instances that it names as members of the plan's batches.
     pub(super) fn named(&self) -> Box<dyn Iterator<Item = &InstanceId> + '_> {
         match self {
             Self::Started { found, .. } => Box::new(found.iter().map(|found| &found.instance)),

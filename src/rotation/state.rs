@@ -48,6 +48,8 @@ pub struct Rotation {
     pub importing: Option<Timestamp>,
     /// Why it is held.
     pub held: Option<HoldReason>,
+    /// Since when; only while it is.
+    pub held_since: Option<Timestamp>,
     /// An operator gave it up.
     pub abandoned: bool,
     /// How and when it ended.
@@ -110,6 +112,7 @@ impl Rotation {
             key_pair: None,
             importing: None,
             held: None,
+            held_since: None,
             abandoned: false,
             ended: None,
             members,
@@ -316,7 +319,7 @@ impl Rotation {
                     });
                 }
             }
-            Event::Held { reason } => self.held = Some(reason.clone()),
+            Event::Held { reason } => (self.held, self.held_since) = (Some(reason.clone()), Some(at)),
             Event::Released { allow, .. } => self.release(at, allow.as_ref()),
             Event::AbandonRequested { .. } => self.abandoned = true,
             Event::Ended { outcome } => self.ended = Some((at, *outcome)),
@@ -332,7 +335,7 @@ impl Rotation {
     }
 
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
-        self.held = None;
+        (self.held, self.held_since) = (None, None);
         self.retries.clear();
         self.budget.release();
         self.hooked.release();

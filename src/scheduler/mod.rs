@@ -7,6 +7,7 @@ pub mod due;
 pub mod heartbeat;
 pub mod late;
 mod orders;
+pub mod reload;
 pub mod requests;
 pub mod rounds;
 pub mod start;

@@ -147,8 +147,9 @@ impl Scheduler {
             return Some(Answer::Refused(format!("nobody took it within {minutes} minutes; ask again")));
         }
         let Some(fleet) = self.fleets.get(name) else {
-            let why =
-                format!("the running daemon's config file has no fleet {name}; restart it if the file was changed");
+            let why = format!(
+                "the running daemon's config file has no fleet {name}; reload it if the file was changed (SIGHUP)"
+            );
             return Some(Answer::Refused(why));
         };
         // A person goes before what is merely due.

@@ -58,6 +58,16 @@ impl Rounds {
         Self { due: due.collect(), ..Self::default() }
     }
 
+    /// The fleets are these now: who is new is surveyed as after a start, who was known keeps its second.
+    pub fn reload(&mut self, fleets: impl IntoIterator<Item = (FleetName, Gate)>, mark: &Mark, now: Timestamp) {
+        let mut due = Self::new(fleets, mark, now).due;
+        for (round, (_, at)) in &mut due {
+            *at = self.due.get(round).map_or(*at, |(_, known)| *known);
+        }
+        self.found.retain(|round, _| due.contains_key(round));
+        self.due = due;
+    }
+
     /// What is to be surveyed now, oldest first. `is_full`: whoever waits for this gate goes first.
     pub fn due(&mut self, now: Timestamp, is_full: &dyn Fn(&Gate) -> bool) -> Vec<Round> {
         let mut taken: BTreeSet<Gate> =
@@ -182,6 +192,20 @@ mod tests {
         );
         rounds.done(&Round::Fleet("far".into()), &nothing(), at(9 * 3600));
         assert_eq!(rounds.due[&Round::Fleet("far".into())].1, at(10 * 3600));
+    }
+
+    #[test]
+    fn after_a_reload_who_is_new_comes_soon_who_is_gone_never_and_the_others_when_they_would_have() {
+        let (mut rounds, free) = (rounds(), |_: &Gate| false);
+        while let first @ [_, ..] = &rounds.due(at(40), &free)[..] {
+            first.iter().for_each(|round| drop(rounds.done(round, &nothing(), at(40))));
+        }
+        let web = rounds.due[&Round::Fleet("web".into())].1;
+        let fleets = [("web", "main"), ("new", "main")].map(|(fleet, account)| (FleetName::new(fleet), gate(account)));
+        rounds.reload(fleets, &Mark::try_from("m".to_string()).unwrap(), at(100));
+        assert_eq!(names(&rounds.due(at(130), &free)), ["new"]);
+        assert_eq!(rounds.due[&Round::Fleet("web".into())].1, web);
+        assert!(!rounds.due.contains_key(&Round::Fleet("far".into())) && rounds.due.contains_key(&Round::Holdings));
     }
 
     #[test]

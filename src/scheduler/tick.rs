@@ -72,12 +72,7 @@ impl Scheduler {
         }
         observers.iter().for_each(|observer| observer.unreadable(&heads.unreadable));
         let fleets: BTreeMap<_, _> = fleets.into_iter().map(|one| (one.fleet.name.clone(), one)).collect();
-        let mut due = agenda.due_times().await?;
-        let is_scheduled = |name: &FleetName| fleets.get(name).is_some_and(|fleet| fleet.schedule.is_some());
-        for name in due.keys().filter(|name| !is_scheduled(name)) {
-            agenda.set_due(name, None).await?;
-        }
-        due.retain(|name, _| is_scheduled(name));
+        let due = agenda.due_times().await?;
         let mut scheduler = Self {
             tools,
             agenda,
@@ -152,7 +147,9 @@ impl Scheduler {
     }
 
     async fn take_due(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        let mut changed = Vec::new();
+        let is_scheduled = |name: &FleetName| self.fleets.get(name).is_some_and(|fleet| fleet.schedule.is_some());
+        let mut changed: Vec<(FleetName, Option<DueTime>)> =
+            self.due.keys().filter(|name| !is_scheduled(name)).map(|name| (name.clone(), None)).collect();
         for (name, fleet) in &self.fleets {
             let Some(schedule) = &fleet.schedule else { continue };
             if self.waits(name) {

@@ -20,6 +20,7 @@ use crate::store::{Head, StoreError};
 
 use super::book::{Gate, gate};
 use super::heartbeat::Heartbeat;
+use super::reload::{Change, places};
 use super::rounds::{Round, Rounds};
 use super::start::{Begun, Start, begin};
 use super::tick::{BUSY_MAX, Scheduler};
@@ -43,17 +44,18 @@ pub type MakeTools = dyn Fn() -> Tools + Send + Sync;
 pub struct Fatal(#[from] pub EngineError);
 
 /// Runs until `stop` says so: then no new step begins, and what is under way gets `last_call`; what is not done by then is
-/// dropped, and looked up at the next start.
+/// dropped, and looked up at the next start. Between two turns it takes `changes` of the fleets.
 pub async fn run(
     mut scheduler: Scheduler,
     tools: Arc<MakeTools>,
     clock: Arc<dyn Clock>,
     heartbeat: &mut Heartbeat,
+    mut changes: mpsc::Receiver<Change>,
     mut stop: watch::Receiver<bool>,
     last_call: Duration,
 ) -> Result<(), Fatal> {
-    let places = scheduler.fleets().into_iter().map(|fleet| (fleet.name, gate(&fleet.place)));
-    let rounds = Rounds::new(places, &tools().mark, clock.now());
+    let mark = tools().mark;
+    let rounds = Rounds::new(places(&scheduler), &mark, clock.now());
     let mut work = Work::new(tools, clock.clone(), stop.clone(), rounds);
     let result = 'turns: loop {
         if *stop.borrow() {
@@ -69,6 +71,13 @@ pub async fn run(
             biased;
             Ok(_) = stop.wait_for(|stop| *stop) => break Ok(()),
             Some(done) = work.tasks.join_next() => Some(done),
+            Some(Change { fleets, taken }) = changes.recv() => {
+                scheduler.reload(fleets);
+                work.rounds.reload(places(&scheduler), &mark, clock.now());
+                // Who asked may be gone.
+                let _ = taken.send(());
+                None
+            }
             () = heartbeat.beat() => None,
         };
         for done in done.into_iter().chain(std::iter::from_fn(|| work.tasks.try_join_next())).collect::<Vec<_>>() {

@@ -1,87 +1,14 @@
-//! The daemon's log: to stderr, text or JSON, one line a journal entry. Nothing that a cloud says can begin a second line
-//! or move a terminal's cursor. It must say no more than the entry does.
+//! The daemon's log: one line a journal entry. It must say no more than the entry does.
 
 use std::fmt::{self, Write as _};
 
-use tracing::field::Field;
-use tracing::{Dispatch, Level};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing::Level;
 
 use crate::engine::Observer;
 use crate::model::{InstanceId, JournalId};
 use crate::rotation::{Allow, Author, Entry, Event, Exclusion, HoldReason, Plan, Step};
 
-/// What a line looks like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people: time, level, message, fields.
-    #[default]
-    Text,
-    /// For machines: one object a line, the fields at its top level.
-    Json,
-}
-
-/// The filter is none.
-#[derive(Debug, thiserror::Error)]
-#[error("the log filter {filter:?} is not understood: {source}")]
-pub struct FilterError {
-    filter: String,
-    source: tracing_subscriber::filter::ParseError,
-}
-
-/// Logs to stderr from now on. `filter` is as in `RUST_LOG` (`info`, `warn,rekeyd::journal=info`); `ansi`: in colours. A
-/// second call in one process (tests) changes nothing.
-pub fn init(format: Format, filter: &str, ansi: bool) -> Result<(), FilterError> {
-    let _ = tracing::dispatcher::set_global_default(dispatch(format, filter, ansi, std::io::stderr)?);
-    Ok(())
-}
-
-/// Who writes what passes the filter, times in UTC by RFC 3339.
-fn dispatch<W>(format: Format, filter: &str, ansi: bool, writer: W) -> Result<Dispatch, FilterError>
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let parsed = EnvFilter::try_new(filter).map_err(|source| FilterError { filter: filter.to_string(), source })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_ansi(ansi).with_writer(writer);
-    Ok(match format {
-        Format::Text => Dispatch::new(subscriber.fmt_fields(debug_fn(text_field).delimited(" ")).finish()),
-        // JSON escapes by itself.
-        Format::Json => {
-            Dispatch::new(subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
-        }
-    })
-}
-
-/// One field of a text line, on that line.
-fn text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    let mut line = OneLine(writer);
-    match field.name() {
-        "message" => write!(line, "{value:?}"),
-        name => write!(line, "{name}={value:?}"),
-    }
-}
-
-/// Writes control characters as Rust does in a literal: `\n`, `\u{1b}`. tracing-subscriber 0.3.23 escapes those of
-/// terminals by itself, line breaks not.
-struct OneLine<'a, 'w>(&'a mut Writer<'w>);
-
-impl fmt::Write for OneLine<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive(char::is_control) {
-            match part.chars().next_back().filter(|c| c.is_control()) {
-                Some(control) => {
-                    self.0.write_str(&part[..part.len() - control.len_utf8()])?;
-                    write!(self.0, "{}", control.escape_default())?;
-                }
-                None => self.0.write_str(part)?,
-            }
-        }
-        Ok(())
-    }
-}
+pub use super::look::{FilterError, Format, Look, init};
 
 /// Writes one line an entry, under the target `rekeyd::journal`: what failed or was excluded as a warning, a hold as an
 /// error, all else as information.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::super::look::dispatch;
 use super::*;
 use crate::model::Timestamp;
 use crate::model::error::{Blame, Effect, Error, Kind};
@@ -70,7 +71,8 @@ fn operators() -> Author {
 fn caught(format: Format, filter: &str, act: impl FnOnce()) -> String {
     let caught = Caught::default();
     let writer = caught.clone();
-    let dispatch = dispatch(format, filter, false, move || writer.clone()).unwrap();
+    let look = Look { format, ..Look::default() };
+    let dispatch = dispatch(look, filter, move || writer.clone()).unwrap();
     tracing::dispatcher::with_default(&dispatch, act);
     let bytes = caught.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -201,7 +203,7 @@ fn text_is_the_time_the_level_the_words_and_the_fields() {
 #[test]
 fn nothing_that_a_cloud_says_begins_a_line_or_moves_a_cursor() {
     let evil = "a\nb\r\u{1b}[2J\u{9b}1m\u{7}\tend";
-    for format in [Format::Text, Format::Json] {
+    for format in [Format::Human, Format::Text, Format::Json] {
         let mut event = failed(1, evil);
         if let Event::Failed { instances, error, .. } = &mut event {
             instances[0] = InstanceId::new(evil);
@@ -238,7 +240,7 @@ fn the_filter_is_obeyed_and_a_bad_one_refused() {
     check("error", 1);
     check("warn,rekeyd::journal=info", 3);
     check("off", 0);
-    let bad = init(Format::Text, "rekeyd=loud", false).unwrap_err();
+    let bad = init(Look::default(), "rekeyd=loud").unwrap_err();
     assert!(bad.to_string().contains("\"rekeyd=loud\""), "{bad}");
 }
 
@@ -247,8 +249,44 @@ fn text_has_colours_only_where_they_are_wanted() {
     for ansi in [false, true] {
         let caught = Caught::default();
         let writer = caught.clone();
-        let dispatch = dispatch(Format::Text, "info", ansi, move || writer.clone()).unwrap();
+        let look = Look { ansi, ..Look::default() };
+        let dispatch = dispatch(look, "info", move || writer.clone()).unwrap();
         tracing::dispatcher::with_default(&dispatch, || tracing::info!("hello"));
         assert_eq!(caught.0.lock().unwrap().contains(&0x1b), ansi);
     }
+}
+
+#[test]
+fn the_journal_gets_priorities_and_neither_times_nor_colours() {
+    let check = |format: Format, act: &dyn Fn(), expect: &str| {
+        let caught = Caught::default();
+        let writer = caught.clone();
+        let look = Look { format, ansi: true, journal: true };
+        let dispatch = dispatch(look, "trace", move || writer.clone()).unwrap();
+        tracing::dispatcher::with_default(&dispatch, act);
+        let text = String::from_utf8(caught.0.lock().unwrap().clone()).unwrap();
+        match format {
+            Format::Json => {
+                let (priority, rest) = text.split_once('>').unwrap();
+                let line: Value = serde_json::from_str(rest).unwrap();
+                assert_eq!(format!("{priority}> {}", line["message"].as_str().unwrap()), expect);
+            }
+            _ => assert_eq!(text, expect),
+        }
+    };
+    let target = "rekeyd::telemetry::log::tests";
+    check(Format::Text, &|| tracing::error!(fleet = "web", "a"), &format!("<3>{target}: a fleet=\"web\"\n"));
+    check(Format::Text, &|| tracing::warn!("a\nb"), &format!("<4>{target}: a\\nb\n"));
+    check(Format::Text, &|| tracing::info!("a"), &format!("<6>{target}: a\n"));
+    check(Format::Text, &|| tracing::debug!("a"), &format!("<7>{target}: a\n"));
+    check(Format::Json, &|| tracing::warn!("a\nb"), "<4> a\nb");
+}
+
+#[test]
+fn people_get_the_time_of_day_the_level_the_words_and_the_fields() {
+    let text = line(Format::Human, operators(), Event::KeyPairDeleted);
+    let (time, rest) = text.split_once(' ').unwrap();
+    assert!(time.len() == 9 && time.ends_with('Z'), "{time}");
+    let id = JournalId::derive(at("2026-11-22T00:00:00Z"), [7; 10]);
+    assert_eq!(rest, format!(" INFO key_pair_deleted: rka_1 fleet=\"web\" rotation={id}\n"));
 }

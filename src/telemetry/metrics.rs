@@ -194,6 +194,13 @@ impl Metrics {
     pub fn turned_at(&self, at: Timestamp) {
         self.table.scheduler_last_turn.set(seconds(Some(at)));
     }
+    /// The config file was read, at the start or by a reload: it was taken at this moment, or (`None`) refused.
+    pub fn config_read(&self, taken: Option<Timestamp>) {
+        self.table.config_last_reload_successful.set(f64::from(u8::from(taken.is_some())));
+        if taken.is_some() {
+            self.table.config_last_reload_success.set(seconds(taken));
+        }
+    }
     /// Whether this process drives the store.
     pub fn driving(&self, drives: bool) {
         self.table.driver.set(f64::from(u8::from(drives)));

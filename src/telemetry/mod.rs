@@ -6,11 +6,12 @@ mod ear;
 pub mod http;
 mod labels;
 pub mod log;
+mod look;
 pub mod metrics;
 mod series;
 mod stopwatch;
 mod table;
 
 pub use http::{Listening, Pages, serve};
-pub use log::{FilterError, Format, Log};
+pub use log::{FilterError, Format, Log, Look};
 pub use metrics::{FleetOfConfig, History, Metrics, Tick};

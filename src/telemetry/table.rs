@@ -73,6 +73,8 @@ const BATCH: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// All metrics but the process's own.
 pub(super) struct Table {
     pub driver: Gauge,
+    pub config_last_reload_successful: Gauge,
+    pub config_last_reload_success: Gauge,
     pub scheduler_last_turn: Gauge,
     pub scheduler_ticks: IntCounterVec,
     pub key_created: GaugeVec,
@@ -111,6 +113,14 @@ impl Table {
             .set(1.0);
         let table = Self {
             driver: make.gauge("driver", "1 while this process drives the store; 0 while it waits for another one.")?,
+            config_last_reload_successful: make.gauge(
+                "config_last_reload_successful",
+                "1 if the config file was taken when it was read last; 0 if it was refused, and the one before stays in force.",
+            )?,
+            config_last_reload_success: make.gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the config file that is in force was read.",
+            )?,
             scheduler_last_turn: make.gauge(
                 "scheduler_last_turn_timestamp_seconds",
                 "When the scheduler's loop turned last; 0 before its first turn.",

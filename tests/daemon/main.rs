@@ -8,6 +8,9 @@ mod house;
 mod life;
 mod orders;
 mod pages;
+mod reload;
+mod sandbox;
 mod schedule;
+mod service;
 #[path = "../stage/mod.rs"]
 mod stage;

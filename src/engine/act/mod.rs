@@ -37,14 +37,20 @@ pub(super) enum Done {
 /// Does what can be done of a step now.
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let asks_cloud = !matches!(step, Step::StoreKey | Step::BeforeBatch(_) | Step::AfterBatch(_) | Step::Deliver);
-    if case.provider.is_none() && asks_cloud {
+    if asks_cloud {
+        // Each time: a reload of the config file may have changed the account's credentials, or taken the account away.
         match (tools.providers)(case.plan.place()) {
             Ok(provider) => {
-                case.provider = Some(provider);
-                case.waiting = None;
+                if case.provider.replace(provider).is_none() {
+                    case.waiting = None;
+                }
             }
-            Err(NoProvider::Gone(problem)) => return account_is_gone(tools, case, problem).await,
+            Err(NoProvider::Gone(problem)) => {
+                case.provider = None;
+                return account_is_gone(tools, case, problem).await;
+            }
             Err(NoProvider::NotNow(problem)) => {
+                case.provider = None;
                 tracing::error!(journal = %case.id, problem, "waiting for the account's credentials");
                 case.waiting = Some(problem);
                 return Ok(Done::Wait(Duration::from_secs(30)));
@@ -68,7 +74,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Do
 /// The plan's account is no longer in the config file: hold. What is owed cannot be paid without it, so it is tried again.
 async fn account_is_gone(tools: &Tools, case: &mut Case, problem: String) -> Result<Done, EngineError> {
     if case.course.is_halted() {
-        return Ok(Done::Wait(Duration::from_secs(60)));
+        return Ok(Done::Wait(Duration::from_secs(10)));
     }
     hold(tools, case, HoldReason::Account { problem }).await
 }
