@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{FleetName, Timestamp};
-use crate::rotation::{Event, Outcome, Plan};
+use crate::rotation::{Event, Outcome, Plan, Purpose};
 use crate::store::{Head, Journal, StoreError};
 use crate::telemetry::{History, Metrics};
 
@@ -17,8 +17,11 @@ pub(super) async fn remember(metrics: &Metrics, journal: &dyn Journal) {
             return;
         }
     };
-    let completed =
-        |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && matches!(head.ended, Some((_, Outcome::Completed)));
+    // As while they are heard: a catch-up or a way back makes no new key.
+    let completed = |head: &&Head| {
+        matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate)
+            && matches!(head.ended, Some((_, Outcome::Completed)))
+    };
     let newest: BTreeMap<&FleetName, &Head> =
         heads.iter().filter(completed).map(|head| (head.plan.fleet(), head)).collect();
     for (fleet, head) in newest {

@@ -33,6 +33,7 @@ pub mod step;
 mod tests;
 pub mod window;
 
+pub use budget::Spending;
 pub use draft::{Draft, draft};
 pub use drift::{Deviation, DriftKind, Holdings, Named};
 pub use event::{

@@ -119,8 +119,11 @@ impl Scheduler {
         for observer in &self.observers {
             observer.turned(now);
             for (name, fleet) in &self.fleets {
-                let due = fleet.schedule.as_ref().and_then(|_| self.due.get(name)).map(|due| due.at);
+                let schedule = fleet.schedule.as_ref();
+                let due = schedule.and_then(|_| self.due.get(name)).map(|due| due.at);
                 observer.due(name, due);
+                observer.waits_for_window(name, fleet.waits_for_window(due, now));
+                observer.key_due(name, schedule.and_then(|schedule| schedule.next(self.book.newest_renewed(name)?)));
                 observer.paused(name, self.paused.contains(name));
             }
         }

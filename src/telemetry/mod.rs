@@ -8,6 +8,7 @@ mod labels;
 pub mod log;
 pub mod metrics;
 mod series;
+mod stand;
 mod stopwatch;
 mod table;
 

@@ -10,7 +10,7 @@ use crate::rotation::DriftKind;
 
 use super::series::{Kind, Label, Series, Subject, Values};
 
-pub(super) use super::labels::{OUTCOMES, STEPS};
+pub(super) use super::labels::{BUDGETS, OUTCOMES, STEPS, UNSEEN_BY_SURVEYS, WAITS_FOR};
 
 /// What every name begins with.
 const PREFIX: &str = "rekeyd_";
@@ -36,6 +36,10 @@ const TICKED: Label =
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
+const BUDGET: Label = Label("budget", Values::Closed(&BUDGETS));
+const BATCHES: Label = Label("state", Values::Closed(&["done", "left"]));
+const WAITS: Label = Label("reason", Values::Closed(WAITS_FOR));
+const UNSEEN: Label = Label("what", Values::Closed(UNSEEN_BY_SURVEYS));
 const KIND: Label = Label("kind", Values::Closed(&DriftKind::NAMES));
 
 /// The kinds of `HoldReason`.
@@ -77,13 +81,20 @@ pub(super) struct Table {
     pub scheduler_ticks: IntCounterVec,
     pub key_created: GaugeVec,
     pub next_due: GaugeVec,
+    pub key_due: GaugeVec,
     pub last_success: GaugeVec,
     pub paused: GaugeVec,
+    pub waits_for_window: GaugeVec,
     pub late_instances: GaugeVec,
     pub journals_unreadable: GaugeVec,
     pub rotations: IntCounterVec,
     pub rotation_open: GaugeVec,
+    pub rotation_begun: GaugeVec,
     pub rotation_held: GaugeVec,
+    pub rotation_waits: GaugeVec,
+    pub rotation_batches: GaugeVec,
+    pub rotation_budget: GaugeVec,
+    pub rotation_budget_spent: GaugeVec,
     pub rotation_instances: GaugeVec,
     pub starts_owed: GaugeVec,
     pub starts_owed_since: GaugeVec,
@@ -93,12 +104,15 @@ pub(super) struct Table {
     pub drift: GaugeVec,
     pub drift_last_survey: GaugeVec,
     pub drift_surveys_failed: IntCounterVec,
+    pub drift_unseen: GaugeVec,
     pub step_duration: HistogramVec,
     pub batch_size: HistogramVec,
     pub requests: IntCounterVec,
     pub request_duration: HistogramVec,
     pub throttled: IntCounterVec,
     pub clock_difference: GaugeVec,
+    pub key_pairs: GaugeVec,
+    pub key_pairs_max: GaugeVec,
     series: Vec<Series>,
 }
 
@@ -132,12 +146,24 @@ impl Table {
                 "When the fleet is due next; 0 if it never is.",
                 &[FLEET],
             )?,
+            key_due: make.gauges(
+                "fleet_key_due_timestamp_seconds",
+                "When the fleet's key was to be replaced: the first due time of its schedule, as it is now, after the begin of \
+                 its newest completed rotation; 0 without a schedule or such a rotation. By how much the key is too old: \
+                 time() - (this > 0).",
+                &[FLEET],
+            )?,
             last_success: make.gauges(
                 "fleet_last_success_timestamp_seconds",
                 "When a rotation of the fleet was last completed; 0 if none was.",
                 &[FLEET],
             )?,
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
+            waits_for_window: make.gauges(
+                "fleet_waits_for_window",
+                "1 while a due time of the fleet has come and waits for a maintenance window.",
+                &[FLEET],
+            )?,
             late_instances: make.gauges("fleet_late_instances", "Who misses the fleet's key.", &[FLEET, LATE])?,
             journals_unreadable: make.gauges(
                 "journals_unreadable",
@@ -146,10 +172,33 @@ impl Table {
             )?,
             rotations: make.counters("rotations_total", "Rotations that ended, by outcome.", &[FLEET, ROTATED])?,
             rotation_open: make.gauges("rotation_open", "1 while a rotation of the fleet is open.", &[FLEET])?,
+            rotation_begun: make.gauges(
+                "rotation_begun_timestamp_seconds",
+                "When the fleet's open rotation began; 0 if none is open.",
+                &[FLEET],
+            )?,
             rotation_held: make.gauges(
                 "rotation_held",
                 "1 while the fleet's open rotation is held, by the kind of reason.",
                 &[FLEET, REASON],
+            )?,
+            rotation_waits: make.gauges(
+                "rotation_waits",
+                "1 while the fleet's open rotation begins nothing new for want of: a maintenance window, a hook that runs, the \
+                 end of a soak, its account (machines that may be down at once, or credentials that can be read).",
+                &[FLEET, WAITS],
+            )?,
+            rotation_batches: make.gauges("rotation_batches", "Batches of the fleet's open rotation.", &[FLEET, BATCHES])?,
+            rotation_budget: make.gauges(
+                "rotation_budget",
+                "What the fleet's open rotation bears: one of its failures more, in all or in a row, holds it; no more of its \
+                 instances than unavailable are down at once because of us. 0 if none is open.",
+                &[FLEET, BUDGET],
+            )?,
+            rotation_budget_spent: make.gauges(
+                "rotation_budget_spent",
+                "What is spent of rotation_budget since the newest release for it.",
+                &[FLEET, BUDGET],
             )?,
             rotation_instances: make.gauges(
                 "rotation_instances",
@@ -199,6 +248,12 @@ impl Table {
                 "Surveys for drift that could not see all: a cloud, custody or a journal did not answer.",
                 &[FLEET],
             )?,
+            drift_unseen: make.gauges(
+                "drift_unseen",
+                "1 if the newest survey of the fleet had no answer from: its account's credentials (they cannot be read), its \
+                 cloud, custody, the journals; fleet is empty for what belongs to no fleet alone.",
+                &[FLEET, UNSEEN],
+            )?,
             step_duration: make.histograms(
                 "step_duration_seconds",
                 "From a step's first call for a batch until what it was for is seen, or given up, for all of it.",
@@ -232,6 +287,16 @@ impl Table {
                 "Our clock less the cloud's, by its newest answer, to the second; above 60 either way nothing is bound.",
                 &[ACCOUNT, CLOUD_REGION],
             )?,
+            key_pairs: make.gauges(
+                "key_pairs",
+                "Key pairs in the account and region, whoever made them, as of the last hourly look.",
+                &[ACCOUNT, CLOUD_REGION],
+            )?,
+            key_pairs_max: make.gauges(
+                "key_pairs_max",
+                "Key pairs that the account may have in the region: its quota, or what the cloud's pages say.",
+                &[ACCOUNT, CLOUD_REGION],
+            )?,
             series: make.series,
         };
         table.each(|series| series.create(Subject::Nothing));
@@ -239,6 +304,7 @@ impl Table {
         DriftKind::NAMES.iter().for_each(|kind| set(&table.drift, &["", *kind], 0.0));
         set(&table.drift_last_survey, &[""], 0.0);
         table.drift_surveys_failed.with_label_values(&[""]);
+        table.unseen("", &[]);
         Ok(table)
     }
 
@@ -267,6 +333,13 @@ impl Table {
             set(&self.drift, &[fleet, kind], number as f64);
         }
         set(&self.drift_last_survey, &[fleet], at);
+    }
+
+    /// What did not answer the newest survey.
+    pub fn unseen(&self, fleet: &str, unseen: &[&str]) {
+        for what in UNSEEN_BY_SURVEYS {
+            set(&self.drift_unseen, &[fleet, *what], f64::from(u8::from(unseen.contains(what))));
+        }
     }
 
     fn each(&self, act: impl FnMut(&Series)) {
