@@ -6,6 +6,7 @@ mod ear;
 pub mod http;
 mod labels;
 pub mod log;
+mod maker;
 pub mod metrics;
 mod series;
 mod stand;

@@ -2,18 +2,15 @@
 //! hold a label without bound (no instance id, no path), nor one that scrapers set themselves: `region`, `zone`, `env`,
 //! `cluster`, `type`, `service`. Base units; `_total` on counters; moments, not ages.
 
-use prometheus::core::Collector;
-use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramVec, IntCounterVec, Registry};
 
 use crate::model::ProviderKind;
 use crate::rotation::DriftKind;
 
-use super::series::{Kind, Label, Series, Subject, Values};
+use super::maker::Maker;
+use super::series::{Label, Series, Subject, Values};
 
 pub(super) use super::labels::{BUDGETS, OUTCOMES, STEPS, UNSEEN_BY_SURVEYS, WAITS_FOR};
-
-/// What every name begins with.
-const PREFIX: &str = "rekeyd_";
 
 const FLEET: Label = Label("fleet", Values::Fleets);
 const PROVIDER: Label = Label("provider", Values::Providers);
@@ -345,56 +342,6 @@ impl Table {
     fn each(&self, act: impl FnMut(&Series)) {
         self.series.iter().for_each(act);
     }
-}
-
-/// Makes and registers metrics.
-struct Maker<'a> {
-    registry: &'a Registry,
-    series: Vec<Series>,
-}
-
-impl Maker<'_> {
-    fn gauge(&mut self, name: &str, help: &str) -> Result<Gauge, Error> {
-        let gauge = Gauge::with_opts(opts(name, help))?;
-        self.register(&gauge)?;
-        Ok(gauge)
-    }
-    fn gauges(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<GaugeVec, Error> {
-        let vec = GaugeVec::new(opts(name, help), &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Gauge(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn counters(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<IntCounterVec, Error> {
-        let vec = IntCounterVec::new(opts(name, help), &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Counter(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: &'static [Label],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, Error> {
-        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
-        let vec = HistogramVec::new(opts, &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Histogram(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn register(&self, collector: &(impl Collector + Clone + 'static)) -> Result<(), Error> {
-        self.registry.register(Box::new(collector.clone()))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("{PREFIX}{name}"), help)
-}
-
-fn names(labels: &[Label]) -> Vec<&'static str> {
-    labels.iter().map(|Label(name, _)| *name).collect()
 }
 
 /// Sets one series of many. A wrong number of labels sets nothing.
