@@ -664,13 +664,18 @@ fn the_witness_counts_what_was_sent_and_what_was_throttled() {
 }
 
 #[test]
-fn every_metric_has_help_and_no_label_clashes_with_a_scrapers() {
+fn every_metric_has_help_and_its_place_in_the_readme_and_no_label_clashes_with_a_scrapers() {
     let metrics = metrics(&["web"]);
+    metrics.key_pairs(&"acc".into(), &Region::new("r"), 1, 2);
     let _witness = metrics.witness(&"acc".into(), &Region::new("r"));
     let families = metrics.registry.gather();
     assert!(families.len() >= 30, "{}", families.len());
+    let readme = include_str!("../../README.md");
     for family in families {
         let name = family.name();
+        if let Some(name) = name.strip_prefix("rekeyd_") {
+            assert!(readme.contains(&format!("`{name}`")), "the README's table lacks {name}");
+        }
         assert!(name.starts_with("rekeyd_") || name.starts_with("process_"), "{name}");
         assert!(!family.help().is_empty(), "{name}");
         for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {

@@ -4,8 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rekeyd::clock::{Clock, SystemClock};
+use rekeyd::model::{InstanceId, KeyPairId, ProviderKind, Region};
+use rekeyd::provider::http::transport::Network;
+use rekeyd::provider::{Credentials, Settings, open};
+use rekeyd::rotation::policy::later;
 use serde_json::Value;
 
 use crate::dashboards::{DASHBOARDS, dashboard, panels, queries, title};
@@ -125,6 +131,31 @@ impl<'a> House<'a> {
     }
 }
 
+/// Takes the newest key pair off a machine that has it, behind the daemon's back.
+fn take_off(clouds: &Clouds, provider: &str) {
+    let cloud = clouds.ready["clouds"].as_array().unwrap().iter().find(|one| one["provider"] == provider).unwrap();
+    let text = |name: &str| cloud[name].as_str().unwrap().to_string();
+    let settings = Settings {
+        provider: ProviderKind::ALL.into_iter().find(|kind| kind.as_str() == provider).unwrap(),
+        endpoint: Some(text("endpoint")),
+        region: Region::new(text("region")),
+        credentials: Credentials {
+            access_key_id: text("access_key_id"),
+            access_key_secret: text("access_key_secret").into(),
+            session_token: None,
+        },
+        rates: Default::default(),
+    };
+    let newest = clouds.state(provider)["key_pairs"].as_array().unwrap().last().unwrap()["id"].clone();
+    let newest = newest.as_str().unwrap();
+    let picture = clouds.picture(provider);
+    let (machine, _) = picture.iter().find(|(_, (_, pairs))| pairs.contains(newest)).unwrap();
+    let client = open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), 1).unwrap();
+    let before = later(SystemClock.now(), Duration::from_secs(30));
+    let off = async { client.unbind(&KeyPairId::new(newest), &[InstanceId::new(machine.clone())], before).await };
+    tokio::runtime::Runtime::new().unwrap().block_on(off).unwrap();
+}
+
 /// The environment variable of an account's key id.
 fn variable(provider: &str) -> String {
     format!("ID_{}", provider.replace('-', "_").to_uppercase())
@@ -155,13 +186,13 @@ fn a_real_prometheus_hears_of_each_trouble_and_every_query_of_the_dashboards_ans
     let house = House::of(&clouds);
     let (lighthouse, cvm, ecs, bcc) = ("tencent-lighthouse", "tencent-cvm", "alibaba-ecs", "baidu-bcc");
 
-    // A fleet that was rotated, whose private key is then no longer where it was, and whose places are all taken.
+    // A fleet that was rotated; then its private key is no longer where it was, a machine has no key, all places are taken.
     let said = house.run(&["rotate", lighthouse]);
     assert_eq!(said.code, 0, "{said:?}");
     let current = house.key_pair(lighthouse);
     let keys = house.room.path().join("lib/keys");
-    let needless = format!("{}_zzzzzzzzzzzzzzzz", current.split_once('_').unwrap().0);
-    std::fs::rename(keys.join(&current), keys.join(needless)).unwrap();
+    std::fs::rename(keys.join(&current), house.room.path().join("away")).unwrap();
+    take_off(&clouds, lighthouse);
     let taken = clouds.state(lighthouse)["key_pairs"].as_array().unwrap().len();
     clouds.meddle(&format!("key-pairs-max={lighthouse}:{taken}"));
     // One whose rotation will be held, as its key cannot be imported.

@@ -10,7 +10,7 @@ use crate::stage::said;
 use crate::{path, read};
 
 const RULES: &str = "dashboards/alerts.yaml";
-const CASES: &str = "tests/prometheus/alerts_test.yaml";
+const CASES: [&str; 2] = ["tests/prometheus/alerts_test.yaml", "tests/prometheus/alerts_days_test.yaml"];
 const RUNBOOK: &str = "dashboards/runbook.md";
 
 /// All alerts, as the file has them.
@@ -43,16 +43,19 @@ fn prometheus_takes_the_rules_and_the_scrape_configuration() {
 
 #[test]
 fn each_alert_fires_and_keeps_silent_in_its_cases() {
-    let (good, words) = promtool(&["test", "rules", path(CASES).to_str().unwrap()]);
-    assert!(good && words.contains("SUCCESS"), "{words}");
+    for cases in CASES {
+        let (good, words) = promtool(&["test", "rules", path(cases).to_str().unwrap()]);
+        assert!(good && words.contains("SUCCESS"), "{words}");
+    }
 }
 
 #[test]
 fn no_alert_lacks_a_firing_or_a_silent_case() {
-    let cases: Value = serde_yaml::from_str(&read(CASES)).unwrap();
     let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
-    for case in cases["tests"].as_array().unwrap() {
-        for check in case["promql_expr_test"].as_array().unwrap() {
+    for file in CASES {
+        let cases: Value = serde_yaml::from_str(&read(file)).unwrap();
+        let checks = cases["tests"].as_array().unwrap().iter().map(|case| &case["promql_expr_test"]);
+        for check in checks.flat_map(|checks| checks.as_array().unwrap()) {
             let expr = check["expr"].as_str().unwrap();
             let alert = expr.split("alertname=\"").nth(1).unwrap().split('"').next().unwrap().to_string();
             match check["exp_samples"].as_array().unwrap().is_empty() {
