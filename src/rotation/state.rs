@@ -144,10 +144,6 @@ impl Rotation {
     pub fn batch_count(&self) -> usize {
         self.batches.len()
     }
-    /// How many batches are done: all before the current one.
-    pub fn batches_done(&self) -> usize {
-        self.current
-    }
     /// Whether no new prepare, bind or reboot may begin.
     pub fn is_halted(&self) -> bool {
         self.held.is_some() || self.abandoned
