@@ -12,7 +12,7 @@ use rekeyd::engine::planner::{batch_time, begin, propose};
 use rekeyd::hook::{Fault, Run, Runner, Running};
 use rekeyd::model::{Duration, ProviderKind, Timestamp};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Call, Event, HoldReason, HookCommand, Hooks, Plan, Standing, Window, Windows};
+use rekeyd::rotation::{Call, Event, HoldReason, HookCommand, Hooks, Outcome, Plan, Standing, Window, Windows};
 use rekeyd::sim::{Power, World};
 use rekeyd::store::Journal;
 
