@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::model::{InstanceId, JournalId};
 use crate::provider::{Instance, Select};
-use crate::rotation::back::{Target, Undoable, Ways, may_undo, own_pairs, touched, undone_already, ways};
-use crate::rotation::{Part, PlannedInstance, Refusal, Rotation};
+use crate::rotation::back::{
+    Target, Undoable, Ways, leads_nowhere, may_undo, own_pairs, touched, undone_already, ways,
+};
+use crate::rotation::{Outcome, Part, PlannedInstance, Refusal, Rotation};
 
 use super::Tools;
 use super::past::past;
@@ -32,7 +34,7 @@ pub(super) async fn propose_back(
         let why = format!("rotation {undone} is open: it is given up first, and ends once nothing is in flight");
         return Err(PlanError::Refused(Refusal(why)));
     }
-    let done = undone_already(undone, of_fleet.iter().copied());
+    let done = undone_already(undone, &of_fleet);
     let left: Vec<InstanceId> = touched(rotation).filter(|id| !done.contains(*id)).cloned().collect();
     let listing = match left.is_empty() {
         true => Vec::new(),
@@ -43,17 +45,31 @@ pub(super) async fn propose_back(
         own.kept = matches!(tools.custody.get(&own.key_name).await, Ok(kept) if *kept.public() == own.public_key);
     }
     let shown = provider.key_pairs("").await?;
-    let Ways { back, stays, in_part } = ways(rotation, &done, &listing, &ours, &shown);
-    let Some((Target { key_name, key }, ids)) = back.into_iter().next() else {
+    let Ways { back, mut stays, in_part } = ways(rotation, &done, &listing, &ours, &shown);
+    let claimed = claimed_by(fleet, others);
+    let mut found = None;
+    for (target, ids) in back {
+        let chosen: Vec<Instance> = listing.iter().filter(|seen| ids.contains(&seen.id)).cloned().collect();
+        match drafted(fleet, &chosen, provider.limits(), &claimed, &Default::default()) {
+            Ok(draft) => {
+                found = Some((target, ids, draft));
+                break;
+            }
+            // All of this pair are unfit: the next pair's turn.
+            Err(PlanError::Nobody { problem, .. }) => {
+                let why = format!("cannot go back to {}: {problem}", target.key_name);
+                stays.extend(ids.into_iter().map(|id| (id, why.clone())));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let Some((Target { key_name, key }, ids, mut draft)) = found else {
         let why = match stays.is_empty() {
             true => format!("nothing is left to be undone of rotation {undone}"),
             false => format!("nothing is left to be undone of rotation {undone}: {}", reasons(&stays)),
         };
         return Err(PlanError::Nobody { fleet: fleet.name.clone(), problem: why });
     };
-    let chosen: Vec<Instance> = listing.iter().filter(|seen| ids.contains(&seen.id)).cloned().collect();
-    let claimed = claimed_by(fleet, others);
-    let mut draft = drafted(fleet, &chosen, provider.limits(), &claimed, &Default::default())?;
     // Said once: in the first journal of the way back.
     if done.is_empty() {
         draft.instances.extend(staying(&listing, &stays));
@@ -82,7 +98,14 @@ pub async fn may_roll_back(journal: &dyn Journal, head: &Head) -> Result<(), Pla
     let rotations: Vec<&Rotation> = past.iter().map(|(rotation, _)| rotation).collect();
     let of_fleet: Vec<&Rotation> =
         rotations.into_iter().filter(|rotation| rotation.plan.fleet == *head.plan.fleet()).collect();
-    may_undo(head.id, &undoable(&of_fleet)).map_err(PlanError::Refused)
+    may_undo(head.id, &undoable(&of_fleet)).map_err(PlanError::Refused)?;
+    match of_fleet.iter().find(|rotation| rotation.id == head.id) {
+        Some(rotation) if leads_nowhere(rotation) => Err(PlanError::Refused(Refusal(format!(
+            "no machine that rotation {} bound had a key pair before: no bind brings a password login back",
+            head.id
+        )))),
+        _ => Ok(()),
+    }
 }
 
 /// What may be undone, by the rotations of a fleet, oldest first.
@@ -91,6 +114,7 @@ fn undoable(rotations: &[&Rotation]) -> Vec<Undoable> {
         id: rotation.id,
         touched: touched(rotation).next().is_some(),
         undoes: rotation.plan.undoes,
+        completed: matches!(rotation.ended, Some((_, Outcome::Completed))),
     };
     rotations.iter().map(one).collect()
 }

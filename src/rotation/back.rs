@@ -19,26 +19,44 @@ pub struct Undoable {
     pub touched: bool,
     /// The rotation that it undoes itself.
     pub undoes: Option<JournalId>,
+    /// It ended as planned.
+    pub completed: bool,
 }
 
 /// Whether a rotation may be rolled back, by all rotations of its fleet, oldest first: only the newest that bound
-/// anybody. (What undoes it belongs to it: a way back may be gone on with.)
+/// anybody. What undoes it belongs to it (a way back may be gone on with), and what a completed way back undid is as if
+/// it had never been, together with that way back.
 pub fn may_undo(asked: JournalId, rotations: &[Undoable]) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal(why));
-    match rotations.iter().find(|one| one.id == asked) {
-        None => return refuse(format!("{asked} is no rotation of this fleet")),
-        Some(one) if !one.touched => return refuse(format!("rotation {asked} bound nobody: there is nothing to undo")),
-        Some(_) => {}
+    let place = |id: JournalId| rotations.iter().position(|one| one.id == id);
+    let Some(asked_at) = place(asked) else {
+        return refuse(format!("{asked} is no rotation of this fleet"));
+    };
+    if !rotations[asked_at].touched {
+        return refuse(format!("rotation {asked} bound nobody: there is nothing to undo"));
     }
-    let newest = rotations.iter().rev().find(|one| one.touched && one.undoes != Some(asked));
-    match newest.filter(|newest| newest.id != asked) {
-        None => Ok(()),
-        Some(newest) => refuse(format!(
-            "only the newest rotation that bound anybody can be rolled back, which is {newest}: \
-             `rekeyd rollback {newest}` first, or rotate to a new key",
-            newest = newest.id
-        )),
+    let mut undone: BTreeSet<JournalId> = BTreeSet::new();
+    for newer in rotations[asked_at + 1..].iter().rev().filter(|one| one.touched && one.undoes != Some(asked)) {
+        match newer.undoes {
+            _ if undone.contains(&newer.id) => {}
+            // Given up, and gone on with later.
+            Some(older) if undone.contains(&older) => {}
+            // Of what is newer than what is asked for.
+            Some(older) if newer.completed && place(older).is_some_and(|older| older > asked_at) => {
+                undone.insert(older);
+            }
+            half => {
+                // A way back that was given up is gone on with by the same command as it was begun.
+                let first = half.filter(|_| !newer.completed).unwrap_or(newer.id);
+                return refuse(format!(
+                    "only the newest rotation that bound anybody can be rolled back, which is {}: \
+                     `rekeyd rollback {first}` first, or rotate to a new key",
+                    newer.id
+                ));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Who a rotation touched: bound, or asked to be. Whom it only took over from an earlier journal it did not touch.
@@ -47,6 +65,18 @@ pub fn touched(rotation: &Rotation) -> impl Iterator<Item = &InstanceId> {
         (!member.known && (member.asked || member.bound.is_some())).then_some(id)
     };
     rotation.members().filter_map(touched)
+}
+
+/// What an instance that a rotation touched was bound to before.
+fn before<'a>(undone: &'a Rotation, id: &InstanceId) -> Vec<&'a KeyPairId> {
+    let own = undone.key_pair.as_ref().map(|(_, key_pair)| key_pair);
+    let found = undone.member(id).and_then(|member| member.found.as_ref());
+    found.iter().flat_map(|found| &found.keys).filter(|key| Some(*key) != own).collect()
+}
+
+/// Whether nobody whom a rotation touched had a key pair before: no bind leads back from it.
+pub fn leads_nowhere(rotation: &Rotation) -> bool {
+    touched(rotation).all(|id| before(rotation, id).is_empty())
 }
 
 /// A pair of ours that the journals know.
@@ -96,9 +126,7 @@ pub fn ways(
     for id in touched(undone).filter(|id| !done.contains(*id)) {
         // Gone: there is nothing to bring back.
         let Some(now) = seen.get(id).filter(|now| now.power != Power::Gone) else { continue };
-        let found = undone.member(id).and_then(|member| member.found.as_ref());
-        let before: Vec<&KeyPairId> =
-            found.iter().flat_map(|found| &found.keys).filter(|key| *key != bound_to).collect();
+        let before = before(undone, id);
         match way(now, bound_to, &before, ours, shown) {
             Err(why) => ways.stays.push((id.clone(), why)),
             Ok(target) => {
@@ -152,17 +180,20 @@ fn way(
     })
 }
 
-/// Whom the completed ways back from a rotation had in a batch. What a way back that was given up left is still to be
-/// undone.
-pub fn undone_already<'a>(
-    undone: JournalId,
-    rotations: impl IntoIterator<Item = &'a Rotation>,
-) -> BTreeSet<InstanceId> {
-    let completed = |rotation: &&Rotation| {
-        rotation.plan.undoes == Some(undone) && matches!(rotation.ended, Some((_, Outcome::Completed)))
+/// Whom the completed ways back from a rotation had in a batch, and were not themselves undone for. What a way back that
+/// was given up left is still to be undone.
+pub fn undone_already(undone: JournalId, rotations: &[&Rotation]) -> BTreeSet<InstanceId> {
+    let completed = |rotation: &&&Rotation| {
+        rotation.plan.undoes == Some(undone)
+            && rotation.id != undone
+            && matches!(rotation.ended, Some((_, Outcome::Completed)))
     };
-    let batched = rotations.into_iter().filter(completed).flat_map(|rotation| rotation.members());
-    batched.map(|(id, _)| id.clone()).collect()
+    let mut done = BTreeSet::new();
+    for back in rotations.iter().filter(completed) {
+        let turned_round = undone_already(back.id, rotations);
+        done.extend(back.members().map(|(id, _)| id.clone()).filter(|id| !turned_round.contains(id)));
+    }
+    done
 }
 
 /// All pairs of ours that these rotations name, by every handle that they had.

@@ -11,7 +11,7 @@ use crate::store::Head;
 use super::due::offset;
 use super::requests::ASKED_BACK_MAX;
 use super::start::{Cause, Start};
-use super::tick::Scheduler;
+use super::tick::{RETRY_MAX, Scheduler};
 
 /// How often an idle fleet is looked at for who is late.
 const SURVEYED: Duration = Duration::from_secs(3600);
@@ -31,6 +31,26 @@ impl Scheduler {
         }
     }
 
+    /// What could not be gone on with is tried again, for as long as it is what somebody just asked for.
+    pub(super) fn take_ways_back(&mut self, now: Timestamp) {
+        let ready = |at: Timestamp| now >= at || at > later(now, RETRY_MAX);
+        let ready: Vec<FleetName> =
+            self.going_on.iter().filter(|(_, (_, at))| ready(*at)).map(|(name, _)| name.clone()).collect();
+        for name in ready {
+            if !self.waits(&name) {
+                self.go_on_back(&name);
+                if !self.waits(&name) {
+                    self.going_on.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Whether a rotation of this fleet is to begin already.
+    pub(super) fn waits(&self, name: &FleetName) -> bool {
+        self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name)
+    }
+
     /// Idle fleets are looked at once an hour, each at its own moment of it: who is late?
     pub(super) fn take_surveys(&mut self, now: Timestamp) {
         for (name, fleet) in &self.fleets {
@@ -40,9 +60,8 @@ impl Scheduler {
                 continue;
             }
             *due = next_survey(now, offset);
-            let waits = self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name);
             let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
-            if rotated && !waits && !self.paused.contains(name) {
+            if rotated && !self.waits(name) && !self.paused.contains(name) {
                 let aim = Aim::CatchUp { new: fleet.binds_new };
                 self.queue.push_back(Start {
                     fleet: fleet.fleet.clone(),

@@ -110,7 +110,11 @@ pub async fn begin(tools: &Tools, start: &Start, others: &[Fleet]) -> Result<Beg
             }
             Some(planner::begin(tools, &proposal).await?)
         }
-        (Err(PlanError::Nobody { .. }), Cause::Survey | Cause::GoOn) => None,
+        (Err(PlanError::Nobody { .. }), Cause::Survey) => None,
+        (Err(PlanError::Nobody { problem, .. }), Cause::GoOn) => {
+            tracing::info!(fleet = %fleet.name, "the way back is at its end: {problem}");
+            None
+        }
         (Err(error), _) => return Err(error),
     };
     Ok(Begun { head, late })

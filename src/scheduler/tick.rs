@@ -39,6 +39,8 @@ pub struct Scheduler {
     pub(super) starting: BTreeMap<FleetName, Gate>,
     /// Starts that failed: how often (0: the database did), and not again before.
     pub(super) failed: BTreeMap<FleetName, (u32, Timestamp)>,
+    /// Ways back that are to be gone on with, and could not: how often, and not again before.
+    pub(super) going_on: BTreeMap<FleetName, (u32, Timestamp)>,
     /// What was written down of those last: since when it was due, and why it did not begin.
     pub(super) noted: BTreeMap<FleetName, (Timestamp, String)>,
     pub(super) paused: BTreeSet<FleetName>,
@@ -86,6 +88,7 @@ impl Scheduler {
             queue: VecDeque::new(),
             starting: BTreeMap::new(),
             failed: BTreeMap::new(),
+            going_on: BTreeMap::new(),
             noted: BTreeMap::new(),
             paused: BTreeSet::new(),
             surveys: BTreeMap::new(),
@@ -114,6 +117,7 @@ impl Scheduler {
             taken => taken?,
         }
         self.take_due(now).await?;
+        self.take_ways_back(now);
         self.take_surveys(now);
         let ready = self.hand_out(now);
         for observer in &self.observers {
@@ -154,8 +158,7 @@ impl Scheduler {
         let mut changed = Vec::new();
         for (name, fleet) in &self.fleets {
             let Some(schedule) = &fleet.schedule else { continue };
-            let waits = self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name);
-            if waits {
+            if self.waits(name) {
                 continue;
             }
             let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));
@@ -254,6 +257,14 @@ impl Scheduler {
         let name = &start.fleet.name;
         self.starting.remove(name);
         let now = self.tools.clock.now();
+        match &result {
+            _ if start.cause != Cause::GoOn => {}
+            Ok(_) => drop(self.going_on.remove(name)),
+            Err(_) => {
+                let (times, _) = self.going_on.get(name).copied().unwrap_or((0, now));
+                self.going_on.insert(name.clone(), (times + 1, again(times, now)));
+            }
+        }
         if let Ok(Begun { late: Some(late), .. }) = &result {
             self.observers.iter().for_each(|observer| observer.late(name, late));
             let told = self.late.insert(name.clone(), (late.waiting.clone(), late.new.clone()));
@@ -302,7 +313,7 @@ impl Scheduler {
                 } else if let Cause::Due { due, .. } = start.cause {
                     self.note_refused(name, due, &why, now).await?;
                     let (times, _) = self.failed.get(name).copied().unwrap_or((0, now));
-                    let at = later(now, back_off(times, None, 1.0).max(RETRY_MIN));
+                    let at = again(times, now);
                     tracing::warn!(fleet = %name, "due, and not begun: {why}; again at {at}");
                     self.failed.insert(name.clone(), (times + 1, at));
                     self.tell(name, Ticked::Failed);
@@ -388,6 +399,11 @@ impl Scheduler {
         }
         Ok(())
     }
+}
+
+/// When a start is tried again that has failed so often before.
+fn again(times: u32, now: Timestamp) -> Timestamp {
+    later(now, back_off(times, None, 1.0).max(RETRY_MIN))
 }
 
 /// A start that failed is tried again after this at the earliest …

@@ -2,14 +2,14 @@
 //! locked out, everybody is on what it had before, and of the pair that was left nothing stays.
 
 use rekeyd::clock::Clock;
-use rekeyd::custody::Custodian;
 use rekeyd::engine::Engine;
 use rekeyd::engine::drive::Reached;
-use rekeyd::engine::planner::{Aim, PlanError, begin, propose_for};
+use rekeyd::engine::planner::{Aim, Fleet, PlanError, begin, propose_for};
 use rekeyd::model::{Duration, FleetName, JournalId, ProviderKind};
+use rekeyd::provider::Select;
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{Event, Outcome, Plan, Purpose};
-use rekeyd::sim::{InstanceSpec, Machine, Os, Power};
+use rekeyd::sim::{InstanceSpec, Machine, Os};
 use rekeyd::store::{Head, Journal};
 
 use crate::fuse::Side;
@@ -27,12 +27,12 @@ enum Retired {
     Over,
 }
 
-async fn rotations(rig: &Rig) -> Vec<Head> {
+pub async fn rotations(rig: &Rig) -> Vec<Head> {
     let heads = rig.journal.heads().await.unwrap().readable;
     heads.into_iter().filter(|head| matches!(head.plan, Plan::Rotate(_))).collect()
 }
 
-fn purpose(head: &Head) -> Purpose {
+pub fn purpose(head: &Head) -> Purpose {
     match &head.plan {
         Plan::Rotate(plan) => plan.purpose(),
         Plan::Retire(_) => panic!("{} is no rotation", head.id),
@@ -247,95 +247,102 @@ on_each_cloud! {
         a_strangers_key_is_gone_back_to_on_bcc BaiduBcc;
 }
 
-/// A machine that is switched off through a whole rotation needs the older private half until it was started and a login
-/// proved that it accepts the newer one; only then the half is destroyed.
-async fn straggler(provider: ProviderKind) {
-    let scenario = Scenario { by_login: true, refused: false, ..Scenario::of(provider) };
-    let mut rig = Rig::new(scenario, pool(), None);
-    let mut engine = rig.engine();
-    let off = {
-        let world = rig.world.lock().unwrap();
-        let off = world.machines().map(|(_, machine)| machine).find(|machine| machine.power == Power::Stopped);
-        off.unwrap().id.clone()
-    };
-    // Started for the first rotation, so that it really takes the first key.
-    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
-    rig.rotate(&mut engine).await.unwrap();
-    rig.world.lock().unwrap().set_power(0, &off, Power::Stopped);
-    rig.rotate(&mut engine).await.unwrap();
-    let first = rotations(&rig).await[0].plan.key_name().clone();
-    let kept = |rig: &Rig| rig.custody.clone();
-    assert!(kept(&rig).get(&first).await.is_ok(), "it may need it");
-    // Looked at while it is off: nothing to be done. Long after: neither.
-    for _ in 0..2 {
-        let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
-        assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "{:?}", nobody.map(|proposal| proposal.plan));
-        let later = later(rig.clock.now(), Duration::from_secs(86_400));
-        rig.clock.advance_to(later);
-        rig.retire(&mut engine).await.unwrap();
-        assert!(kept(&rig).get(&first).await.is_ok(), "it may need it still");
-    }
-    rig.world.lock().unwrap().set_power(0, &off, Power::Running);
-    let boots = |rig: &Rig| {
-        let world = rig.world.lock().unwrap();
-        let machines = world.machines().map(|(_, machine)| machine);
-        machines.map(|machine| machine.stops + machine.reboots).sum::<u32>()
-    };
-    // Its boot takes a while; until a login succeeds nothing begins.
-    let waited = later(rig.clock.now(), Duration::from_secs(300));
-    rig.clock.advance_to(waited);
-    let before = boots(&rig);
-    let proposal = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: false }).await.unwrap();
-    assert_eq!((proposal.plan.purpose(), proposal.instances.len()), (Purpose::CatchUp, 1));
-    let id = begin(engine.tools(), &proposal).await.unwrap().id;
-    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed));
-    assert_eq!(boots(&rig), before, "nobody was disturbed");
-    let rotation = engine.rotation(id).unwrap();
-    assert!(rotation.members().all(|(_, member)| member.proof.is_some()), "{}", rig.story().await);
-    rig.retire(&mut engine).await.unwrap();
-    assert!(kept(&rig).get(&first).await.is_err(), "nobody needs it any more\n{}", rig.story().await);
-    assert!(rig.fuse.broken().is_empty(), "{:?}", rig.fuse.broken());
-    // All is well now: nothing is left to catch up with.
-    let nobody = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await;
-    assert!(matches!(nobody, Err(PlanError::Nobody { .. })));
+/// A further machine of the fleet, on a stranger's pair of its own if it is to have any.
+pub fn add_machine(rig: &Rig, strangers: Option<&str>) -> String {
+    let mut world = rig.world.lock().unwrap();
+    let keys: Vec<String> = strangers.map(|name| world.add_strangers_pair(0, name)).into_iter().collect();
+    let tags = vec![(crate::rig::TAG.0.to_string(), crate::rig::TAG.1.to_string())];
+    world.add_instance(0, InstanceSpec { tags, keys, ..Default::default() })
 }
 
-/// A machine that came after the rotation gets the fleet's key by a rotation without a new key, and is left alone before.
-async fn newcomer(provider: ProviderKind) {
+/// A catch-up is rolled back, and then the rotation before it: what was undone stands in nobody's way.
+async fn back_and_further_back(provider: ProviderKind) {
+    let scenario = Scenario { refused: false, ..Scenario::of(provider) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    let mut engine = rig.engine();
+    for _ in 0..2 {
+        rig.rotate(&mut engine).await.unwrap();
+    }
+    let second = rotations(&rig).await[1].id;
+    let new = add_machine(&rig, Some("theirs"));
+    let proposal = propose_for(engine.tools(), &rig.fleet(), &[], Aim::CatchUp { new: true }).await.unwrap();
+    let caught_up = begin(engine.tools(), &proposal).await.unwrap().id;
+    assert_eq!(engine.drive(caught_up).await.unwrap(), Reached::Ended(Outcome::Completed));
+    let refused = propose_for(engine.tools(), &rig.fleet(), &[], Aim::Back(second)).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("`rekeyd rollback {caught_up}` first")), "{refused}");
+    go_back(&rig, &mut engine, caught_up).await.unwrap();
+    go_back(&rig, &mut engine, second).await.unwrap();
+    rig.retire(&mut engine).await.unwrap();
+    assert!(rig.fuse.broken().is_empty(), "{}\n{:?}", rig.story().await, rig.fuse.broken());
+    let key = |wanted: &str| {
+        let world = rig.world.lock().unwrap();
+        let machine = world.machines().map(|(_, machine)| machine).find(|machine| machine.id == wanted).unwrap();
+        assert_eq!(machine.record_keys.len(), 1, "{wanted}");
+        let (_, pair) = world.key_pairs().find(|(_, pair)| pair.id == machine.record_keys[0]).unwrap();
+        pair.name.clone()
+    };
+    let first = rotations(&rig).await[0].plan.key_name().to_string();
+    assert_eq!(key(&new), "theirs");
+    let touched: Vec<String> = engine.rotation(second).unwrap().members().map(|(id, _)| id.to_string()).collect();
+    assert!(touched.len() > 3, "{touched:?}");
+    for id in touched {
+        assert_eq!(key(&id), first, "{id}\n{}", rig.story().await);
+    }
+}
+
+#[tokio::test]
+async fn a_catch_up_that_was_rolled_back_stands_in_the_way_of_no_further_rollback() {
+    back_and_further_back(ProviderKind::TencentLighthouse).await;
+    back_and_further_back(ProviderKind::TencentCvm).await;
+    back_and_further_back(ProviderKind::AlibabaEcs).await;
+    back_and_further_back(ProviderKind::BaiduBcc).await;
+}
+
+/// Of a way back to two pairs the machines of one are unfit: the others are brought back all the same, and those are named.
+async fn unfit_in_part(provider: ProviderKind) {
     let scenario = Scenario { refused: false, rounds: 1, ..Scenario::of(provider) };
     let mut rig = Rig::new(scenario, pool(), None);
+    let other = add_machine(&rig, Some("zz_theirs"));
     let mut engine = rig.engine();
     rig.rotate(&mut engine).await.unwrap();
-    let tags = vec![(crate::rig::TAG.0.to_string(), crate::rig::TAG.1.to_string())];
-    let new = rig.world.lock().unwrap().add_instance(0, InstanceSpec { tags, ..Default::default() });
-    let fleet = rig.fleet();
-    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
-    assert_eq!(late.new.iter().map(|id| id.as_str()).collect::<Vec<_>>(), [new.as_str()]);
-    let nobody = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: false }).await;
-    assert!(matches!(nobody, Err(PlanError::Nobody { .. })), "only where it is allowed");
-    let proposal = propose_for(engine.tools(), &fleet, &[], Aim::CatchUp { new: true }).await.unwrap();
+    let undone = rotations(&rig).await[0].id;
+    let select = propose_for(engine.tools(), &rig.fleet(), &[], Aim::Back(undone)).await.unwrap().plan.select;
+    // Another fleet matches those that would come first.
+    let claims = Fleet { name: FleetName::new("db"), select: select.clone(), ..rig.fleet() };
+    let proposal =
+        propose_for(engine.tools(), &rig.fleet(), std::slice::from_ref(&claims), Aim::Back(undone)).await.unwrap();
+    assert_ne!(proposal.plan.select, select);
+    let notes = proposal.notes.join("\n");
+    assert!(notes.contains("stays as it is: cannot go back to") && notes.contains("fleet db too"), "{notes}");
     let id = begin(engine.tools(), &proposal).await.unwrap().id;
-    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed), "{}", rig.story().await);
-    rig.retire(&mut engine).await.unwrap();
+    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed));
+    let (Select::Ids(claimed), Select::Ids(back)) = (&select, &proposal.plan.select) else {
+        panic!("a way back selects by id")
+    };
+    assert!(claimed.iter().chain(back).any(|id| id.as_str() == other));
+    // Claimed as before: named, and nothing more to be done. Fit again: theirs is the next turn.
+    let nobody = propose_for(engine.tools(), &rig.fleet(), &[claims], Aim::Back(undone)).await.unwrap_err().to_string();
+    assert!(nobody.contains(claimed[0].as_str()) && nobody.contains("fleet db too"), "{nobody}");
+    go_back(&rig, &mut engine, undone).await.unwrap();
     let mut problems = rig.fuse.broken();
-    problems.extend(rig.unkept().await);
+    problems.extend(not_as_it_was(&rig));
     assert!(problems.is_empty(), "{}\n{problems:#?}", rig.story().await);
-    let late = rekeyd::engine::late::late(engine.tools(), &fleet, &[]).await.unwrap();
-    assert!(late.new.is_empty(), "{:?}", late.new);
 }
 
 #[tokio::test]
-async fn an_older_private_half_lives_until_the_last_machine_that_was_off_is_proven_on_the_newer_one() {
-    straggler(ProviderKind::TencentLighthouse).await;
-    straggler(ProviderKind::TencentCvm).await;
-    straggler(ProviderKind::AlibabaEcs).await;
-    straggler(ProviderKind::BaiduBcc).await;
+async fn machines_that_cannot_go_back_now_do_not_keep_those_of_another_pair_from_it() {
+    unfit_in_part(ProviderKind::TencentLighthouse).await;
+    unfit_in_part(ProviderKind::AlibabaEcs).await;
 }
 
 #[tokio::test]
-async fn a_machine_that_came_later_is_bound_to_the_fleets_key_without_a_new_one() {
-    newcomer(ProviderKind::TencentLighthouse).await;
-    newcomer(ProviderKind::TencentCvm).await;
-    newcomer(ProviderKind::AlibabaEcs).await;
-    newcomer(ProviderKind::BaiduBcc).await;
+async fn a_rotation_of_machines_that_had_no_pair_is_not_given_up_for_a_rollback() {
+    let scenario = Scenario { refused: false, running: 0, stopped: 0, ..Scenario::of(ProviderKind::TencentLighthouse) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    add_machine(&rig, None);
+    let mut engine = rig.engine();
+    rig.rotate_only(&mut engine).await.unwrap();
+    let head = rotations(&rig).await.remove(0);
+    let refused = rekeyd::engine::back::may_roll_back(rig.journal.as_ref(), &head).await.unwrap_err().to_string();
+    assert!(refused.contains("had a key pair before"), "{refused}");
 }

@@ -4,11 +4,12 @@
 use rekeyd::clock::Clock;
 use rekeyd::model::{Duration, ProviderKind, Timestamp};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Outcome, Plan};
+use rekeyd::rotation::{Author, Outcome, Plan};
 use rekeyd::scheduler::Ticked;
 use rekeyd::sim::Rng;
-use rekeyd::store::Answer;
+use rekeyd::store::{Agenda, Answer, Ask, Head};
 
+use crate::back::add_machine;
 use crate::daemon::{Daemon, Deed, SLACK};
 use crate::fuse::Side;
 use crate::rig::Scenario;
@@ -248,6 +249,42 @@ async fn a_daemon_that_was_away_over_ticks_catches_up_the_newest_once_within_the
     // A day.
     check(60, 86_400, 144, 0, &[Ticked::Missed, Ticked::Started]).await;
     check(60, 86_580, 144, 120, &[Ticked::CaughtUp]).await;
+}
+
+/// The second of two rotations of a way back cannot begin at first: the cloud throttles every call.
+#[tokio::test]
+async fn a_way_back_to_several_pairs_is_gone_on_with_when_the_cloud_answers_again() {
+    let mut daemon = Daemon::new(Scenario { refused: false, ..Scenario::of(TencentLighthouse) }, false, None);
+    add_machine(&daemon.rig, Some("zz_theirs"));
+    daemon.hand(Deed::Rotate).await;
+    daemon.complete(1).await;
+    let fleet = daemon.rig.fleet().name;
+    let rotations = async |daemon: &Daemon| daemon.rotations(&fleet).await;
+    let undone = rotations(&daemon).await[0].id;
+    let (by, now) = (Author::Operator("test".to_string()), daemon.rig.clock.now());
+    daemon.rig.journal.ask(&fleet, &Ask::Rollback { rotation: undone }, &by, now).await.unwrap();
+    let deadline = later(now, Duration::from_secs(3600));
+    while !matches!(rotations(&daemon).await.as_slice(), [_, back] if back.ended.is_some()) {
+        assert!(daemon.problems.is_empty() && daemon.rig.clock.now() < deadline, "{}", daemon.story().await);
+        daemon.step(deadline).await;
+    }
+    daemon.rig.world.lock().unwrap().faults = "throttle=1".parse().unwrap();
+    let outage = later(daemon.rig.clock.now(), Duration::from_secs(600));
+    daemon.go_on_until(outage).await;
+    assert_eq!(rotations(&daemon).await.len(), 2, "{}", daemon.story().await);
+    daemon.rig.world.lock().unwrap().faults = Default::default();
+    let minutes = later(daemon.rig.clock.now(), Duration::from_secs(900));
+    daemon.go_on_until(minutes).await;
+    let all = rotations(&daemon).await;
+    let completed = |head: &Head| matches!(head.ended, Some((_, Outcome::Completed)));
+    assert!(all.len() == 3 && all.iter().all(completed), "{}", daemon.story().await);
+    let problems = [daemon.problems.clone(), daemon.rig.fuse.broken()].concat();
+    assert!(problems.is_empty(), "{}\n{problems:#?}", daemon.story().await);
+    let undoes = |head: &Head| match &head.plan {
+        Plan::Rotate(plan) => plan.undoes,
+        Plan::Retire(_) => None,
+    };
+    assert!(all[1..].iter().all(|head| undoes(head) == Some(undone)));
 }
 
 /// Two fleets of two clouds under one scheduler, in bad weather, killed at a few calls by chance.

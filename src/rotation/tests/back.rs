@@ -1,6 +1,6 @@
 //! The way back: which rotation may be undone, and to which pair each instance returns.
 
-use super::super::back::{OwnPair, Undoable, may_undo, own_pairs, touched, undone_already, ways};
+use super::super::back::{OwnPair, Undoable, leads_nowhere, may_undo, own_pairs, touched, undone_already, ways};
 use super::*;
 use crate::model::{KeyPair, PublicKey};
 
@@ -10,7 +10,8 @@ fn id(number: u8) -> JournalId {
 
 #[test]
 fn only_the_newest_rotation_that_bound_anybody_is_rolled_back() {
-    // A word a rotation: `+` bound somebody, `-` nobody; `+<0` is a way back from rotation 0.
+    // A word a rotation: `+` bound somebody, `-` nobody; `+<0` is a completed way back from rotation 0, `+?0` one that was
+    // given up.
     let check = |words: &str, asked: u8, expect: &str| {
         let all: Vec<Undoable> = words
             .split_whitespace()
@@ -18,7 +19,8 @@ fn only_the_newest_rotation_that_bound_anybody_is_rolled_back() {
             .map(|(number, word)| Undoable {
                 id: id(number as u8),
                 touched: word.starts_with('+'),
-                undoes: word.split_once('<').map(|(_, undone)| id(undone.parse().unwrap())),
+                undoes: word.split_once(['<', '?']).map(|(_, undone)| id(undone.parse().unwrap())),
+                completed: !word.contains('?'),
             })
             .collect();
         let said = match may_undo(id(asked), &all) {
@@ -36,11 +38,21 @@ fn only_the_newest_rotation_that_bound_anybody_is_rolled_back() {
     // What undoes it belongs to it: killed, it is gone on with.
     check("+ + +<1", 1, "may");
     check("+ + +<1 +<1", 1, "may");
-    check("+ + +<1", 0, &id(2).to_string());
-    // Back from the way back.
+    check("+ + +?1", 1, "may");
+    // What was undone is as if it had never been, with what undid it.
+    check("+ + +<1", 0, "may");
+    check("+ + +<1 +<1", 0, "may");
+    check("+ + +<1 + +<3", 0, "may");
+    check("+ + +<1 +", 0, &id(3).to_string());
+    check("+ + +?1", 0, &format!("`rekeyd rollback {}` first", id(1)));
+    check("+ + +?1 +<1", 0, "may");
+    check("+ +<0 +", 0, &id(2).to_string());
+    // Back from the way back: then it stands again.
     check("+ + +<1", 2, "may");
     check("+ + +<1 +<1", 2, &id(3).to_string());
-    check("+ + +<1 +<2", 1, &id(3).to_string());
+    check("+ + +<1 +<2", 1, "may");
+    check("+ + +<1 +<2", 0, &id(1).to_string());
+    check("+ + +<1 +<2 +<1", 0, "may");
 }
 
 fn public(number: u8) -> PublicKey {
@@ -128,13 +140,30 @@ fn targets_come_one_after_the_other_ours_first_and_who_is_done_is_left_out() {
 fn what_is_left_to_be_undone_is_derived_from_the_ways_back_that_were_completed() {
     let undone = Story::begun("ecs", "rr").tell("5 >bind a=r").rotation();
     assert_eq!(touched(&undone).map(|id| id.as_str()).collect::<Vec<_>>(), ["a"], "asked is touched");
-    let back = |end: &str| {
+    let back = |of: JournalId, number: u8, end: &str| {
         let mut story = Story::new("ecs", "r");
-        story.plan.undoes = Some(undone.id);
-        story.tell(&format!("0 plan\n1 stored\n2 imported old\n3 out a\n{end}")).rotation()
+        story.plan.undoes = Some(of);
+        let mut back = story.tell(&format!("0 plan\n1 stored\n2 imported old\n3 out a\n{end}")).rotation();
+        back.id = id(number);
+        back
     };
-    assert_eq!(undone_already(undone.id, [&back("9 end")]).len(), 1, "excluded there, it is not tried for ever");
-    assert_eq!(undone_already(undone.id, [&back("9 abandon\n10 end:abandoned")]).len(), 0);
-    assert_eq!(undone_already(undone.id, [&undone]).len(), 0);
+    let done = back(undone.id, 1, "9 end");
+    assert_eq!(undone_already(undone.id, &[&done]).len(), 1, "excluded there, it is not tried for ever");
+    assert_eq!(undone_already(undone.id, &[&back(undone.id, 1, "9 abandon\n10 end:abandoned")]).len(), 0);
+    assert_eq!(undone_already(undone.id, &[&undone]).len(), 0);
+    let turned_round = back(done.id, 2, "9 end");
+    assert_eq!(undone_already(undone.id, &[&done, &turned_round]).len(), 0, "it is as it was before the way back");
     assert_eq!(own_pairs([&undone]).into_keys().map(|key| key.to_string()).collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn a_rotation_of_machines_that_had_no_pair_leads_nowhere() {
+    let check = |found: &str, expect: bool| {
+        let story = Story::new("ecs", "rr").tell(&format!("0 plan\n1 stored\n2 imported new\n5 >bind {found}"));
+        assert_eq!(leads_nowhere(&story.rotation()), expect, "{found}");
+    };
+    check("a=r/@1 b=r/@1", true);
+    check("a=r/@1 b=r/old@1", false);
+    // Found by its second bind on the new pair alone: that is not what it had before.
+    check("a=r/new@1", true);
 }
