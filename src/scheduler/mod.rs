@@ -10,6 +10,7 @@ mod orders;
 pub mod requests;
 pub mod rounds;
 pub mod start;
+mod tell;
 pub mod tick;
 pub mod work;
 
