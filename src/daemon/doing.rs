@@ -36,7 +36,7 @@ impl Observer for Doing {
     fn turned(&self, id: JournalId, view: View<'_>, now: Timestamp) {
         let mut stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let stand = match view {
-            View::Rotation(rotation) if rotation.ended.is_none() => {
+            View::Rotation { rotation, .. } if rotation.ended.is_none() => {
                 if matches!(stands.get(&id), Some(Stand::Rotation { seq, .. }) if *seq == rotation.seq) {
                     return;
                 }

@@ -146,6 +146,12 @@ impl Observer for Ear {
     fn due(&self, fleet: &FleetName, at: Option<Timestamp>) {
         self.metrics.due(fleet, at);
     }
+    fn key_due(&self, fleet: &FleetName, at: Option<Timestamp>) {
+        self.metrics.key_due(fleet, at);
+    }
+    fn waits_for_window(&self, fleet: &FleetName, waits: bool) {
+        self.metrics.waits_for_window(fleet, waits);
+    }
     fn paused(&self, fleet: &FleetName, paused: bool) {
         self.metrics.paused(fleet, paused);
     }
@@ -179,5 +185,9 @@ impl Observer for Ear {
     fn surveyed(&self, fleet: Option<&FleetName>, survey: &Survey) {
         let kinds: Vec<&str> = survey.deviations.iter().map(|deviation| deviation.kind.name()).collect();
         self.metrics.surveyed(fleet, survey.at, survey.unseen.is_empty().then_some(&kinds[..]));
+        self.metrics.unseen(fleet, &survey.blind.iter().map(|blind| blind.name()).collect::<Vec<_>>());
+        for places in &survey.places {
+            self.metrics.key_pairs(&places.account, &places.region, places.taken, places.max);
+        }
     }
 }

@@ -159,7 +159,7 @@ impl Case {
     /// Its state, to look at.
     pub(super) fn view(&self) -> View<'_> {
         match &self.course {
-            Course::Rotate(rotation) => View::Rotation(rotation),
+            Course::Rotate(rotation) => View::Rotation { rotation, waiting: self.waiting.as_deref() },
             Course::Retire(retirement) => View::Retirement { retirement, waiting: self.waiting.as_deref() },
         }
     }

@@ -19,6 +19,7 @@ mod preflight;
 mod record;
 pub mod rules;
 pub mod survey;
+pub mod unseen;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -52,7 +53,13 @@ pub trait Observer: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub enum View<'a> {
     /// A rotation.
-    Rotation(&'a Rotation),
+    Rotation {
+        /// Its state.
+        rotation: &'a Rotation,
+        /// Why it has no room or no way to its cloud, where that is neither time nor a person: its account's cap is reached,
+        /// its account's credentials cannot be read.
+        waiting: Option<&'a str>,
+    },
     /// A retire journal.
     Retirement {
         /// Its state.

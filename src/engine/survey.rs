@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, stream};
 
 use crate::model::{
-    FleetName, HostKey, Instance, InstanceId, JournalId, KeyPair, KeyPairName, Login, Power, PublicKey, Timestamp,
+    AccountName, FleetName, HostKey, Instance, InstanceId, JournalId, KeyPair, KeyPairName, Login, Power, PublicKey,
+    Region, Timestamp,
 };
 use crate::provider::{Provider, Select};
 use crate::rotation::ledger::{Half, Ledger, Looks, Offered};
@@ -20,6 +21,7 @@ use crate::store::{Head, Heads};
 use super::act::{load, target};
 use super::drive::pairs as pairs_of;
 use super::planner::Fleet;
+use super::unseen::{Blind, Unseen};
 use super::{EngineError, Tools};
 
 /// So many machines are asked at once.
@@ -36,14 +38,37 @@ pub struct Survey {
     pub deviations: Vec<Deviation>,
     /// What could not be seen, and why: of that it says nothing.
     pub unseen: Vec<String>,
+    /// Who or what did not answer.
+    pub blind: BTreeSet<Blind>,
     /// So many machines were not reached to be offered their old keys. That is no evidence of anything.
     pub unreached: usize,
+    /// How full the places for key pairs are, where it is known how many there are.
+    pub places: Vec<KeyPairPlaces>,
+}
+
+/// The places for key pairs of one account in one region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPairPlaces {
+    /// The account.
+    pub account: AccountName,
+    /// The region.
+    pub region: Region,
+    /// So many key pairs are there, whoever made them.
+    pub taken: usize,
+    /// So many may be: the account's quota where the cloud tells it, else what the cloud's pages say.
+    pub max: usize,
 }
 
 impl Survey {
     /// One that has seen nothing amiss so far.
     pub fn empty(at: Timestamp) -> Self {
-        Self { at, deviations: Vec::new(), unseen: Vec::new(), unreached: 0 }
+        let (deviations, unseen, blind, places) = Default::default();
+        Self { at, deviations, unseen, blind, unreached: 0, places }
+    }
+
+    fn miss(&mut self, Unseen { blind, why }: Unseen) {
+        self.blind.insert(blind);
+        self.unseen.push(why);
     }
 }
 
@@ -53,7 +78,7 @@ pub async fn fleet(tools: &Tools, fleet: &Fleet, driven: bool) -> Survey {
     let mut survey = Survey::empty(at);
     match look_at_fleet(tools, fleet, driven, at).await {
         Ok((deviations, unreached)) => (survey.deviations, survey.unreached) = (deviations, unreached),
-        Err(why) => survey.unseen.push(why),
+        Err(unseen) => survey.miss(unseen),
     }
     survey
 }
@@ -66,19 +91,19 @@ async fn look_at_fleet(
     fleet: &Fleet,
     driven: bool,
     at: Timestamp,
-) -> Result<(Vec<Deviation>, usize), String> {
-    let provider = (tools.providers)(&fleet.place).map_err(|error| error.to_string())?;
+) -> Result<(Vec<Deviation>, usize), Unseen> {
+    let provider = (tools.providers)(&fleet.place).map_err(Unseen::no_provider)?;
     let provider = provider.as_ref();
     let before = heads_of(tools, fleet).await?;
     let mut rotations = rotations(tools, &before, &fleet.place).await?;
     let ledger = Ledger::of(&fleet.name, current(&before).as_ref(), &rotations, at);
 
-    let listed = provider.instances(&fleet.select).await.map_err(|error| format!("its instances: {error}"))?;
+    let listed = provider.instances(&fleet.select).await.map_err(Unseen::cloud("its instances"))?;
     let is_listed: BTreeSet<&InstanceId> = listed.iter().map(|seen| &seen.id).collect();
     let left: Vec<InstanceId> = ledger.instances().filter(|id| !is_listed.contains(id)).cloned().collect();
     let others = match left.is_empty() {
         true => Vec::new(),
-        false => provider.instances(&Select::Ids(left)).await.map_err(|error| format!("its instances: {error}"))?,
+        false => provider.instances(&Select::Ids(left)).await.map_err(Unseen::cloud("its instances"))?,
     };
     let pairs = pairs(tools, provider, &ledger).await?;
     let halves = halves(tools, &ledger).await?;
@@ -115,17 +140,17 @@ async fn look_at_fleet(
 
 /// The heads of a fleet's journals. One that cannot be read, and may be the fleet's, leaves nothing to hold the world
 /// against.
-async fn heads_of(tools: &Tools, fleet: &Fleet) -> Result<Vec<Head>, String> {
+async fn heads_of(tools: &Tools, fleet: &Fleet) -> Result<Vec<Head>, Unseen> {
     let heads = heads(tools).await?;
     let may_be = |name: &Option<FleetName>| name.as_ref().is_none_or(|name| *name == fleet.name);
     if let Some(one) = heads.unreadable.iter().find(|one| may_be(&one.fleet)) {
-        return Err(format!("journal {} cannot be read: {}", one.journal, one.problem));
+        return Err(Unseen::journals(format!("journal {} cannot be read: {}", one.journal, one.problem)));
     }
     Ok(heads.readable.into_iter().filter(|head| *head.plan.fleet() == fleet.name).collect())
 }
 
-async fn heads(tools: &Tools) -> Result<Heads, String> {
-    tools.journal.heads().await.map_err(|error| format!("the journals: {error}"))
+async fn heads(tools: &Tools) -> Result<Heads, Unseen> {
+    tools.journal.heads().await.map_err(|error| Unseen::journals(format!("the journals: {error}")))
 }
 
 /// The pair that a fleet is meant to hang on.
@@ -135,7 +160,7 @@ fn current(heads: &[Head]) -> Option<KeyPairName> {
 }
 
 /// The rotations of these heads in a place, from the oldest on whose pair may still be there, and a few before it.
-async fn rotations(tools: &Tools, heads: &[Head], place: &Place) -> Result<Rotations, String> {
+async fn rotations(tools: &Tools, heads: &[Head], place: &Place) -> Result<Rotations, Unseen> {
     let there = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && is_same(head.plan.place(), place);
     let rotations: Vec<&Head> = heads.iter().filter(there).collect();
     let mut gone: BTreeSet<&KeyPairName> = BTreeSet::new();
@@ -155,8 +180,9 @@ async fn rotations(tools: &Tools, heads: &[Head], place: &Place) -> Result<Rotat
     Ok(read)
 }
 
-async fn read(tools: &Tools, id: JournalId) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, String> {
-    load(tools.journal.as_ref(), id).await.map_err(|error: EngineError| format!("journal {id}: {error}"))
+async fn read(tools: &Tools, id: JournalId) -> Result<Option<(Rotation, Vec<PlannedInstance>)>, Unseen> {
+    let unseen = |error: EngineError| Unseen::journals(format!("journal {id}: {error}"));
+    load(tools.journal.as_ref(), id).await.map_err(unseen)
 }
 
 fn is_same(one: &Place, other: &Place) -> bool {
@@ -164,7 +190,7 @@ fn is_same(one: &Place, other: &Place) -> bool {
 }
 
 /// The pairs whose deletion was asked for, and that nobody bound again since.
-async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>, String> {
+async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>, Unseen> {
     let mut names = BTreeSet::new();
     for head in heads {
         let plan = match &head.plan {
@@ -177,7 +203,7 @@ async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>,
         let asked = match head.ended {
             Some((_, outcome)) => outcome != Outcome::Recalled,
             None => {
-                let failed = |error: &dyn std::fmt::Display| format!("journal {}: {error}", head.id);
+                let failed = |error: &dyn std::fmt::Display| Unseen::journals(format!("journal {}: {error}", head.id));
                 let entries = tools.journal.read(head.id, 0).await.map_err(|error| failed(&error))?;
                 let retirement = Retirement::fold(head.id, plan.clone(), &entries).map_err(|error| failed(&error))?;
                 retirement.asked.is_some() || retirement.deleted.is_some()
@@ -191,19 +217,19 @@ async fn retired(tools: &Tools, heads: &[Head]) -> Result<BTreeSet<KeyPairName>,
 }
 
 /// The pairs with our mark. One in use that the listing does not show is asked for by name: a listing may lag.
-async fn pairs(tools: &Tools, provider: &dyn Provider, ledger: &Ledger) -> Result<Vec<KeyPair>, String> {
-    let failed = |error| format!("its key pairs: {error}");
-    let mut pairs = provider.key_pairs(&tools.mark.prefix()).await.map_err(failed)?;
+async fn pairs(tools: &Tools, provider: &dyn Provider, ledger: &Ledger) -> Result<Vec<KeyPair>, Unseen> {
+    let failed = Unseen::cloud("its key pairs");
+    let mut pairs = provider.key_pairs(&tools.mark.prefix()).await.map_err(&failed)?;
     for name in ledger.names() {
         if !pairs.iter().any(|pair| pair.name == *name) {
-            pairs.extend(provider.find_key_pair(name).await.map_err(failed)?);
+            pairs.extend(provider.find_key_pair(name).await.map_err(&failed)?);
         }
     }
     Ok(pairs)
 }
 
 /// What custody has of the pairs in use.
-async fn halves(tools: &Tools, ledger: &Ledger) -> Result<BTreeMap<KeyPairName, Half>, String> {
+async fn halves(tools: &Tools, ledger: &Ledger) -> Result<BTreeMap<KeyPairName, Half>, Unseen> {
     use crate::custody::CustodyError;
     let mut halves = BTreeMap::new();
     for name in ledger.names() {
@@ -211,7 +237,7 @@ async fn halves(tools: &Tools, ledger: &Ledger) -> Result<BTreeMap<KeyPairName, 
             Ok(key) => Half::Kept(key.public().clone()),
             Err(CustodyError::Missing(_)) => Half::Lacking("not in custody".to_string()),
             Err(error @ CustodyError::Damaged { .. }) => Half::Lacking(error.to_string()),
-            Err(error) => return Err(format!("custody: {error}")),
+            Err(error) => return Err(Unseen::custody(error)),
         };
         halves.insert(name.clone(), half);
     }
@@ -225,7 +251,7 @@ async fn taken_over(
     ledger: &Ledger,
     pairs: &[KeyPair],
     seen: &[&Instance],
-) -> Result<Rotations, String> {
+) -> Result<Rotations, Unseen> {
     let otherwise = seen.iter().filter(|seen| !ledger.agrees(seen)).flat_map(|seen| &seen.keys);
     let shown: BTreeSet<&KeyPairName> =
         otherwise.filter_map(|id| Some(&pairs.iter().find(|pair| pair.id == *id)?.name)).collect();
@@ -311,36 +337,50 @@ pub async fn holdings(tools: &Tools, fleets: &[Fleet]) -> Survey {
     for place in places {
         let name = format!("account {}, {}", place.account, place.region);
         match pairs_at(tools, &place).await {
-            Ok(found) => pairs.extend(found.into_iter().map(|pair| (name.clone(), pair))),
-            Err(why) => survey.unseen.push(format!("{name}: key pairs: {why}")),
+            Ok((found, places)) => {
+                pairs.extend(found.into_iter().map(|pair| (name.clone(), pair)));
+                survey.places.extend(places);
+            }
+            Err(unseen) => survey.miss(unseen.of(&name)),
         }
     }
     let whole = survey.unseen.is_empty();
     let halves = match tools.custody.list().await {
         Ok(halves) => halves,
         Err(error) => {
-            survey.unseen.push(format!("custody: {error}"));
+            survey.miss(Unseen::custody(error));
             Vec::new()
         }
     };
     // After the looks: whoever makes a pair or a half writes its journal first.
     match heads(tools).await {
         Ok(heads) => match heads.unreadable.first() {
-            Some(one) => survey.unseen.push(format!("journal {} cannot be read: {}", one.journal, one.problem)),
+            Some(one) => {
+                survey.miss(Unseen::journals(format!("journal {} cannot be read: {}", one.journal, one.problem)));
+            }
             None => {
                 let named: Vec<Named<'_>> = heads.readable.iter().map(named).collect();
                 let holdings = Holdings { at, named: &named, pairs: &pairs, whole, halves: &halves };
                 survey.deviations = holdings.judge();
             }
         },
-        Err(why) => survey.unseen.push(why),
+        Err(unseen) => survey.miss(unseen),
     }
     survey
 }
 
-async fn pairs_at(tools: &Tools, place: &Place) -> Result<Vec<KeyPair>, String> {
-    let provider = (tools.providers)(place).map_err(|error| error.to_string())?;
-    provider.key_pairs(&tools.mark.prefix()).await.map_err(|error| error.to_string())
+/// The pairs with our mark, and how full the places are. Where there is no limit to pairs, others' are not listed.
+async fn pairs_at(tools: &Tools, place: &Place) -> Result<(Vec<KeyPair>, Option<KeyPairPlaces>), Unseen> {
+    let provider = (tools.providers)(place).map_err(Unseen::no_provider)?;
+    let (ours, documented) = (tools.mark.prefix(), provider.limits().key_pairs_max);
+    let asked = if documented.is_some() { "" } else { &ours };
+    let mut pairs = provider.key_pairs(asked).await.map_err(Unseen::cloud("key pairs"))?;
+    let taken = pairs.len();
+    pairs.retain(|pair| pair.name.as_str().starts_with(&ours));
+    // That an account may not ask for its quota is no reason not to survey it: the pages' number does.
+    let max = provider.key_pairs_max().await.ok().flatten().or(documented);
+    let (account, region) = (place.account.clone(), place.region.clone());
+    Ok((pairs, max.map(|max| KeyPairPlaces { account, region, taken, max })))
 }
 
 fn named(head: &Head) -> Named<'_> {

@@ -4,6 +4,29 @@
 use super::event::Event;
 use super::plan::Policy;
 use super::reason::HoldReason;
+use super::state::Rotation;
+
+/// What is spent of a budget, and what it bears: one failure more holds the rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spending {
+    /// Spent since the newest release that was for this budget.
+    pub spent: u32,
+    /// As many are borne; `None`: the plan knows no such budget.
+    pub bears: Option<u32>,
+}
+
+impl Rotation {
+    /// Failures in all.
+    pub fn failures(&self) -> Spending {
+        let spent = self.budget.failed.saturating_sub(self.budget.failed_at_release);
+        Spending { spent, bears: Some(self.plan.policy.failures_max) }
+    }
+    /// Failures one after another.
+    pub fn failures_in_a_row(&self) -> Spending {
+        let limit = self.plan.policy.pace.failures_in_a_row;
+        Spending { spent: self.budget.in_a_row, bears: limit.map(|limit| limit.saturating_sub(1)) }
+    }
+}
 
 /// What was counted, and what a person has forgiven.
 #[derive(Clone, Debug, Default)]

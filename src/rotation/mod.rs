@@ -34,6 +34,7 @@ pub mod step;
 mod tests;
 pub mod window;
 
+pub use budget::Spending;
 pub use deliver::Delivery;
 pub use draft::{Draft, draft};
 pub use drift::{Deviation, DriftKind, Holdings, Named};

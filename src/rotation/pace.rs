@@ -60,6 +60,10 @@ impl Pace {
 }
 
 impl Rotation {
+    /// How many batches are done: all before the current one.
+    pub fn batches_done(&self) -> usize {
+        self.current
+    }
     /// Since when the current batch may go on: the key's import, or the end of the batch before it and, after the canary and
     /// each step of growth, the soak.
     pub fn current_from(&self) -> Option<Timestamp> {

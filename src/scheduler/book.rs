@@ -85,6 +85,16 @@ impl Book {
         let whole = |head: &&Head| matches!(&head.plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate);
         self.of_fleet(fleet).iter().rev().find(whole).map(|head| head.begun)
     }
+    /// When the newest rotation began that gave the whole fleet its key, and was completed; an adoption stands for those
+    /// whose journals are lost.
+    pub fn newest_renewed(&self, fleet: &FleetName) -> Option<Timestamp> {
+        let renews = |head: &&Head| {
+            let whole = matches!(&head.plan, Plan::Rotate(plan)
+                if matches!(plan.purpose(), Purpose::Rotate | Purpose::Adopt));
+            whole && matches!(head.ended, Some((_, Outcome::Completed)))
+        };
+        self.of_fleet(fleet).iter().rev().find(renews).map(|head| head.begun)
+    }
     /// How many rotations need the cloud behind this gate now.
     pub fn busy(&self, at: &Gate) -> usize {
         let busy = |head: &&Head| is_rotation(head) && !self.idle.contains(&head.id) && gate(head.plan.place()) == *at;
@@ -161,7 +171,7 @@ mod tests {
         let (web, main) = (FleetName::new("a"), gate(&place("main")));
         let id = |number: u8| JournalId::derive(at(0), [number; 10]);
         assert_eq!(book.open_rotation(&web).map(|head| head.id), Some(id(0)));
-        assert_eq!(book.newest_begun(&web), Some(at(0)));
+        assert_eq!((book.newest_begun(&web), book.newest_renewed(&web)), (Some(at(0)), None));
         assert_eq!((book.busy(&main), book.busy(&gate(&place("other")))), (2, 1), "a retire journal does not count");
         book.set_idle(id(2), true);
         assert_eq!(book.busy(&main), 1, "nor does one that waits for time or a person");
@@ -169,10 +179,12 @@ mod tests {
         book.end(id(0), at(9), Outcome::Completed);
         assert_eq!(book.busy(&main), 1);
         assert_eq!(book.open_rotation(&web), None);
-        assert_eq!(book.newest_begun(&web), Some(at(0)));
+        assert_eq!((book.newest_begun(&web), book.newest_renewed(&web)), (Some(at(0)), Some(at(0))));
+        book.put(Head { ended: Some((at(9), Outcome::Abandoned)), ..head(7, "rotate a main") });
+        assert_eq!((book.newest_begun(&web), book.newest_renewed(&web)), (Some(at(7)), Some(at(0))), "given up");
         assert_eq!(book.open().map(|head| head.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
         // Read again after an operator opened it: the same journal, not a second one.
         book.put(head(0, "rotate a main"));
-        assert_eq!((book.of_fleet(&web).len(), book.open().count()), (2, 4));
+        assert_eq!((book.of_fleet(&web).len(), book.open().count()), (3, 4));
     }
 }

@@ -11,6 +11,7 @@ pub mod reload;
 pub mod requests;
 pub mod rounds;
 pub mod start;
+mod tell;
 pub mod tick;
 pub mod work;
 
@@ -47,6 +48,11 @@ pub trait Observer: Send + Sync {
     fn turned(&self, at: Timestamp);
     /// When a fleet is due next; `None`: by hand only.
     fn due(&self, fleet: &FleetName, at: Option<Timestamp>);
+    /// When the rotation that gave a fleet its key was to be followed by the next, by the schedule as it is now; `None`: no
+    /// schedule, or no rotation was completed.
+    fn key_due(&self, _fleet: &FleetName, _at: Option<Timestamp>) {}
+    /// Whether a tick of a fleet has come and waits for a maintenance window.
+    fn waits_for_window(&self, _fleet: &FleetName, _waits: bool) {}
     /// Whether a fleet is held as such: no rotation of it begins.
     fn paused(&self, fleet: &FleetName, paused: bool);
     /// What became of a tick.

@@ -148,10 +148,9 @@ mod tests {
             way: String::new(),
         };
         Survey {
-            at: at(0),
             deviations: kinds.iter().map(deviation).collect(),
             unseen: unseen.iter().map(ToString::to_string).collect(),
-            unreached: 0,
+            ..Survey::empty(at(0))
         }
     }
 

@@ -44,6 +44,12 @@ pub(super) enum Closed {
 }
 
 impl Scheduled {
+    /// Whether a tick that has come waits for a maintenance window.
+    pub(super) fn waits_for_window(&self, due: Option<Timestamp>, now: Timestamp) -> bool {
+        let (Some(schedule), Some(due)) = (&self.schedule, due.filter(|due| *due <= now)) else { return false };
+        self.closed(schedule, due, now) == Some(Closed::Waits)
+    }
+
     /// What the fleet's windows make of its tick of `due`; `None`: it may begin now.
     pub(super) fn closed(&self, schedule: &Schedule, due: Timestamp, now: Timestamp) -> Option<Closed> {
         if planner::may_disturb(&self.fleet, now) {

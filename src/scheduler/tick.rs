@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::engine::drive::begin_retirements;
 use crate::engine::planner::{Aim, Fleet, PlanError};
-use crate::engine::survey::Survey;
 use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
@@ -115,14 +114,7 @@ impl Scheduler {
         self.take_ways_back(now);
         self.take_surveys(now);
         let ready = self.hand_out(now);
-        for observer in &self.observers {
-            observer.turned(now);
-            for (name, fleet) in &self.fleets {
-                let due = fleet.schedule.as_ref().and_then(|_| self.due.get(name)).map(|due| due.at);
-                observer.due(name, due);
-                observer.paused(name, self.paused.contains(name));
-            }
-        }
+        self.tell_turn(now);
         Ok(ready)
     }
 
@@ -209,10 +201,6 @@ impl Scheduler {
         Ok(())
     }
 
-    fn tell(&self, name: &FleetName, what: Ticked) {
-        self.observers.iter().for_each(|observer| observer.ticked(name, what));
-    }
-
     /// What may begin now: in the order in which it became due, but no account waits for another one.
     fn hand_out(&mut self, now: Timestamp) -> Vec<Start> {
         let mut full: BTreeMap<Gate, usize> = BTreeMap::new();
@@ -234,11 +222,6 @@ impl Scheduler {
         }
         self.queue = left;
         ready
-    }
-
-    /// A survey is done.
-    pub fn surveyed(&self, fleet: Option<&FleetName>, survey: &Survey) {
-        self.observers.iter().for_each(|observer| observer.surveyed(fleet, survey));
     }
 
     /// All fleets of the file, as the planner wants to know them.

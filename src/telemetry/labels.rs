@@ -34,3 +34,9 @@ pub(super) const STEPS: &[&str] = &[
     "retire_key_pair",
     "destroy_private_key",
 ];
+/// What bounds a rotation: failures in all, failures in a row, instances down at once.
+pub(super) const BUDGETS: [&str; 3] = ["failures", "failures_in_a_row", "unavailable"];
+/// What an open rotation waits for that is neither the cloud nor a person.
+pub(super) const WAITS_FOR: &[&str; 4] = &["window", "hook", "soak", "account"];
+/// What a survey for drift may have no answer from.
+pub(super) const UNSEEN_BY_SURVEYS: &[&str] = &["credentials", "cloud", "custody", "journals"];

@@ -13,8 +13,9 @@ use crate::provider::Witness;
 use crate::rotation::{Call, Entry, Event, Exclusion, Outcome, Phase, Plan, Purpose, Retirement, Rotation, Stage};
 
 use super::ear::Ear;
+use super::stand::{Stand, waits_for};
 use super::stopwatch::Stopwatch;
-use super::table::{REASONS, Table, count, observe, set};
+use super::table::{BUDGETS, REASONS, Table, WAITS_FOR, count, observe, set};
 
 /// A fleet that the config file has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,32 +97,6 @@ struct State {
     stopwatch: Stopwatch,
 }
 
-/// How a fleet's rotation stands, in numbers. The default: none is open.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Stand {
-    open: bool,
-    held: Option<&'static str>,
-    phases: BTreeMap<Phase, u32>,
-    owed: u32,
-    owed_since: Option<Timestamp>,
-}
-
-impl Stand {
-    fn of(rotation: &Rotation) -> Self {
-        let mut phases = BTreeMap::new();
-        for (_, member) in rotation.members() {
-            *phases.entry(member.phase()).or_default() += 1;
-        }
-        Self {
-            open: true,
-            held: rotation.held.as_ref().map(|reason| reason.kind()),
-            phases,
-            owed: rotation.owed(),
-            owed_since: rotation.members().filter_map(|(_, member)| member.owed).min(),
-        }
-    }
-}
-
 impl Metrics {
     /// All metrics at 0, and the process's own. It fails only if two metrics have one name, or one a name that is none.
     pub fn new() -> Result<Self, Error> {
@@ -167,6 +142,14 @@ impl Metrics {
             set(&self.table.late_instances, &[fleet.as_str(), "new"], new as f64);
         }
     }
+    /// When this fleet's key was to be replaced by its schedule; `None`: there is no schedule, or no such key.
+    pub fn key_due(&self, fleet: &FleetName, at: Option<Timestamp>) {
+        self.tell(&self.table.key_due, fleet, seconds(at));
+    }
+    /// Whether a due time of this fleet has come and waits for a maintenance window.
+    pub fn waits_for_window(&self, fleet: &FleetName, waits: bool) {
+        self.tell(&self.table.waits_for_window, fleet, f64::from(u8::from(waits)));
+    }
     /// Whether an operator holds this fleet's schedule.
     pub fn paused(&self, fleet: &FleetName, paused: bool) {
         self.tell(&self.table.paused, fleet, f64::from(u8::from(paused)));
@@ -189,6 +172,19 @@ impl Metrics {
         if fleet.is_none_or(|fleet| state.fleets.contains(fleet)) {
             self.table.surveyed(fleet.map_or("", FleetName::as_str), seconds(Some(at)), found);
         }
+    }
+    /// What did not answer the newest survey of a fleet (`None`: of the installation), by name.
+    pub fn unseen(&self, fleet: Option<&FleetName>, unseen: &[&str]) {
+        let state = self.state();
+        if fleet.is_none_or(|fleet| state.fleets.contains(fleet)) {
+            self.table.unseen(fleet.map_or("", FleetName::as_str), unseen);
+        }
+    }
+    /// So many key pairs are in an account and region, and so many may be.
+    pub fn key_pairs(&self, account: &AccountName, cloud_region: &Region, taken: usize, max: usize) {
+        let place = [account.as_str(), cloud_region.as_str()];
+        set(&self.table.key_pairs, &place, taken as f64);
+        set(&self.table.key_pairs_max, &place, max as f64);
     }
     /// The scheduler's loop turned.
     pub fn turned_at(&self, at: Timestamp) {
@@ -257,18 +253,19 @@ impl Metrics {
         (state.fleets, state.providers) = (fleets, providers);
     }
 
-    fn rotation(&self, id: JournalId, rotation: &Rotation) {
+    fn rotation(&self, id: JournalId, rotation: &Rotation, waits: Option<&str>) {
         let mut state = self.state();
         let (fleet, provider) = (&rotation.plan.fleet, rotation.plan.place.provider);
         let known = state.rotations.get(&id).map(|(.., seq)| *seq);
         match rotation.ended {
-            None if known == Some(rotation.seq) => {}
+            None if known == Some(rotation.seq) => self.waits(fleet, waits),
             None => {
                 state.rotations.insert(id, (fleet.clone(), provider, rotation.seq));
                 if known.is_none() {
                     self.settle_series(&mut state);
                 }
                 self.show(fleet, &Stand::of(rotation));
+                self.waits(fleet, waits);
             }
             Some((at, outcome)) => {
                 let renews = rotation.plan.purpose() == Purpose::Rotate;
@@ -277,6 +274,7 @@ impl Metrics {
                 }
                 if state.rotations.remove(&id).is_some() {
                     self.show(fleet, &Stand::default());
+                    self.waits(fleet, None);
                     self.settle_series(&mut state);
                 }
             }
@@ -294,7 +292,14 @@ impl Metrics {
 
     fn show(&self, fleet: &FleetName, stand: &Stand) {
         let fleet = fleet.as_str();
-        set(&self.table.rotation_open, &[fleet], f64::from(u8::from(stand.open)));
+        set(&self.table.rotation_open, &[fleet], f64::from(u8::from(stand.begun.is_some())));
+        set(&self.table.rotation_begun, &[fleet], seconds(stand.begun));
+        set(&self.table.rotation_batches, &[fleet, "done"], stand.batches.0 as f64);
+        set(&self.table.rotation_batches, &[fleet, "left"], stand.batches.1 as f64);
+        for (budget, spending) in BUDGETS.iter().zip(stand.budgets) {
+            set(&self.table.rotation_budget, &[fleet, *budget], f64::from(spending.bears.unwrap_or_default()));
+            set(&self.table.rotation_budget_spent, &[fleet, *budget], f64::from(spending.spent));
+        }
         for reason in REASONS {
             set(&self.table.rotation_held, &[fleet, *reason], f64::from(u8::from(stand.held == Some(reason))));
         }
@@ -304,6 +309,12 @@ impl Metrics {
         }
         set(&self.table.starts_owed, &[fleet], f64::from(stand.owed));
         set(&self.table.starts_owed_since, &[fleet], seconds(stand.owed_since));
+    }
+
+    fn waits(&self, fleet: &FleetName, waits: Option<&str>) {
+        for reason in WAITS_FOR {
+            set(&self.table.rotation_waits, &[fleet.as_str(), *reason], f64::from(u8::from(waits == Some(*reason))));
+        }
     }
 
     fn retirement(&self, id: JournalId, retirement: &Retirement, waits: bool, now: Timestamp) {
@@ -363,7 +374,9 @@ impl Observer for Metrics {
 
     fn turned(&self, id: JournalId, view: View<'_>, now: Timestamp) {
         match view {
-            View::Rotation(rotation) => self.rotation(id, rotation),
+            View::Rotation { rotation, waiting } => {
+                self.rotation(id, rotation, waits_for(rotation, waiting.is_some(), now));
+            }
             View::Retirement { retirement, waiting } => self.retirement(id, retirement, waiting.is_some(), now),
         }
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use rand::SeedableRng;
 
-use super::super::table::{OK, OUTCOMES, STEPS};
+use super::super::table::{OK, OUTCOMES, STEPS, UNSEEN_BY_SURVEYS};
 use super::*;
+use crate::engine::unseen::Blind;
 use crate::model::error::Kind;
 use crate::model::{Amount, Disruption, InstanceId, Mark, Power};
 use crate::provider::{self, Heard};
@@ -123,7 +124,7 @@ fn play(metrics: &Metrics, id: JournalId, name: &str, instances: &str, events: &
     for entry in &entries {
         metrics.recorded(id, &Plan::Rotate(plan.clone()), entry);
     }
-    metrics.turned(id, View::Rotation(&rotation), rotation.last_at);
+    metrics.turned(id, View::Rotation { rotation: &rotation, waiting: None }, rotation.last_at);
 }
 fn play_retirement(metrics: &Metrics, id: JournalId, events: &[(i64, Event)], waiting: Option<&str>, now: i64) {
     let plan = RetirePlan {
@@ -176,6 +177,15 @@ fn every_known_series_is_there_from_the_start_at_0() {
         "fleet_next_due_timestamp_seconds{fleet=\"web\"}",
         "fleet_last_success_timestamp_seconds{fleet=\"web\"}",
         "fleet_paused{fleet=\"web\"}",
+        "fleet_key_due_timestamp_seconds{fleet=\"web\"}",
+        "fleet_waits_for_window{fleet=\"web\"}",
+        "rotation_begun_timestamp_seconds{fleet=\"web\"}",
+        "rotation_waits{fleet=\"web\",reason=\"window\"}",
+        "rotation_batches{fleet=\"web\",state=\"left\"}",
+        "rotation_budget{budget=\"failures\",fleet=\"web\"}",
+        "rotation_budget_spent{budget=\"unavailable\",fleet=\"web\"}",
+        "drift_unseen{fleet=\"web\",what=\"custody\"}",
+        "drift_unseen{fleet=\"\",what=\"journals\"}",
         "rotations_total{fleet=\"web\",outcome=\"abandoned\"}",
         "rotation_open{fleet=\"web\"}",
         "rotation_held{fleet=\"web\",reason=\"start_refused\"}",
@@ -417,7 +427,9 @@ fn retire_journals_are_counted_by_state_and_by_end() {
 
 #[test]
 fn the_scheduler_tells_what_no_journal_holds() {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
+        "fleet_key_due_timestamp_seconds",
+        "fleet_waits_for_window",
         "driver",
         "scheduler_last_turn_timestamp_seconds",
         "scheduler_ticks_total",
@@ -434,6 +446,8 @@ fn the_scheduler_tells_what_no_journal_holds() {
     metrics.ticked(&web, Tick::CaughtUp);
     metrics.due(&web, Some(at(60)));
     metrics.paused(&web, true);
+    metrics.key_due(&web, Some(at(50)));
+    metrics.waits_for_window(&web, true);
     metrics.unreadable(&web, 2);
     metrics.remember(&web, History { key_created: Some(at(-9)), last_success: Some(at(-8)) });
     let expect = [
@@ -445,9 +459,13 @@ fn the_scheduler_tells_what_no_journal_holds() {
         ("journals_unreadable{fleet=\"web\"}", 2.0),
         ("fleet_key_created_timestamp_seconds{fleet=\"web\"}", (START - 9) as f64),
         ("fleet_last_success_timestamp_seconds{fleet=\"web\"}", (START - 8) as f64),
+        ("fleet_key_due_timestamp_seconds{fleet=\"web\"}", (START + 50) as f64),
+        ("fleet_waits_for_window{fleet=\"web\"}", 1.0),
     ];
     check(&metrics, &NAMES, &expect);
     metrics.driving(false);
+    metrics.key_due(&web, None);
+    metrics.waits_for_window(&web, false);
     metrics.due(&web, None);
     metrics.paused(&web, false);
     metrics.unreadable(&web, 0);
@@ -487,6 +505,93 @@ fn a_survey_sets_what_it_found_and_one_that_could_not_see_all_leaves_it() {
         ("drift_last_survey_timestamp_seconds{fleet=\"\"}", (START + 8) as f64),
     ];
     check(&metrics, &NAMES, &expect);
+}
+
+#[test]
+fn what_a_survey_had_no_answer_from_shows_until_the_next_one() {
+    const NAMES: [&str; 3] = ["drift_unseen", "key_pairs", "key_pairs_max"];
+    let (metrics, web) = (metrics(&["web"]), fleet("web"));
+    // A name that the engine gives and the table does not know would show nowhere.
+    assert_eq!(Blind::ALL.map(Blind::name).as_slice(), UNSEEN_BY_SURVEYS);
+    metrics.key_pairs(&"acc".into(), &Region::new("r"), 9, 10);
+    metrics.unseen(Some(&web), &["custody", "cloud"]);
+    metrics.unseen(None, &["journals"]);
+    metrics.unseen(Some(&fleet("stranger")), &["cloud"]);
+    let places = [
+        ("key_pairs{account=\"acc\",cloud_region=\"r\"}", 9.0),
+        ("key_pairs_max{account=\"acc\",cloud_region=\"r\"}", 10.0),
+    ];
+    let unseen = [
+        ("drift_unseen{fleet=\"web\",what=\"custody\"}", 1.0),
+        ("drift_unseen{fleet=\"web\",what=\"cloud\"}", 1.0),
+        ("drift_unseen{fleet=\"\",what=\"journals\"}", 1.0),
+    ];
+    check(&metrics, &NAMES, &[&places[..], &unseen[..]].concat());
+    metrics.unseen(Some(&web), &["cloud"]);
+    metrics.unseen(None, &[]);
+    check(&metrics, &NAMES, &[&places[..], &unseen[1..2]].concat());
+}
+
+#[test]
+fn an_open_rotation_tells_its_batches_its_budgets_and_what_it_waits_for() {
+    const NAMES: [&str; 5] = [
+        "rotation_begun_timestamp_seconds",
+        "rotation_batches",
+        "rotation_budget",
+        "rotation_budget_spent",
+        "rotation_waits",
+    ];
+    let metrics = metrics(&["web"]);
+    let mut plan = rotate("web");
+    plan.policy.pace.failures_in_a_row = Some(3);
+    let mut instances = planned(&ids("a b c"));
+    instances[2].part = Part::Batch(1);
+    let turn = |events: &[(i64, Event)], waiting: Option<&str>, now: i64| {
+        let rotation = Rotation::fold(journal(1), plan.clone(), &instances, &entries(events)).unwrap();
+        metrics.turned(journal(1), View::Rotation { rotation: &rotation, waiting }, at(now));
+    };
+    let mut events = vec![begun(), stored(2), (3, Event::KeyImported { key_pair: "k".into() })];
+    events.push((4, started(Step::Bind(0), Call::Bind, "a b")));
+    turn(&events, Some("the account is full"), 4);
+    let bears = [
+        ("rotation_begun_timestamp_seconds{fleet=\"web\"}", START as f64),
+        ("rotation_budget{budget=\"failures\",fleet=\"web\"}", 5.0),
+        ("rotation_budget{budget=\"failures_in_a_row\",fleet=\"web\"}", 2.0),
+        ("rotation_budget{budget=\"unavailable\",fleet=\"web\"}", 5.0),
+    ];
+    let check_more = |more: &[(&str, f64)]| check(&metrics, &NAMES, &[&bears[..], more].concat());
+    let (done, left) =
+        ("rotation_batches{fleet=\"web\",state=\"done\"}", "rotation_batches{fleet=\"web\",state=\"left\"}");
+    let waits = |reason: &str| format!("rotation_waits{{fleet=\"web\",reason=\"{reason}\"}}");
+    let down = ("rotation_budget_spent{budget=\"unavailable\",fleet=\"web\"}", 2.0);
+    check_more(&[(left, 2.0), down, (&waits("account"), 1.0)]);
+
+    // One is up again, the other failed and is seen running: the soak is waited for.
+    let excluded = ExcludedInstance { instance: "b".into(), reason: Exclusion::SettleMissed };
+    events.push((6, bound("a")));
+    events.push((8, Event::Activated { instances: ids("a") }));
+    events.push((9, Event::Excluded { instances: vec![excluded] }));
+    events.push((9, Event::Running { instances: ids("b") }));
+    turn(&events, None, 950);
+    let failed = [
+        ("rotation_budget_spent{budget=\"failures\",fleet=\"web\"}", 1.0),
+        ("rotation_budget_spent{budget=\"failures_in_a_row\",fleet=\"web\"}", 1.0),
+    ];
+    check_more(&[&[(left, 1.0), (done, 1.0)], &failed[..]].concat());
+    let soaked = Rotation::fold(journal(1), plan.clone(), &instances, &entries(&events)).unwrap();
+    let soaks = soaked.current_from().unwrap().duration_since(at(0)).as_secs() - 1;
+    turn(&events, None, soaks);
+    check_more(&[&[(left, 1.0), (done, 1.0), (&waits("soak"), 1.0)], &failed[..]].concat());
+    turn(&events, None, soaks + 1);
+    check_more(&[&[(left, 1.0), (done, 1.0)], &failed[..]].concat());
+
+    // Who is held waits for a person, whatever else.
+    events.push((1000, Event::Held { reason: HoldReason::Canary }));
+    turn(&events, Some("the account is full"), 1000);
+    check_more(&[&[(left, 1.0), (done, 1.0)], &failed[..]].concat());
+    events.push((1001, Event::Ended { outcome: Outcome::Abandoned }));
+    turn(&events, None, 1001);
+    check(&metrics, &NAMES, &[]);
 }
 
 #[test]
@@ -561,13 +666,18 @@ fn the_witness_counts_what_was_sent_and_what_was_throttled() {
 }
 
 #[test]
-fn every_metric_has_help_and_no_label_clashes_with_a_scrapers() {
+fn every_metric_has_help_and_its_place_in_the_readme_and_no_label_clashes_with_a_scrapers() {
     let metrics = metrics(&["web"]);
+    metrics.key_pairs(&"acc".into(), &Region::new("r"), 1, 2);
     let _witness = metrics.witness(&"acc".into(), &Region::new("r"));
     let families = metrics.registry.gather();
     assert!(families.len() >= 30, "{}", families.len());
+    let readme = include_str!("../../README.md");
     for family in families {
         let name = family.name();
+        if let Some(name) = name.strip_prefix("rekeyd_") {
+            assert!(readme.contains(&format!("`{name}`")), "the README's table lacks {name}");
+        }
         assert!(name.starts_with("rekeyd_") || name.starts_with("process_"), "{name}");
         assert!(!family.help().is_empty(), "{name}");
         for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
@@ -628,10 +738,10 @@ fn two_hundred_fleets_are_shown_and_a_large_one_is_counted_once_a_change() {
     let plan = rotate("fleet-7");
     let rotation = Rotation::fold(journal(1), plan, &planned(&instances), &entries(&[begun()])).unwrap();
     let clock = std::time::Instant::now();
-    metrics.turned(journal(1), View::Rotation(&rotation), at(0));
+    metrics.turned(journal(1), View::Rotation { rotation: &rotation, waiting: None }, at(0));
     let first = clock.elapsed();
     for _ in 0..1000 {
-        metrics.turned(journal(1), View::Rotation(&rotation), at(0));
+        metrics.turned(journal(1), View::Rotation { rotation: &rotation, waiting: None }, at(0));
     }
     let unchanged = clock.elapsed() - first;
     let clock = std::time::Instant::now();

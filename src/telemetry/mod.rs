@@ -7,8 +7,10 @@ pub mod http;
 mod labels;
 pub mod log;
 mod look;
+mod maker;
 pub mod metrics;
 mod series;
+mod stand;
 mod stopwatch;
 mod table;
 

@@ -2,18 +2,15 @@
 //! hold a label without bound (no instance id, no path), nor one that scrapers set themselves: `region`, `zone`, `env`,
 //! `cluster`, `type`, `service`. Base units; `_total` on counters; moments, not ages.
 
-use prometheus::core::Collector;
-use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramVec, IntCounterVec, Registry};
 
 use crate::model::ProviderKind;
 use crate::rotation::DriftKind;
 
-use super::series::{Kind, Label, Series, Subject, Values};
+use super::maker::Maker;
+use super::series::{Label, Series, Subject, Values};
 
-pub(super) use super::labels::{OUTCOMES, STEPS};
-
-/// What every name begins with.
-const PREFIX: &str = "rekeyd_";
+pub(super) use super::labels::{BUDGETS, OUTCOMES, STEPS, UNSEEN_BY_SURVEYS, WAITS_FOR};
 
 const FLEET: Label = Label("fleet", Values::Fleets);
 const PROVIDER: Label = Label("provider", Values::Providers);
@@ -36,6 +33,10 @@ const TICKED: Label =
 const ANSWERED: Label = Label("outcome", Values::Closed(OUTCOMES));
 const BY: Label = Label("by", Values::Closed(&[BY_CLOUD, BY_OURSELVES]));
 const STEP: Label = Label("step", Values::Closed(STEPS));
+const BUDGET: Label = Label("budget", Values::Closed(&BUDGETS));
+const BATCHES: Label = Label("state", Values::Closed(&["done", "left"]));
+const WAITS: Label = Label("reason", Values::Closed(WAITS_FOR));
+const UNSEEN: Label = Label("what", Values::Closed(UNSEEN_BY_SURVEYS));
 const KIND: Label = Label("kind", Values::Closed(&DriftKind::NAMES));
 
 /// The kinds of `HoldReason`.
@@ -79,13 +80,20 @@ pub(super) struct Table {
     pub scheduler_ticks: IntCounterVec,
     pub key_created: GaugeVec,
     pub next_due: GaugeVec,
+    pub key_due: GaugeVec,
     pub last_success: GaugeVec,
     pub paused: GaugeVec,
+    pub waits_for_window: GaugeVec,
     pub late_instances: GaugeVec,
     pub journals_unreadable: GaugeVec,
     pub rotations: IntCounterVec,
     pub rotation_open: GaugeVec,
+    pub rotation_begun: GaugeVec,
     pub rotation_held: GaugeVec,
+    pub rotation_waits: GaugeVec,
+    pub rotation_batches: GaugeVec,
+    pub rotation_budget: GaugeVec,
+    pub rotation_budget_spent: GaugeVec,
     pub rotation_instances: GaugeVec,
     pub starts_owed: GaugeVec,
     pub starts_owed_since: GaugeVec,
@@ -95,12 +103,15 @@ pub(super) struct Table {
     pub drift: GaugeVec,
     pub drift_last_survey: GaugeVec,
     pub drift_surveys_failed: IntCounterVec,
+    pub drift_unseen: GaugeVec,
     pub step_duration: HistogramVec,
     pub batch_size: HistogramVec,
     pub requests: IntCounterVec,
     pub request_duration: HistogramVec,
     pub throttled: IntCounterVec,
     pub clock_difference: GaugeVec,
+    pub key_pairs: GaugeVec,
+    pub key_pairs_max: GaugeVec,
     series: Vec<Series>,
 }
 
@@ -142,12 +153,24 @@ impl Table {
                 "When the fleet is due next; 0 if it never is.",
                 &[FLEET],
             )?,
+            key_due: make.gauges(
+                "fleet_key_due_timestamp_seconds",
+                "When the fleet's key was to be replaced: the first due time of its schedule, as it is now, after the begin of \
+                 its newest completed rotation; 0 without a schedule or such a rotation. By how much the key is too old: \
+                 time() - (this > 0).",
+                &[FLEET],
+            )?,
             last_success: make.gauges(
                 "fleet_last_success_timestamp_seconds",
                 "When a rotation of the fleet was last completed; 0 if none was.",
                 &[FLEET],
             )?,
             paused: make.gauges("fleet_paused", "1 while an operator holds the fleet's schedule.", &[FLEET])?,
+            waits_for_window: make.gauges(
+                "fleet_waits_for_window",
+                "1 while a due time of the fleet has come and waits for a maintenance window.",
+                &[FLEET],
+            )?,
             late_instances: make.gauges("fleet_late_instances", "Who misses the fleet's key.", &[FLEET, LATE])?,
             journals_unreadable: make.gauges(
                 "journals_unreadable",
@@ -156,10 +179,33 @@ impl Table {
             )?,
             rotations: make.counters("rotations_total", "Rotations that ended, by outcome.", &[FLEET, ROTATED])?,
             rotation_open: make.gauges("rotation_open", "1 while a rotation of the fleet is open.", &[FLEET])?,
+            rotation_begun: make.gauges(
+                "rotation_begun_timestamp_seconds",
+                "When the fleet's open rotation began; 0 if none is open.",
+                &[FLEET],
+            )?,
             rotation_held: make.gauges(
                 "rotation_held",
                 "1 while the fleet's open rotation is held, by the kind of reason.",
                 &[FLEET, REASON],
+            )?,
+            rotation_waits: make.gauges(
+                "rotation_waits",
+                "1 while the fleet's open rotation begins nothing new for want of: a maintenance window, a hook that runs, the \
+                 end of a soak, its account (machines that may be down at once, or credentials that can be read).",
+                &[FLEET, WAITS],
+            )?,
+            rotation_batches: make.gauges("rotation_batches", "Batches of the fleet's open rotation.", &[FLEET, BATCHES])?,
+            rotation_budget: make.gauges(
+                "rotation_budget",
+                "What the fleet's open rotation bears: one of its failures more, in all or in a row, holds it; no more of its \
+                 instances than unavailable are down at once because of us. 0 if none is open.",
+                &[FLEET, BUDGET],
+            )?,
+            rotation_budget_spent: make.gauges(
+                "rotation_budget_spent",
+                "What is spent of rotation_budget since the newest release for it.",
+                &[FLEET, BUDGET],
             )?,
             rotation_instances: make.gauges(
                 "rotation_instances",
@@ -209,6 +255,12 @@ impl Table {
                 "Surveys for drift that could not see all: a cloud, custody or a journal did not answer.",
                 &[FLEET],
             )?,
+            drift_unseen: make.gauges(
+                "drift_unseen",
+                "1 if the newest survey of the fleet had no answer from: its account's credentials (they cannot be read), its \
+                 cloud, custody, the journals; fleet is empty for what belongs to no fleet alone.",
+                &[FLEET, UNSEEN],
+            )?,
             step_duration: make.histograms(
                 "step_duration_seconds",
                 "From a step's first call for a batch until what it was for is seen, or given up, for all of it.",
@@ -242,6 +294,16 @@ impl Table {
                 "Our clock less the cloud's, by its newest answer, to the second; above 60 either way nothing is bound.",
                 &[ACCOUNT, CLOUD_REGION],
             )?,
+            key_pairs: make.gauges(
+                "key_pairs",
+                "Key pairs in the account and region, whoever made them, as of the last hourly look.",
+                &[ACCOUNT, CLOUD_REGION],
+            )?,
+            key_pairs_max: make.gauges(
+                "key_pairs_max",
+                "Key pairs that the account may have in the region: its quota, or what the cloud's pages say.",
+                &[ACCOUNT, CLOUD_REGION],
+            )?,
             series: make.series,
         };
         table.each(|series| series.create(Subject::Nothing));
@@ -249,6 +311,7 @@ impl Table {
         DriftKind::NAMES.iter().for_each(|kind| set(&table.drift, &["", *kind], 0.0));
         set(&table.drift_last_survey, &[""], 0.0);
         table.drift_surveys_failed.with_label_values(&[""]);
+        table.unseen("", &[]);
         Ok(table)
     }
 
@@ -279,59 +342,16 @@ impl Table {
         set(&self.drift_last_survey, &[fleet], at);
     }
 
+    /// What did not answer the newest survey.
+    pub fn unseen(&self, fleet: &str, unseen: &[&str]) {
+        for what in UNSEEN_BY_SURVEYS {
+            set(&self.drift_unseen, &[fleet, *what], f64::from(u8::from(unseen.contains(what))));
+        }
+    }
+
     fn each(&self, act: impl FnMut(&Series)) {
         self.series.iter().for_each(act);
     }
-}
-
-/// Makes and registers metrics.
-struct Maker<'a> {
-    registry: &'a Registry,
-    series: Vec<Series>,
-}
-
-impl Maker<'_> {
-    fn gauge(&mut self, name: &str, help: &str) -> Result<Gauge, Error> {
-        let gauge = Gauge::with_opts(opts(name, help))?;
-        self.register(&gauge)?;
-        Ok(gauge)
-    }
-    fn gauges(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<GaugeVec, Error> {
-        let vec = GaugeVec::new(opts(name, help), &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Gauge(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn counters(&mut self, name: &str, help: &str, labels: &'static [Label]) -> Result<IntCounterVec, Error> {
-        let vec = IntCounterVec::new(opts(name, help), &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Counter(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: &'static [Label],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, Error> {
-        let opts = HistogramOpts::new(format!("{PREFIX}{name}"), help).buckets(buckets.to_vec());
-        let vec = HistogramVec::new(opts, &names(labels))?;
-        self.series.push(Series { labels, of: Kind::Histogram(vec.clone()) });
-        self.register(&vec)?;
-        Ok(vec)
-    }
-    fn register(&self, collector: &(impl Collector + Clone + 'static)) -> Result<(), Error> {
-        self.registry.register(Box::new(collector.clone()))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("{PREFIX}{name}"), help)
-}
-
-fn names(labels: &[Label]) -> Vec<&'static str> {
-    labels.iter().map(|Label(name, _)| *name).collect()
 }
 
 /// Sets one series of many. A wrong number of labels sets nothing.

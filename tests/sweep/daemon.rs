@@ -2,7 +2,7 @@
 //! the other. It may be killed at any call and made anew from the store, as a start of the process does; it must keep
 //! nothing else. What it was is asked at the end: each tick served once or excused, each request answered, due times kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use rekeyd::clock::Clock;
@@ -35,6 +35,8 @@ const TURN: Duration = Duration::from_secs(20);
 pub struct Ticks {
     clock: Arc<VirtualClock>,
     heard: Mutex<Vec<(FleetName, Ticked, Timestamp)>>,
+    key_due: Mutex<BTreeMap<FleetName, Timestamp>>,
+    waited: Mutex<Vec<(FleetName, Timestamp)>>,
 }
 
 impl Observer for Ticks {
@@ -43,6 +45,18 @@ impl Observer for Ticks {
     fn paused(&self, _fleet: &FleetName, _paused: bool) {}
     fn ticked(&self, fleet: &FleetName, what: Ticked) {
         self.heard.lock().unwrap().push((fleet.clone(), what, self.clock.now()));
+    }
+    fn key_due(&self, fleet: &FleetName, at: Option<Timestamp>) {
+        let mut key_due = self.key_due.lock().unwrap();
+        match at {
+            Some(at) => key_due.insert(fleet.clone(), at),
+            None => key_due.remove(fleet),
+        };
+    }
+    fn waits_for_window(&self, fleet: &FleetName, waits: bool) {
+        if waits {
+            self.waited.lock().unwrap().push((fleet.clone(), self.clock.now()));
+        }
     }
     fn unreadable(&self, _journals: &[Unreadable]) {}
 }
@@ -71,7 +85,8 @@ pub struct Daemon {
 impl Daemon {
     pub fn new(scenario: Scenario, is_scheduled: bool, blows: impl IntoIterator<Item = (usize, Side)>) -> Self {
         let rig = Rig::new(scenario, pool(), blows);
-        let ticks = Arc::new(Ticks { clock: rig.clock.clone(), heard: Mutex::default() });
+        let (heard, key_due, waited) = Default::default();
+        let ticks = Arc::new(Ticks { clock: rig.clock.clone(), heard, key_due, waited });
         let turned = rig.clock.now();
         let (pauses, problems, aways) = Default::default();
         Self { rig, away: BACK, pauses, problems, ticks, is_scheduled, life: None, aways, turned }
@@ -116,6 +131,16 @@ impl Daemon {
         let heard = self.ticks.heard.lock().unwrap();
         let web = self.rig.fleet().name;
         heard.iter().filter(|(fleet, _, at)| *fleet == web && *at >= since).map(|(_, what, _)| *what).collect()
+    }
+
+    /// When the first fleet's key was to be replaced, as it was told last.
+    pub fn key_due(&self) -> Option<Timestamp> {
+        self.ticks.key_due.lock().unwrap().get(&self.rig.fleet().name).copied()
+    }
+    /// In which minutes of the hour the first fleet was told to wait for a window.
+    pub fn waited(&self) -> BTreeSet<i64> {
+        let (waited, web) = (self.ticks.waited.lock().unwrap(), self.rig.fleet().name);
+        waited.iter().filter(|(fleet, _)| *fleet == web).map(|(_, at)| at.as_second() % 3600 / 60).collect()
     }
 
     /// The rotations of a fleet, oldest first.

@@ -12,7 +12,7 @@ use rekeyd::engine::planner::{batch_time, begin, propose};
 use rekeyd::hook::{Fault, Run, Runner, Running};
 use rekeyd::model::{Duration, ProviderKind, Timestamp};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Call, Event, HoldReason, HookCommand, Hooks, Plan, Standing, Window, Windows};
+use rekeyd::rotation::{Call, Event, HoldReason, HookCommand, Hooks, Outcome, Plan, Standing, Window, Windows};
 use rekeyd::sim::{Power, World};
 use rekeyd::store::Journal;
 
@@ -309,7 +309,7 @@ const ALL: Timestamp = Timestamp::MIN;
 async fn a_tick_outside_all_windows_waits_for_one_within_the_slack_or_is_skipped() {
     use rekeyd::scheduler::Ticked;
     // Ticks come at 5, 15, 25 … minutes past, up to 40 s later; slack is 5 minutes.
-    let check = async |from: i8, to: i8, told: &[Ticked], begun_minute: i8| {
+    let check = async |from: i8, to: i8, told: &[Ticked], begun_minute: i8, waited: &[i64]| {
         let time = |minute: i8| jiff::civil::time(3, minute, 0, 0);
         let window = Window { days: (1..=7).collect(), from: time(from), to: time(to) };
         let windows = Windows { zone: "UTC".to_string(), windows: vec![window], freeze: Vec::new() };
@@ -321,10 +321,23 @@ async fn a_tick_outside_all_windows_waits_for_one_within_the_slack_or_is_skipped
         assert_eq!(minutes.first().copied(), Some(i64::from(begun_minute)), "{from}-{to}");
         let heard = daemon.ticked_since(ALL);
         assert_eq!(&heard[..told.len()], told, "{from}-{to}");
+        assert_eq!(daemon.waited().into_iter().collect::<Vec<_>>(), waited, "{from}-{to}");
     };
-    check(0, 50, &[Ticked::Started], 5).await;
-    check(8, 50, &[Ticked::CaughtUp], 8).await;
-    check(14, 50, &[Ticked::Closed, Ticked::Started], 15).await;
+    check(0, 50, &[Ticked::Started], 5, &[]).await;
+    check(8, 50, &[Ticked::CaughtUp], 8, &[5, 6, 7]).await;
+    check(14, 50, &[Ticked::Closed, Ticked::Started], 15, &[]).await;
+}
+
+#[tokio::test]
+async fn a_key_is_due_at_the_first_tick_after_the_rotation_that_made_it_began() {
+    let mut daemon = Daemon::new(Scenario::of(ProviderKind::AlibabaEcs), true, None);
+    daemon.go_on_until("2026-11-22T03:04:00Z".parse().unwrap()).await;
+    assert_eq!(daemon.key_due(), None, "nothing was rotated yet");
+    daemon.go_on_until("2026-11-22T03:33:00Z".parse().unwrap()).await;
+    let rotations = daemon.rotations(&daemon.rig.fleet().name).await;
+    let completed = rotations.iter().filter(|head| matches!(head.ended, Some((_, Outcome::Completed)))).count();
+    assert!(completed >= 2, "{rotations:?}");
+    assert_eq!(daemon.key_due(), Some(daemon.due(completed)));
 }
 
 #[tokio::test]
