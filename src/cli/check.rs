@@ -1,11 +1,13 @@
 //! `rekeyd check`: everything that is wrong with the config file, at once, each with file and line; then the credentials
-//! of every account and the settings of every cloud. It sends nothing.
+//! of every account, the settings of every cloud and the keys of jump hosts. It sends nothing.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Remark};
 use crate::daemon::{self, Clouds};
+use crate::rotation::{SshLogin, Verify};
+use crate::ssh::read_key_file;
 
 use super::output::{self, Tone};
 use super::{Exit, Scene};
@@ -98,6 +100,14 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         let checked = checked.and_then(|settings| settings.check().map_err(|error| error.to_string()));
         if let Err(problem) = checked {
             let text = format!("{}: fleets.{name}: account {}: {problem}", scene.config.display(), place.account);
+            problems.push(Finding { text, remark: None });
+        }
+    }
+    // Read as a rotation would read it: here it is said before one is planned.
+    for (name, fleet) in &config.fleets {
+        let Verify::Ssh(SshLogin { jump: Some(jump), .. }) = &fleet.verify else { continue };
+        if let Err(error) = read_key_file(&jump.key_file) {
+            let text = format!("{}: fleets.{name}.verify.ssh.jump.key_file: {error}", scene.config.display());
             problems.push(Finding { text, remark: None });
         }
     }

@@ -11,14 +11,13 @@ mod store_key;
 pub(super) mod verify;
 
 pub(super) use retire::{load, recall};
-pub(super) use verify::target as login_target;
 
 use crate::model::{Duration, Timestamp};
 use crate::provider::Error;
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Hook, Step};
 
-pub(super) use verify::target;
+pub(super) use verify::Way;
 
 use super::case::Case;
 use super::record::append;
