@@ -157,10 +157,7 @@ impl Report {
         }
         for Unreached { fleet, machines } in &self.unreached {
             let machines = count(*machines, "machine");
-            line(format!(
-                "{}: {machines} not reached: which keys are taken there, and whether the host key is the same, is not known",
-                of(fleet)
-            ));
+            line(format!("{}: {machines} not reached: their old keys and host keys could not be tried", of(fleet)));
         }
         for Unseen { fleet, why } in &self.unseen {
             line(out.tone(Tone::Bad, format!("{}: not seen: {why}", of(fleet))));

@@ -9,6 +9,7 @@ mod compromised;
 mod daemon;
 mod drift;
 mod fuse;
+mod jump;
 mod login;
 mod operator;
 mod rig;

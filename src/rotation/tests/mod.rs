@@ -88,6 +88,7 @@ fn step(word: &str, batch: u32) -> Step {
         "start" | "reboot" => Step::Activate(batch),
         "delete" => Step::RetireKeyPair,
         "destroy" => Step::DestroyPrivateKey,
+        "verify" => Step::Verify(batch),
         other => panic!("{other} is no step"),
     }
 }
@@ -131,6 +132,7 @@ fn error_of(word: &str) -> Option<Error> {
         "denied" => error(Kind::Denied, Effect::NotDone, Blame::Account),
         "quota" => error(Kind::Quota, Effect::NotDone, Blame::Account),
         "inuse" => done_not(Kind::InUse),
+        "cutoff" => Error { code: super::proof::CUT_OFF.to_string(), ..done_not(Kind::Unavailable) },
         _ => return None,
     })
 }

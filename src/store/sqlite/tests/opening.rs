@@ -271,7 +271,7 @@ async fn a_newer_releases_database_is_refused_and_names_both_versions() {
     by_hand(&path, newer).await.unwrap();
     for problem in [refusal(&path).await, Sqlite::open_to_read(&path).await.unwrap_err().to_string()] {
         assert!(problem.contains("newer rekeyd"), "{problem}");
-        assert!(problem.contains("version 7") && problem.contains("up to 3"), "{problem}");
+        assert!(problem.contains("version 7") && problem.contains("up to 4"), "{problem}");
     }
 }
 
