@@ -36,17 +36,11 @@ const GONE: Duration = Duration::from_secs(2);
 /// What came of handing over.
 pub(super) enum Followed {
     /// It was followed to its end, or to a hold.
-    To(Exit),
+    To(Exit, Option<Outcome>),
+    /// There is nobody to do it for, in these words.
+    Nobody(String),
     /// Nobody drives any more: drive it here.
     NobodyDrives,
-}
-
-/// Whoever drives answered that it does not begin.
-#[derive(Debug, thiserror::Error)]
-#[error("no rotation of {fleet} was begun: {why}")]
-pub(super) struct NotBegun {
-    fleet: FleetName,
-    why: String,
 }
 
 /// Hands a fleet's rotation over to whoever drives, and follows it.
@@ -137,7 +131,8 @@ impl<'a> Follower<'a> {
             let Request { answer, .. } = self.store.request(id).await?;
             match answer {
                 Some((_, Answer::Rotation(rotation))) => break rotation,
-                Some((_, Answer::Refused(why))) => return Err(NotBegun { fleet: fleet.clone(), why }.into()),
+                Some((_, Answer::Nobody(why))) => return Ok(Followed::Nobody(why)),
+                Some((_, Answer::Refused(why))) => bail!("no rotation of {fleet} was begun: {why}"),
                 Some((_, other)) => bail!("no rotation of {fleet} was begun: the request was answered {other:?}"),
                 None => {}
             }
@@ -175,13 +170,13 @@ impl<'a> Follower<'a> {
                 self.progress.recorded(id, &head.plan, &entry);
             }
             if let Some((_, outcome)) = rotation.ended {
-                self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, outcome));
+                self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, &instances, outcome));
                 say_exposure(self.out, &rotation, &instances);
                 // After an abandon the pair waits for the next rotation to take over.
                 if outcome == Outcome::Completed {
                     self.follow_retirements().await?;
                 }
-                return Ok(Followed::To(Exit::Done));
+                return Ok(Followed::To(Exit::Done, Some(outcome)));
             }
             let now = SystemClock.now();
             let nothing_left = rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none();
@@ -191,7 +186,7 @@ impl<'a> Follower<'a> {
                 let down: Vec<_> = owed.map(|(id, _)| id.clone()).collect();
                 say_held(self.out, &rotation, reason, &down);
                 say_exposure(self.out, &rotation, &instances);
-                return Ok(Followed::To(Exit::Held));
+                return Ok(Followed::To(Exit::Held, None));
             }
             if self.nobody_drives() {
                 self.progress.say(self.fleet, "whoever drove is gone");

@@ -20,13 +20,14 @@ use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
 use crate::store::{Ask, Journal};
 
 use super::exposure::say_exposure;
-use super::follow::{Followed, Follower, NotBegun};
+use super::follow::{Followed, Follower};
 use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
 use super::progress::Progress;
 use super::signals::Signals;
+use super::story::batch_name;
 use super::{Exit, Scene, credentials, output, owner};
 
 /// A soak or a grace of no more than this is waited out; what lasts longer is left to the next run.
@@ -83,11 +84,15 @@ pub(super) async fn run_for(
                 loop {
                     let follower = Follower::open(&config, scene.out, fleet, ask_for(aim, force)).await?;
                     match follower.run(&by, &mut signals).await {
-                        // A way back to several pairs is several rotations: asked for until nothing is left.
-                        Ok(Followed::To(Exit::Done)) if matches!(aim, Aim::Back(_)) => followed = true,
-                        Ok(Followed::To(exit)) => return Ok(exit),
+                        Ok(Followed::To(_, Some(Outcome::Completed))) if goes_on(aim, followed) => followed = true,
+                        Ok(Followed::To(exit, _)) => return Ok(exit),
+                        Ok(Followed::Nobody(_)) if followed => return Ok(Exit::Done),
+                        Ok(Followed::Nobody(problem)) if matches!(aim, Aim::CatchUp { .. }) => {
+                            scene.out.line(format!("{fleet}: {problem}"));
+                            return Ok(Exit::Done);
+                        }
+                        Ok(Followed::Nobody(problem)) => bail!("no rotation of {fleet} was begun: {problem}"),
                         Ok(Followed::NobodyDrives) => break,
-                        Err(error) if followed && error.is::<NotBegun>() => return Ok(Exit::Done),
                         Err(error) => return Err(error),
                     }
                 }
@@ -124,6 +129,16 @@ async fn drive(
     drop(engine);
     driver.close().await;
     result
+}
+
+/// Whether there may be more to follow: a way back to several pairs is several rotations, asked for until nothing is left; the
+/// new ones are caught up with after those who are back.
+fn goes_on(aim: Aim, followed: bool) -> bool {
+    match aim {
+        Aim::Back(_) => true,
+        Aim::CatchUp { .. } => !followed,
+        Aim::Rotate | Aim::Compromised { .. } => false,
+    }
 }
 
 /// What is asked of whoever drives.
@@ -183,7 +198,9 @@ impl Round<'_> {
                 Reached::Ended(outcome) => {
                     let outcome = *outcome;
                     if let Some(rotation) = engine.rotation(id) {
-                        self.out.line(say_ended(self.out, &self.config.custody.keeper, rotation, outcome));
+                        let planned = engine.tools().journal.instances(id).await?;
+                        let custody = &self.config.custody.keeper;
+                        self.out.line(say_ended(self.out, custody, rotation, &planned, outcome));
                     }
                     self.say_exposure(engine, id).await?;
                     if outcome != Outcome::Completed {
@@ -336,7 +353,7 @@ fn waits(rotation: &Rotation, now: Timestamp) -> String {
     let in_flight = rotation.in_flight(now);
     if in_flight.is_empty() {
         if let Some((hook, batch)) = rotation.hook_due(now) {
-            return format!("waiting for the {} hook of batch {batch}", hook.name());
+            return format!("waiting for the {} hook: {}", hook.name(), batch_name(batch));
         }
         return match rotation.next(now).wake {
             Some(wake) if rotation.waits_for_window(now).is_some() => {

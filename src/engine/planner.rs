@@ -325,6 +325,8 @@ pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError
     if !findings.is_empty() {
         return Err(PlanError::Preflight { fleet: proposal.plan.fleet.clone(), findings });
     }
+    // Ways back and catch-ups have no preflight of their own; and the file may have gone since.
+    preflight::way(&proposal.plan.fleet, &proposal.plan.policy.verify)?;
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
     let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;

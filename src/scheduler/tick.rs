@@ -10,7 +10,7 @@ use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Outcome, Rule};
-use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
+use crate::store::{Agenda, Answer, DueTime, LateLook, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
@@ -244,8 +244,11 @@ impl Scheduler {
                 tell_of_late(name, late);
             }
         }
+        // For `status`, which asks no cloud.
+        let late = result.as_ref().ok().and_then(|begun| begun.late.as_ref());
+        let look = late.map(|late| LateLook { at: now, new: late.new.clone() });
         let answer = match result {
-            Ok(Begun { head: None, .. }) => return Ok(()),
+            Ok(Begun { head: None, .. }) => return self.keep_late(name, look).await,
             Ok(Begun { head: Some(head), .. }) => {
                 self.failed.remove(name);
                 if let Cause::Due { late, .. } = start.cause {
@@ -262,6 +265,9 @@ impl Scheduler {
                 let head = self.tools.journal.head(journal).await?;
                 self.book.put(head);
                 Answer::Rotation(journal)
+            }
+            Err(PlanError::Nobody { problem, .. }) if matches!(start.aim, Aim::CatchUp { .. } | Aim::Back(_)) => {
+                Answer::Nobody(problem)
             }
             // What is broken here, and not in the fleet, is the daemon's to answer for.
             Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => {
@@ -296,7 +302,15 @@ impl Scheduler {
         if let Cause::Asked(id) = start.cause {
             self.agenda.answer(id, &answer, now).await?;
         }
-        Ok(())
+        self.keep_late(name, look).await
+    }
+
+    /// Keeps who came after the last rotation, if that was looked for.
+    async fn keep_late(&self, name: &FleetName, look: Option<LateLook>) -> Result<(), EngineError> {
+        match look {
+            Some(look) => Ok(self.agenda.set_late(name, &look).await?),
+            None => Ok(()),
+        }
     }
 
     /// Keeps why a fleet that is due does not begin, for `status`: once for each due time and reason, whatever its numbers.

@@ -12,7 +12,9 @@ use rekeyd::custody::{Custodian, CustodyError};
 use rekeyd::model::{FleetName, JournalId, KeyPairName, Mark, PrivateKey, RequestId, Timestamp};
 use rekeyd::net::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
-use rekeyd::store::{Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, Request as Wish, StoreError};
+use rekeyd::store::{
+    Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, LateLook, Request as Wish, StoreError,
+};
 use tokio::sync::Notify;
 
 /// On which side of a call the fuse blows.
@@ -269,6 +271,12 @@ impl Agenda for Fused<dyn Agenda> {
     }
     async fn set_due(&self, fleet: &FleetName, due: Option<&DueTime>) -> Result<(), StoreError> {
         self.fuse.around("agenda set_due".into(), self.inner.set_due(fleet, due)).await
+    }
+    async fn late_looks(&self) -> Result<BTreeMap<FleetName, LateLook>, StoreError> {
+        self.fuse.around("agenda late_looks".into(), self.inner.late_looks()).await
+    }
+    async fn set_late(&self, fleet: &FleetName, look: &LateLook) -> Result<(), StoreError> {
+        self.fuse.around("agenda set_late".into(), self.inner.set_late(fleet, look)).await
     }
     async fn touched(&self, after: u64) -> Result<(u64, Vec<JournalId>), StoreError> {
         self.fuse.around("agenda touched".into(), self.inner.touched(after)).await

@@ -88,7 +88,7 @@ async fn guarded(
     if found.is_empty() {
         return Ok(None);
     }
-    if disturbs && let Some(done) = verify::pin(tools, case, &found).await? {
+    if disturbs && let Some(done) = verify::pin(tools, case, step, &found).await? {
         return Ok(Some(done));
     }
     if disturbs && let Err(reason) = guard::clock(provider.clock_difference()) {

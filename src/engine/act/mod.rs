@@ -12,7 +12,6 @@ mod store_key;
 pub(super) mod verify;
 
 pub(super) use retire::{load, recall};
-pub(super) use verify::target as login_target;
 
 use crate::custody::CustodyError;
 use crate::model::{Duration, PrivateKey, Timestamp};
@@ -20,7 +19,7 @@ use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Hook, Step};
 
-pub(super) use verify::target;
+pub(super) use verify::Way;
 
 use super::case::Case;
 use super::record::append;
