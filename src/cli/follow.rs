@@ -10,10 +10,9 @@ use crate::engine::Observer;
 use crate::engine::operate::{OrderError, operate};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Rule, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
-use super::Exit;
 use super::exposure::say_exposure;
 use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
@@ -22,8 +21,10 @@ use super::progress::Progress;
 use super::rotate::PATIENCE;
 use super::signals::Signals;
 use super::target::store_beside;
+use super::{Exit, Scene, owner};
 use crate::config::Config;
 use crate::engine::drive::Retiring;
+use crate::engine::planner::Aim;
 use crate::rotation::Author;
 
 /// Between two looks at the store.
@@ -34,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(2);
 
 /// What came of handing over.
-pub(super) enum Followed {
+enum Followed {
     /// It was followed to its end, or to a hold.
     To(Exit, Option<Outcome>),
     /// There is nobody to do it for, in these words.
@@ -43,8 +44,56 @@ pub(super) enum Followed {
     NobodyDrives,
 }
 
+/// Hands over what is aimed at, and follows all that comes of it. `None`: nobody drives any more, it is to be driven here.
+pub(super) async fn follow_all(
+    scene: &Scene,
+    config: &Config,
+    fleet: &FleetName,
+    (aim, force): (Aim, &[Rule]),
+    signals: &mut Signals,
+) -> Result<Option<Exit>> {
+    let by = Author::Operator(owner::person(&*scene.env));
+    let mut followed = false;
+    loop {
+        let follower = Follower::open(config, scene.out, fleet, ask_for(aim, force)).await?;
+        match follower.run(&by, signals).await? {
+            Followed::To(_, Some(Outcome::Completed)) if goes_on(aim, followed) => followed = true,
+            Followed::To(exit, _) => return Ok(Some(exit)),
+            Followed::Nobody(_) if followed => return Ok(Some(Exit::Done)),
+            Followed::Nobody(problem) if matches!(aim, Aim::CatchUp { .. }) => {
+                scene.out.line(format!("{fleet}: {problem}"));
+                return Ok(Some(Exit::Done));
+            }
+            Followed::Nobody(problem) => bail!("no rotation of {fleet} was begun: {problem}"),
+            Followed::NobodyDrives => return Ok(None),
+        }
+    }
+}
+
+/// Whether there may be more to follow: a way back to several pairs is several rotations, asked for until nothing is left; the
+/// new ones are caught up with after those who are back.
+fn goes_on(aim: Aim, followed: bool) -> bool {
+    match aim {
+        Aim::Back(_) => true,
+        Aim::CatchUp { .. } => !followed,
+        Aim::Rotate | Aim::Compromised { .. } => false,
+    }
+}
+
+/// What is asked of whoever drives.
+fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
+    match aim {
+        Aim::Rotate => Ask::Rotate { force: force.to_vec(), compromised: false, unavailable_max: None },
+        Aim::Compromised { unavailable_max } => {
+            Ask::Rotate { force: force.to_vec(), compromised: true, unavailable_max }
+        }
+        Aim::Back(rotation) => Ask::Rollback { rotation },
+        Aim::CatchUp { .. } => Ask::CatchUp,
+    }
+}
+
 /// Hands a fleet's rotation over to whoever drives, and follows it.
-pub(super) struct Follower<'a> {
+struct Follower<'a> {
     config: &'a Config,
     store: Sqlite,
     ask: Ask,
@@ -57,7 +106,7 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
+    async fn open(config: &'a Config, out: Output, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
         let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
@@ -77,7 +126,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
-    pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+    async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
         self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
         let id = self.store.ask(self.fleet, &self.ask, by, SystemClock.now()).await?;
         let result = tokio::select! {

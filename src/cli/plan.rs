@@ -327,7 +327,8 @@ fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) ->
     // What is held goes on once a person releases it: that is something to do, though not now.
     let is_something =
         !next.run.is_empty() || !next.record.is_empty() || next.wake.is_some() || rotation.held.is_some();
-    let way_on = rotation.held.as_ref().map(|reason| reason.way_on(rotation.id));
+    let held = rotation.held.as_ref().filter(|_| !rotation.abandoned);
+    let way_on = held.map(|reason| reason.way_on(rotation.id));
     let exit = if is_something { Exit::Something } else { Exit::Done };
     let whom = |step: &crate::rotation::Step| -> Vec<&InstanceId> {
         let batch = step.batch().map(|batch| rotation.batch(batch)).unwrap_or_default();

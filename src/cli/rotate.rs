@@ -17,10 +17,10 @@ use crate::engine::{Engine, EngineError, rules};
 use crate::model::{Amount, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
-use crate::store::{Ask, Journal};
+use crate::store::Journal;
 
 use super::exposure::say_exposure;
-use super::follow::{Followed, Follower};
+use super::follow::follow_all;
 use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
@@ -79,24 +79,10 @@ pub(super) async fn run_for(
         let driver = match Driver::start(config.clone(), scene.env.clone()).await {
             Ok(driver) => driver,
             Err(StartError::Busy { .. }) => {
-                let by = Author::Operator(owner::person(&*scene.env));
-                let mut followed = false;
-                loop {
-                    let follower = Follower::open(&config, scene.out, fleet, ask_for(aim, force)).await?;
-                    match follower.run(&by, &mut signals).await {
-                        Ok(Followed::To(_, Some(Outcome::Completed))) if goes_on(aim, followed) => followed = true,
-                        Ok(Followed::To(exit, _)) => return Ok(exit),
-                        Ok(Followed::Nobody(_)) if followed => return Ok(Exit::Done),
-                        Ok(Followed::Nobody(problem)) if matches!(aim, Aim::CatchUp { .. }) => {
-                            scene.out.line(format!("{fleet}: {problem}"));
-                            return Ok(Exit::Done);
-                        }
-                        Ok(Followed::Nobody(problem)) => bail!("no rotation of {fleet} was begun: {problem}"),
-                        Ok(Followed::NobodyDrives) => break,
-                        Err(error) => return Err(error),
-                    }
+                match follow_all(scene, &config, fleet, (aim, force), &mut signals).await? {
+                    Some(exit) => return Ok(exit),
+                    None => continue,
                 }
-                continue;
             }
             Err(error) => return Err(error.into()),
         };
@@ -129,28 +115,6 @@ async fn drive(
     drop(engine);
     driver.close().await;
     result
-}
-
-/// Whether there may be more to follow: a way back to several pairs is several rotations, asked for until nothing is left; the
-/// new ones are caught up with after those who are back.
-fn goes_on(aim: Aim, followed: bool) -> bool {
-    match aim {
-        Aim::Back(_) => true,
-        Aim::CatchUp { .. } => !followed,
-        Aim::Rotate | Aim::Compromised { .. } => false,
-    }
-}
-
-/// What is asked of whoever drives.
-fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
-    match aim {
-        Aim::Rotate => Ask::Rotate { force: force.to_vec(), compromised: false, unavailable_max: None },
-        Aim::Compromised { unavailable_max } => {
-            Ask::Rotate { force: force.to_vec(), compromised: true, unavailable_max }
-        }
-        Aim::Back(rotation) => Ask::Rollback { rotation },
-        Aim::CatchUp { .. } => Ask::CatchUp,
-    }
 }
 
 /// One fleet, once around.

@@ -10,11 +10,11 @@ use crate::engine::{EngineError, Tools};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Outcome, Rule};
-use crate::store::{Agenda, Answer, DueTime, LateLook, StoreError, Unreadable};
+use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
-use super::late::{tell_of_late, undoes};
+use super::late::{look_of, tell_of_late, undoes};
 use super::start::{Begun, Cause, Closed, RETRY_MAX, RETRY_MIN, Scheduled, Start, again, chain};
 use super::{Observer, Ticked};
 
@@ -244,9 +244,7 @@ impl Scheduler {
                 tell_of_late(name, late);
             }
         }
-        // For `status`, which asks no cloud.
-        let late = result.as_ref().ok().and_then(|begun| begun.late.as_ref());
-        let look = late.map(|late| LateLook { at: now, new: late.new.clone() });
+        let look = look_of(&result, now);
         let answer = match result {
             Ok(Begun { head: None, .. }) => return self.keep_late(name, look).await,
             Ok(Begun { head: Some(head), .. }) => {
@@ -303,14 +301,6 @@ impl Scheduler {
             self.agenda.answer(id, &answer, now).await?;
         }
         self.keep_late(name, look).await
-    }
-
-    /// Keeps who came after the last rotation, if that was looked for.
-    async fn keep_late(&self, name: &FleetName, look: Option<LateLook>) -> Result<(), EngineError> {
-        match look {
-            Some(look) => Ok(self.agenda.set_late(name, &look).await?),
-            None => Ok(()),
-        }
     }
 
     /// Keeps why a fleet that is due does not begin, for `status`: once for each due time and reason, whatever its numbers.

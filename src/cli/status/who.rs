@@ -1,6 +1,7 @@
 //! Who: left out of a rotation and why, waited for by a retire journal, new since the last rotation. By journals and the daemon's
 //! last look alone; it must never name somebody whom neither names.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -64,14 +65,14 @@ pub(super) async fn waits_for(
     };
     let mut rotations = Vec::new();
     for head in heads.readable.iter().skip_while(|head| *head.plan.key_name() != plan.key_name).filter(near) {
-        if !past.contains_key(&head.id) {
-            let folded = match journals.fold(head).await {
+        let folded = match past.entry(head.id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(match journals.fold(head).await {
                 Ok(Folded::Rotation(rotation, instances)) => Some((*rotation, instances)),
                 Ok(Folded::Retirement(_)) | Err(_) => None,
-            };
-            past.insert(head.id, folded);
-        }
-        rotations.extend(past.get(&head.id).cloned().flatten());
+            }),
+        };
+        rotations.extend(folded.clone());
     }
     let own = rotations.iter().map(|(rotation, _)| rotation).filter(|one| one.plan.key_name == plan.key_name);
     let handles: Vec<KeyPairId> = own.filter_map(|one| one.key_pair.as_ref().map(|(_, id)| id.clone())).collect();

@@ -18,7 +18,7 @@ use super::super::case::Case;
 use super::super::look::{look, shared_since};
 use super::super::record::{Appended, append};
 use super::super::{EngineError, Tools, guard};
-use super::{Done, failed, hold, kept, verify};
+use super::{Done, failed, hold, kept, way};
 
 /// Between two looks at a running program.
 const OFTEN: Duration = Duration::from_millis(250);
@@ -145,7 +145,7 @@ async fn hosts(tools: &Tools, case: &mut Case) -> Result<Result<Vec<Host>, Error
     let host = |id: &InstanceId| {
         let (_, seen) = case.seen.get(id, since)?;
         let seen: &Instance = seen?;
-        let of = |from: &AddressFrom| verify::address(from, seen).ok();
+        let of = |from: &AddressFrom| way::address(from, seen).ok();
         let address = match &address {
             Some(from) => of(from),
             None => of(&AddressFrom::Private).or_else(|| of(&AddressFrom::Public)),

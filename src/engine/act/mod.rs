@@ -10,6 +10,7 @@ mod retire;
 mod settle;
 mod store_key;
 pub(super) mod verify;
+mod way;
 
 pub(super) use retire::{load, recall};
 
@@ -19,7 +20,7 @@ use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Hook, Step};
 
-pub(super) use verify::Way;
+pub(super) use way::Way;
 
 use super::case::Case;
 use super::record::append;

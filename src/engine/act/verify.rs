@@ -11,20 +11,20 @@ use crate::model::{
     Duration, HostKey, Image, Instance, InstanceId, KeyPairId, KeyPairName, Login, Pin, PrivateKey, PublicKey,
     Timestamp,
 };
-use crate::provider::{Blame, Effect, Error, Kind, Provider};
+use crate::provider::Provider;
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan,
-    ProofFinding, Rotation, SshLogin, Step, Verify,
+    Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan, ProofFinding,
+    Rotation, Step, Verify,
 };
-use crate::ssh::{Jump, KeyFileError, LoginProbe, Target, read_key_file};
+use crate::ssh::{LoginProbe, Target};
 
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools};
-use super::{Done, failed, hold, kept, look_interval};
+use super::way::cut_off;
+use super::{Done, Way, failed, hold, kept, look_interval};
 use crate::rotation::Sight;
-use crate::rotation::proof::CUT_OFF;
 
 /// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
 pub(in crate::engine) const AT_ONCE: usize = 16;
@@ -47,48 +47,6 @@ impl Key {
             Self::Ours(key) => key.public(),
             Self::Theirs(key) => key,
         }
-    }
-}
-
-/// The way to the machines of a fleet: how they are logged in to, and the host before them with its key, read from the
-/// operator's file once for all that is asked at a time.
-pub(in crate::engine) struct Way {
-    login: SshLogin,
-    jump: Option<Box<Jump>>,
-}
-
-impl Way {
-    /// Reads the jump host's key, where there is one. Errors are this machine's own: they say nothing of any other.
-    pub(in crate::engine) fn open(login: &SshLogin) -> Result<Self, KeyFileError> {
-        let (login, connect_timeout) = (login.clone(), login.connect_timeout);
-        let Some(jump) = &login.jump else { return Ok(Self { login, jump: None }) };
-        let target = Target { connect_timeout, ..Target::new(jump.host.clone(), jump.port, jump.user.clone()) };
-        let jump = Jump { target, key: read_key_file(&jump.key_file)?, pinned: Some(jump.host_key.clone()) };
-        Ok(Self { jump: Some(Box::new(jump)), login })
-    }
-
-    /// Where a machine is logged in to, by the newest look; Err: why the cloud's word does not tell.
-    pub(in crate::engine) fn target(&self, seen: &Instance) -> Result<Target, String> {
-        let host = address(&self.login.address, seen)?;
-        Ok(Target {
-            jump: self.jump.clone(),
-            connect_timeout: self.login.connect_timeout,
-            ..Target::new(host, self.login.port, self.login.user.clone())
-        })
-    }
-}
-
-/// The way to the machines cannot be taken, for a fault on this one: nobody was asked, and the step is tried again.
-fn cut_off(error: &KeyFileError) -> Error {
-    Error {
-        kind: Kind::Unavailable,
-        effect: Effect::NotDone,
-        blame: Blame::Account,
-        action: "login".to_string(),
-        code: CUT_OFF.to_string(),
-        message: error.to_string(),
-        request_id: None,
-        retry_after: None,
     }
 }
 
@@ -294,18 +252,6 @@ fn job(
         image: seen.image.clone(),
         old,
     }
-}
-
-/// The address of a machine, by the newest look.
-pub(super) fn address(from: &AddressFrom, seen: &Instance) -> Result<String, String> {
-    let host = match from {
-        AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
-        AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),
-        AddressFrom::Tag(tag) => {
-            seen.tags.get(tag).filter(|value| !value.is_empty()).cloned().ok_or("address in its tag")
-        }
-    };
-    host.map_err(|what| format!("the cloud shows no {what}"))
 }
 
 /// Logs in with the new key, and offers the old ones.
