@@ -1,6 +1,7 @@
 //! `rekeyd rotate` beside a driver: the request is handed over, and the journal that comes of it is told as it grows, to
 //! the same exit codes. It reads; the only things that it writes are its request and, when it goes away, its withdrawal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -53,21 +54,23 @@ pub(super) async fn follow_all(
     signals: &mut Signals,
 ) -> Result<Option<Exit>> {
     let by = Author::Operator(owner::person(&*scene.env));
-    let mut followed = false;
-    loop {
-        let follower = Follower::open(config, scene.out, fleet, ask_for(aim, force)).await?;
+    let mut follower = Follower::open(config, scene.out, fleet, ask_for(aim, force)).await?;
+    let exit = loop {
+        let followed = !follower.told.is_empty();
         match follower.run(&by, signals).await? {
-            Followed::To(_, Some(Outcome::Completed)) if goes_on(aim, followed) => followed = true,
-            Followed::To(exit, _) => return Ok(Some(exit)),
-            Followed::Nobody(_) if followed => return Ok(Some(Exit::Done)),
+            Followed::To(_, Some(Outcome::Completed)) if goes_on(aim, followed) => {}
+            Followed::To(exit, _) => break Some(exit),
+            Followed::Nobody(_) if followed => break follower.finish().await?,
             Followed::Nobody(problem) if matches!(aim, Aim::CatchUp { .. }) => {
                 scene.out.line(format!("{fleet}: {problem}"));
-                return Ok(Some(Exit::Done));
+                break Some(Exit::Done);
             }
             Followed::Nobody(problem) => bail!("no rotation of {fleet} was begun: {problem}"),
-            Followed::NobodyDrives => return Ok(None),
+            Followed::NobodyDrives => break None,
         }
-    }
+    };
+    follower.store.close().await;
+    Ok(exit)
 }
 
 /// Whether there may be more to follow: a way back to several pairs is several rotations, asked for until nothing is left; the
@@ -103,6 +106,8 @@ struct Follower<'a> {
     begun: Timestamp,
     driverless: Option<Timestamp>,
     given_up: Option<JournalId>,
+    /// The rotations that were followed to their ends.
+    told: BTreeSet<JournalId>,
 }
 
 impl<'a> Follower<'a> {
@@ -122,25 +127,46 @@ impl<'a> Follower<'a> {
             begun: SystemClock.now(),
             driverless: None,
             given_up: None,
+            told: BTreeSet::new(),
         })
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
-    async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
-        self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
+    async fn run(&mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+        if self.told.is_empty() {
+            self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
+        }
         let id = self.store.ask(self.fleet, &self.ask, by, SystemClock.now()).await?;
-        let result = tokio::select! {
+        let (store, fleet) = (self.store.clone(), self.fleet);
+        tokio::select! {
             result = self.hand_over(id, by) => result,
             () = signals.next() => {
-                if self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
+                if store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
                     bail!("stopped as asked; the request was withdrawn before it was taken");
                 }
-                let fleet = self.fleet;
                 bail!("stopped following, as asked; whoever drives goes on: `rekeyd status {fleet}`, `rekeyd hold {fleet}`");
             }
-        };
-        self.store.close().await;
-        result
+        }
+    }
+
+    /// All that was asked for is done: what of it began and ended unseen between two questions is told, and what follows. `None`:
+    /// nobody drives any more.
+    async fn finish(&mut self) -> Result<Option<Exit>> {
+        let Ask::Rollback { rotation } = self.ask else { return Ok(Some(Exit::Done)) };
+        let is_of_it = |plan: &Plan| matches!(plan, Plan::Rotate(plan) if plan.undoes == Some(rotation));
+        let heads = self.store.heads().await?;
+        let untold = heads
+            .of(self.fleet)
+            .filter(|head| is_of_it(&head.plan) && head.begun >= self.begun && !self.told.contains(&head.id));
+        for id in untold.map(|head| head.id).collect::<Vec<_>>() {
+            match self.follow(id).await? {
+                Followed::To(exit @ Exit::Held, _) => return Ok(Some(exit)),
+                Followed::NobodyDrives => return Ok(None),
+                Followed::To(..) | Followed::Nobody(_) => {}
+            }
+        }
+        self.follow_retirements().await?;
+        Ok(Some(Exit::Done))
     }
 
     /// The fleet's open rotation: whoever drives, it is followed, and no other one begins.
@@ -221,8 +247,9 @@ impl<'a> Follower<'a> {
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, &instances, outcome));
                 say_exposure(self.out, &rotation, &instances);
-                // After an abandon the pair waits for the next rotation to take over.
-                if outcome == Outcome::Completed {
+                self.told.insert(id);
+                // After an abandon the pair waits for the next rotation to take over; on a way back more may come first.
+                if outcome == Outcome::Completed && !matches!(self.ask, Ask::Rollback { .. }) {
                     self.follow_retirements().await?;
                 }
                 return Ok(Followed::To(Exit::Done, Some(outcome)));

@@ -99,7 +99,7 @@ fn nobody_to_catch_up_with_and_a_way_back_to_several_pairs_end_alike_with_and_wi
     let clouds = Clouds::open(&QUICK);
     let mut sentences = std::collections::BTreeSet::new();
     for beside in [false, true] {
-        let stage = Stage::of(&clouds, "alibaba-ecs", "");
+        let stage = Stage::of(&clouds, "baidu-bcc", "");
         let before = stage.picture(&clouds);
         let _daemon = beside.then(|| daemon(&stage));
         assert_eq!(stage.run(&["rotate", "web"]).code, 0, "{}", if beside { stage.log() } else { String::new() });
