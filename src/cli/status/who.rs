@@ -1,6 +1,7 @@
 //! Who: left out of a rotation and why, waited for by a retire journal, new since the last rotation. By journals and the daemon's
 //! last look alone; it must never name somebody whom neither names.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -64,12 +65,12 @@ pub(super) async fn waits_for(
     };
     let mut rotations = Vec::new();
     for head in heads.readable.iter().skip_while(|head| *head.plan.key_name() != plan.key_name).filter(near) {
-        if !past.contains_key(&head.id) {
+        if let Entry::Vacant(place) = past.entry(head.id) {
             let folded = match journals.fold(head).await {
                 Ok(Folded::Rotation(rotation, instances)) => Some((*rotation, instances)),
                 Ok(Folded::Retirement(_)) | Err(_) => None,
             };
-            past.insert(head.id, folded);
+            place.insert(folded);
         }
         rotations.extend(past.get(&head.id).cloned().flatten());
     }
