@@ -78,7 +78,7 @@ impl Scheduler {
             }
             *due = next_survey(now, offset);
             let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
-            if rotated && !self.waits(name) && !self.paused.contains(name) {
+            if rotated && !self.waits(name) && !self.going_on.contains_key(name) && !self.paused.contains(name) {
                 let aim = Aim::CatchUp { new: fleet.binds_new };
                 self.queue.push_back(Start {
                     fleet: fleet.fleet.clone(),

@@ -144,7 +144,8 @@ impl Scheduler {
             self.due.keys().filter(|name| !is_scheduled(name)).map(|name| (name.clone(), None)).collect();
         for (name, fleet) in &self.fleets {
             let Some(schedule) = &fleet.schedule else { continue };
-            if self.waits(name) {
+            // What a person wants back goes first.
+            if self.waits(name) || self.going_on.contains_key(name) {
                 continue;
             }
             let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));

@@ -96,10 +96,11 @@ fn a_plan_for_a_compromised_key_is_what_rotate_compromised_does() {
 
 #[test]
 fn nobody_to_catch_up_with_and_a_way_back_to_several_pairs_end_alike_with_and_without_a_daemon() {
-    let clouds = Clouds::open(&QUICK);
+    // All of them hang on a pair, so that nobody stays on the one that is rolled back.
+    let clouds = Clouds::open(&["--instances", "4", "--latency", "5ms", "--operation-time", "100ms"]);
     let mut sentences = std::collections::BTreeSet::new();
     for beside in [false, true] {
-        let stage = Stage::of(&clouds, "baidu-bcc", "");
+        let stage = Stage::of(&clouds, "tencent-lighthouse", "");
         let before = stage.picture(&clouds);
         let _daemon = beside.then(|| daemon(&stage));
         assert_eq!(stage.run(&["rotate", "web"]).code, 0, "{}", if beside { stage.log() } else { String::new() });
@@ -124,12 +125,10 @@ fn nobody_to_catch_up_with_and_a_way_back_to_several_pairs_end_alike_with_and_wi
             .filter(|line| line.starts_with("web: rollback ") && line.contains(" completed: "))
             .collect();
         assert_eq!((ended.len(), journals(&stage, "rollback").len()), (2, 2), "beside a daemon: {beside}: {said:?}");
+        // (Who had both has one of them.)
         for (id, (_, keys)) in stage.picture(&clouds) {
-            assert!(
-                keys == before[&id].1 || before[&id].1.is_empty(),
-                "{id} is on {keys:?}, was on {:?}",
-                before[&id].1
-            );
+            let had = &before[&id].1;
+            assert!(keys.is_subset(had) && keys.is_empty() == had.is_empty(), "{id} is on {keys:?}, was on {had:?}");
         }
         let status = &stage.read(&["status", "web"])["fleets"][0];
         assert_eq!((&status["last"]["kind"], &status["last_whole"]["kind"]), (&json!("rollback"), &json!("rotation")));

@@ -39,6 +39,7 @@ pub struct Fuse {
     yields: AtomicBool,
     custody_away: AtomicBool,
     custody_failed: AtomicUsize,
+    custody_takes: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl Fuse {
@@ -55,7 +56,12 @@ impl Fuse {
             yields: AtomicBool::new(false),
             custody_away: AtomicBool::new(false),
             custody_failed: AtomicUsize::new(0),
+            custody_takes: Mutex::default(),
         })
+    }
+    /// Time passes like this whenever custody is asked.
+    pub fn custody_takes(&self, pass: impl Fn() + Send + 'static) {
+        *self.custody_takes.lock().unwrap() = Some(Box::new(pass));
     }
     pub fn asks(&self, ask: Arc<Ask>) {
         *self.ask.lock().unwrap() = Some(ask);
@@ -100,6 +106,9 @@ impl Fuse {
     }
 
     fn custody(&self) -> Result<(), CustodyError> {
+        if let Some(pass) = self.custody_takes.lock().unwrap().as_ref() {
+            pass();
+        }
         if !self.custody_away.load(Ordering::SeqCst) {
             return Ok(());
         }

@@ -65,14 +65,14 @@ pub(super) async fn waits_for(
     };
     let mut rotations = Vec::new();
     for head in heads.readable.iter().skip_while(|head| *head.plan.key_name() != plan.key_name).filter(near) {
-        let folded = match past.entry(head.id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(match journals.fold(head).await {
+        if let Entry::Vacant(place) = past.entry(head.id) {
+            let folded = match journals.fold(head).await {
                 Ok(Folded::Rotation(rotation, instances)) => Some((*rotation, instances)),
                 Ok(Folded::Retirement(_)) | Err(_) => None,
-            }),
-        };
-        rotations.extend(folded.clone());
+            };
+            place.insert(folded);
+        }
+        rotations.extend(past.get(&head.id).cloned().flatten());
     }
     let own = rotations.iter().map(|(rotation, _)| rotation).filter(|one| one.plan.key_name == plan.key_name);
     let handles: Vec<KeyPairId> = own.filter_map(|one| one.key_pair.as_ref().map(|(_, id)| id.clone())).collect();
