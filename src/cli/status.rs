@@ -20,10 +20,8 @@ use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
-use super::lost::lost;
 use super::output::{Tone, some};
-use super::waits::Crowd;
-use super::{Exit, Scene, plan};
+use super::{Exit, Scene, lost::lost, plan, waits::Crowd};
 use who::{LeftOut, Past, left_out, new_ones, waits_for};
 
 /// So many ids a line.

@@ -15,8 +15,7 @@ use crate::store::{Head, StoreError};
 
 use super::back::propose_back;
 use super::late::{late, propose_catch_up};
-use super::past::past;
-use super::{Tools, preflight};
+use super::{Tools, past::past, preflight};
 
 /// A fleet, as the config file has it.
 #[derive(Clone, Debug)]

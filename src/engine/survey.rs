@@ -40,8 +40,7 @@ pub struct Survey {
     pub unseen: Vec<String>,
     /// Who or what did not answer.
     pub blind: BTreeSet<Blind>,
-    /// So many machines were not reached to be offered their old keys, or to show their host keys. That is no evidence of
-    /// anything.
+    /// So many machines were not reached, to be offered old keys or to show host keys: no evidence of anything.
     pub unreached: usize,
     /// How full the places for key pairs are, where it is known how many there are.
     pub places: Vec<KeyPairPlaces>,

@@ -77,10 +77,7 @@ fn an_ssh_config_names_each_machine_by_id_and_by_a_name_that_is_its_own() {
         let text = ssh_config("web", hosts, &Verify::None, std::path::Path::new("/ops/web key"));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("Host ")).collect();
         assert_eq!(lines, expect);
-        assert!(
-            text.contains("    IdentityFile \"/ops/web key\"\n    ") || text.contains("IdentitiesOnly yes"),
-            "{text}"
-        );
+        assert_eq!(text.contains("    IdentityFile \"/ops/web key\"\n"), !expect.is_empty(), "{text}");
         assert!(!text.contains("User "), "{text}");
     };
     check(&[host("i-1", "web-1")], &["Host i-1 web-1"]);
