@@ -89,7 +89,8 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         match account.credentials(env) {
             Ok(credentials) => {
                 readable.push(name);
-                notes.extend(credentials.warnings.iter().map(Finding::from));
+                let warnings = credentials.iter().flat_map(|credentials| &credentials.warnings);
+                notes.extend(warnings.map(Finding::from));
             }
             Err(error) => problems.extend(error.problems.iter().map(Finding::from)),
         }
