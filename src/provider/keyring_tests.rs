@@ -33,7 +33,7 @@ impl Transport for Service {
         };
         let expires = expires.parse::<Timestamp>().unwrap().as_second();
         let body = format!(
-            r#"{{"Code":"Success","TmpSecretId":"AK{number}","TmpSecretKey":"k","Token":"t","ExpiredTime":{expires}}}"#
+            r#"{{"Code":"Success","TmpSecretId":"AK{number}","TmpSecretKey":"the-secret","Token":"the-token","ExpiredTime":{expires}}}"#
         );
         Ok(Response { status: 200, headers: Vec::new(), body: body.into_bytes() })
     }
@@ -87,7 +87,7 @@ async fn a_role_is_asked_once_by_all_and_again_five_minutes_before_it_expires() 
     let ids: Vec<String> = answers.into_iter().map(|answer| answer.unwrap().access_key_id.clone()).collect();
     assert_eq!((ids[0].as_str(), &ids[1..]), ("AK2", vec!["AK1".to_string(); 7].as_slice()));
     scene.check("05:55:00", Ok("AK2"), 2).await;
-    let clean = scene.keyring.redactor().message("AK1, AK2 and k");
+    let clean = scene.keyring.redactor().message("AK1, AK2 and the-secret");
     assert!(clean.starts_with("[secret], [secret]"), "those before are known too: {clean}");
 }
 

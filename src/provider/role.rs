@@ -121,7 +121,7 @@ impl Role {
             None => {
                 let answer = ask(transport, "GET", origin, folder, &headers).await?;
                 let name = text(&answer, "the name of this machine's role")?;
-                if answer.status == 404 || name.is_empty() {
+                if answer.status == 404 || (answer.status == 200 && name.is_empty()) {
                     return Err(Trouble::Said("this machine has no role: give it one in the console".to_string()));
                 }
                 is_well(&answer, "the name of this machine's role")?;

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::provider::http::door::tests::{Script, answer};
 
-const TENCENT: &str = r#"{"TmpSecretId":"AKIDtmp","TmpSecretKey":"the-key","ExpiredTime":1795327200,
+const TENCENT: &str = r#"{"TmpSecretId":"AKIDtmp","TmpSecretKey":"the-key","ExpiredTime":1795341600,
     "Expiration":"2026-11-22T10:00:00Z","Token":"the-token","Code":"Success"}"#;
 const ALIBABA: &str = r#"{"AccessKeyId":"STS.tmp","AccessKeySecret":"the-key","Expiration":"2026-11-22T10:00:00Z",
     "SecurityToken":"the-token","LastUpdated":"2026-11-22T04:00:00Z","Code":"Success"}"#;

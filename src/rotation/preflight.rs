@@ -33,6 +33,10 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
+    /// Whether the cloud answers.
+    Cloud,
+    /// Whether it takes the access key.
+    Credentials,
     /// Our clock and the cloud's.
     Clock,
     /// Places for key pairs in the account and region.
@@ -47,6 +51,8 @@ pub enum Rule {
     Passwords,
     /// Whether the canary proves anything.
     Canary,
+    /// Whom the fleets' selections find.
+    Tags,
 }
 
 impl Level {
@@ -64,6 +70,8 @@ impl Rule {
     /// Its name, as `plan --json` has it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Cloud => "cloud",
+            Self::Credentials => "credentials",
             Self::Clock => "clock",
             Self::KeyPairs => "key_pairs",
             Self::Permissions => "permissions",
@@ -71,6 +79,7 @@ impl Rule {
             Self::Hazards => "hazards",
             Self::Passwords => "passwords",
             Self::Canary => "canary",
+            Self::Tags => "tags",
         }
     }
 }
@@ -91,10 +100,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(level: Level, rule: Rule, says: impl Into<String>) -> Self {
+    /// A finding about nobody in particular.
+    pub fn new(level: Level, rule: Rule, says: impl Into<String>) -> Self {
         Self { level, rule, says: says.into(), way_on: None, instances: Vec::new() }
     }
-    fn go(mut self, way_on: impl Into<String>) -> Self {
+    /// The same, with a way on.
+    pub fn go(mut self, way_on: impl Into<String>) -> Self {
         self.way_on = Some(way_on.into());
         self
     }
@@ -198,7 +209,8 @@ pub fn refusals(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().filter(|finding| finding.level == Level::Refusal).cloned().collect()
 }
 
-fn clock(difference: Option<i64>) -> Finding {
+/// What a difference between our clock and the cloud's comes to.
+pub fn clock(difference: Option<i64>) -> Finding {
     let Some(difference) = difference else {
         // As the guard has it: an answer without a Date is no reason to refuse.
         let says = "the cloud's answers bear no Date: whether our clock stands well is not known";

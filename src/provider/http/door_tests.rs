@@ -311,9 +311,9 @@ async fn an_expired_signature_is_worth_one_repetition_with_a_fresh_one() {
 
 #[tokio::test]
 async fn a_denied_call_is_sent_again_where_there_are_other_credentials_by_then() {
-    // Half of them were new: the second reading has the other half. The third denial finds nothing newer.
+    // The first two denials find nothing newer; at the third somebody has replaced them meanwhile.
     let clock = ManualClock::at(START);
-    let reads = Arc::new(Mutex::new(VecDeque::from(["old", "old", "new", "new", "new"])));
+    let reads = Arc::new(Mutex::new(VecDeque::from(["old", "old", "new", "new", "new", "left"])));
     let from = reads.clone();
     let read = move || {
         let mut reads = from.lock().unwrap();
