@@ -186,6 +186,8 @@ mod tests {
         commit(&mut world, "/meddle", &format!("unbilled={one}")).unwrap();
         assert_eq!((machine(&world, 0).power, machine(&world, 0).no_charge), (Power::Stopped, true));
         commit(&mut world, "/meddle", "denies=alibaba-ecs:RebootInstances&key-pairs-max=tencent-cvm:7").unwrap();
+        commit(&mut world, "/meddle", "session-token=tencent-cvm:t").unwrap();
+        assert_eq!((&world.cloud(0).session_token, &world.cloud(1).session_token), (&None, &Some("t".to_string())));
         assert!(world.cloud(0).denied.contains("RebootInstances") && world.cloud(1).denied.is_empty());
         assert_eq!((world.cloud(0).key_pairs_max, world.cloud(1).key_pairs_max), (500, 7));
     }
