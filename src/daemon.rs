@@ -5,6 +5,7 @@ mod doing;
 mod filled;
 mod history;
 pub mod keeping;
+mod keyrings;
 mod life;
 mod notice;
 mod reload;
@@ -16,22 +17,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use secrecy::ExposeSecret;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Account, Config};
 use crate::custody::{self, Custodian, CustodyError};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
 use crate::files::Disk;
 use crate::hook::Programs;
 use crate::model::{AccountName, Duration, Mark, Region};
 use crate::net::{Network, NetworkError};
-use crate::provider::{self, Credentials, Deaf, Provider, Witness};
+use crate::provider::{self, Deaf, Keyring, Provider, Witness};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Place};
 use crate::scheduler::work::MakeTools;
 use crate::ssh::{RsaKeyMaker, SshProbe};
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
+
+use keyrings::Keyrings;
 
 pub use filled::{cloud, fleet, fleets, place};
 pub use keeping::KeepingError;
@@ -50,6 +52,7 @@ pub struct Clouds {
     env: SharedEnv,
     network: Arc<Network>,
     opened: Mutex<BTreeMap<(AccountName, Region), Opened>>,
+    keyrings: Keyrings,
     witness: Box<MakeWitness>,
     surroundings: Surroundings,
 }
@@ -67,6 +70,11 @@ fn caps(config: &Config) -> BTreeMap<AccountName, u32> {
     caps.collect()
 }
 
+/// An account that has no credentials now.
+fn not_now(account: &AccountName) -> impl Fn(String) -> NoProvider {
+    move |problem| NoProvider::NotNow(format!("account {account}: {problem}"))
+}
+
 impl Clouds {
     /// The clouds of this file. Opens none yet.
     pub fn new(config: Arc<Config>, env: SharedEnv) -> Result<Self, NetworkError> {
@@ -81,28 +89,31 @@ impl Clouds {
             files: Arc::new(Disk),
         };
         let network = Arc::new(Network::new()?);
-        Ok(Self { config: Mutex::new(config), env, network, opened: Mutex::default(), witness, surroundings })
+        let (config, opened, keyrings) = (Mutex::new(config), Mutex::default(), Keyrings::default());
+        Ok(Self { config, env, network, opened, keyrings, witness, surroundings })
     }
 
-    /// The provider of a place, or why the file no longer has it: the account is gone, it is another cloud or endpoint,
-    /// its credentials cannot be read.
+    /// The provider of a place, or why there is none: the account is gone from the file, is another cloud or endpoint there,
+    /// or has no credentials now (they cannot be read, its role's have expired and there are no others yet).
     pub fn open(&self, place: &Place) -> Result<Arc<dyn Provider>, NoProvider> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (place.account.clone(), place.region.clone());
         if let Some(known) = opened.get(&key).filter(|known| known.place == *place) {
+            known.settings.credentials.ready().map_err(not_now(&place.account))?;
             return Ok(Arc::clone(&known.provider));
         }
         let settings = self.settings(place)?;
+        settings.credentials.ready().map_err(not_now(&place.account))?;
         let witness = (self.witness)(&place.account, &place.region);
         let clock = Arc::new(SystemClock);
         let provider = provider::open_heard(&settings, self.network.clone(), clock, rand::random(), witness)
-            .map_err(|error| NoProvider::NotNow(format!("account {}: {error}", place.account)))?;
+            .map_err(|error| not_now(&place.account)(error.to_string()))?;
         opened.insert(key, Opened { place: place.clone(), settings, provider: Arc::clone(&provider) });
         Ok(provider)
     }
 
-    /// Goes by this file from now on. A provider whose account, endpoint, secrets and rates are as they were stays, so that
-    /// its request rates are kept; any other is opened anew when it is needed next.
+    /// Goes by this file from now on. A provider whose account, endpoint, rates and places of secrets are as they were stays,
+    /// so that its request rates are kept (what lies in those places is read at each signing anyway); any other is opened anew when it is needed next.
     pub fn reload(&self, config: Arc<Config>) {
         self.surroundings.accounts.set_caps(caps(&config));
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
@@ -134,24 +145,23 @@ impl Clouds {
             let problem = format!("account {name} has the endpoint {file} in the config file, the plan has {plan}");
             return Err(NoProvider::Gone(problem));
         }
-        let read = account.credentials(&*self.env).map_err(|error| NoProvider::NotNow(error.to_string()))?;
         Ok(provider::Settings {
             provider: account.provider,
             endpoint,
             region: place.region.clone(),
-            credentials: Credentials {
-                access_key_id: read.access_key_id.expose_secret().to_string(),
-                access_key_secret: read.access_key_secret,
-                session_token: read.session_token,
-            },
+            credentials: self.keyring(name, account),
             rates: account.rates.clone(),
         })
+    }
+
+    fn keyring(&self, name: &AccountName, account: &Account) -> Keyring {
+        self.keyrings.of(name, account, &self.env, self.network.clone())
     }
 
     /// Whether the credentials of an account can be read here; an account that is gone has none to be missed.
     pub fn can_read_credentials(&self, account: &AccountName) -> Result<(), String> {
         match self.config().accounts.get(account) {
-            Some(account) => account.credentials(&*self.env).map(drop).map_err(|error| error.to_string()),
+            Some(found) => self.keyring(account, found).ready(),
             None => Ok(()),
         }
     }

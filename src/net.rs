@@ -163,6 +163,29 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// Where a cloud's metadata service answers its own machines: by plain http, since nobody between has a certificate for a
+/// link-local address. Tencent: PY-TC (3.1.195) has the name, the address is what it resolves to on every CVM. Alibaba:
+/// ALI-CRED (1.0.12).
+const METADATA: [&str; 3] = ["metadata.tencentyun.com", "169.254.0.23", "100.100.100.200"];
+/// What a question to it may bear: nothing that is ours.
+const METADATA_HEADERS: [&str; 4] =
+    ["host", "accept", "x-aliyun-ecs-metadata-token", "x-aliyun-ecs-metadata-token-ttl-seconds"];
+
+/// The one exception to plain http on loopback only (decision 0021): a question to a cloud's metadata service, on its own
+/// port, that shows nothing of ours to whoever may answer in its place. `None`: it is none, and the rule holds.
+fn metadata(request: &Request) -> Option<Result<Origin, TransportError>> {
+    let host = METADATA.into_iter().find(|host| request.origin.strip_prefix("http://") == Some(host))?;
+    let bare = matches!(request.method, "GET" | "PUT")
+        && request.path.starts_with("/latest/")
+        && request.query.is_empty()
+        && request.body.is_empty()
+        && request.headers.iter().all(|(name, _)| METADATA_HEADERS.contains(&name.as_str()));
+    Some(match bare {
+        true => Ok(Origin { scheme: "http", authority: host.to_string(), loopback: false }),
+        false => Err(TransportError::NotSent(format!("{host} is asked for metadata only: nothing else goes there"))),
+    })
+}
+
 /// A refused endpoint is printed: a password that was written into it is not.
 fn hide_user(text: &str) -> String {
     match text.rsplit_once('@') {
@@ -235,7 +258,10 @@ fn builder() -> reqwest::ClientBuilder {
 /// The URL of a request, if the parser leaves every signed byte as it is.
 fn url_of(request: &Request) -> Result<(Origin, reqwest::Url), TransportError> {
     let refuse = |problem: String| TransportError::NotSent(problem);
-    let origin = Origin::parse(&request.origin).map_err(|error| refuse(error.to_string()))?;
+    let origin = match metadata(request) {
+        Some(origin) => origin?,
+        None => Origin::parse(&request.origin).map_err(|error| refuse(error.to_string()))?,
+    };
     let mut text = format!("{origin}{}", request.path);
     if !request.query.is_empty() {
         text = format!("{text}?{}", request.query);

@@ -1,6 +1,8 @@
 //! `rekeyd check`: everything that is wrong with the config file, at once, each with file and line; then the credentials
-//! of every account, the settings of every cloud, the keys of jump hosts, and what custody's directory holds. It sends nothing,
-//! and makes nothing.
+//! of every account, the settings of every cloud, the keys of jump hosts, and what custody's directory holds. It makes nothing,
+//! and sends nothing unless it is told to ask the clouds.
+
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,13 +14,16 @@ use crate::rotation::{SshLogin, Verify};
 use crate::ssh::read_key_file;
 
 use super::output::{self, Tone};
-use super::{Exit, Scene, credentials};
+use super::{Exit, Scene, credentials, online};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Ask the clouds whether each account will do: its credentials, permissions, clock, key pairs and tags. Nothing is changed
+    #[arg(long)]
+    online: bool,
 }
 
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
@@ -27,15 +32,24 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         Ok(config) => {
             let (mut problems, mut notes) = beyond_the_file(scene, &config)?;
             custody(scene, &config, &mut problems, &mut notes).await;
-            (problems, notes, Some(config))
+            (problems, notes, Some(Arc::new(config)))
         }
     };
-    let exit = if problems.is_empty() { Exit::Done } else { Exit::Failed };
+    let asked = match &config {
+        Some(config) if arguments.online => Some(online::ask(scene, config).await?),
+        _ => None,
+    };
+    let unfit = asked.iter().flatten().filter(|asked| asked.is_unfit()).count();
+    let exit = if problems.is_empty() && unfit == 0 { Exit::Done } else { Exit::Failed };
     if arguments.json {
         let all = |findings: &[Finding]| findings.iter().map(Finding::json).collect::<Vec<_>>();
-        scene.out.json(&json!({
-            "file": scene.config, "ok": problems.is_empty(), "problems": all(&problems), "notes": all(&notes),
-        }))?;
+        let mut said = json!({
+            "file": scene.config, "ok": matches!(exit, Exit::Done), "problems": all(&problems), "notes": all(&notes),
+        });
+        if let Some(asked) = &asked {
+            said["online"] = asked.iter().map(online::Asked::json).collect();
+        }
+        scene.out.json(&said)?;
         return Ok(exit);
     }
     for problem in &problems {
@@ -52,6 +66,12 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             output::count(config.fleets.len(), "fleet"),
         )),
         (_, number) => output::complain(&format!("{}\n", output::count(number, "problem"))),
+    }
+    for asked in asked.iter().flatten() {
+        asked.show(scene.out);
+    }
+    if unfit > 0 {
+        output::complain(&format!("{} will not do\n", output::count(unfit, "account")));
     }
     if let Some(way) = config.as_ref().and_then(|config| credentials::way(scene, config, config.accounts.keys())) {
         output::complain(&format!("with the credentials of systemd:\n\n  {way}\n\n"));
@@ -92,7 +112,8 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         match account.credentials(env) {
             Ok(credentials) => {
                 readable.push(name);
-                notes.extend(credentials.warnings.iter().map(Finding::from));
+                let warnings = credentials.iter().flat_map(|credentials| &credentials.warnings);
+                notes.extend(warnings.map(Finding::from));
             }
             Err(error) => problems.extend(error.problems.iter().map(Finding::from)),
         }

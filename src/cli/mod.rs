@@ -16,6 +16,7 @@ mod history;
 mod hold;
 mod journals;
 mod lost;
+mod online;
 mod outcome;
 mod output;
 mod owner;
@@ -78,7 +79,8 @@ struct Arguments {
 enum Verb {
     /// Read the config file and say everything that is wrong with it, each with its line
     ///
-    /// Exit code 0: the file is good, and every account's credentials can be read. 1: it is not.
+    /// Exit code 0: the file is good, and every account's credentials can be read. 1: it is not. With --online the clouds are asked,
+    /// too, by calls that change nothing. 1 then: no rotation would begin with one of the accounts.
     Check(check::Arguments),
     /// Show what a rotation of a fleet would do now, and make nothing
     ///

@@ -308,7 +308,7 @@ impl Outlook {
     }
 }
 
-fn tone(level: Level) -> Tone {
+pub(super) fn tone(level: Level) -> Tone {
     match level {
         Level::Ok => Tone::Good,
         Level::Warning => Tone::Careful,

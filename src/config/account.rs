@@ -1,5 +1,5 @@
 //! The `accounts` of the file: which cloud, where it is reached, where its secrets come from, how fast it may be asked.
-//! Reading an account needs no secret; [`Account::credentials`] fetches them.
+//! Reading an account needs no secret; [`Account::credentials`] fetches them. It must never quote what may be one.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::access::Access;
 use super::fields::{Field, Group, Quote, nearest};
 use super::report::{Remark, Report};
 use super::secret::{Env, Secret};
 use super::{Cloud, ConfigError};
 use crate::model::{ProviderKind, Region};
+use crate::provider::Role;
 
 /// A cloud account.
 #[derive(Clone, Debug)]
@@ -24,9 +26,7 @@ pub struct Account {
     pub unavailable_max: Option<u32>,
     /// Scheme and authority, perhaps with `{region}`.
     endpoint: Option<String>,
-    access_key_id: Secret,
-    access_key_secret: Secret,
-    session_token: Option<Secret>,
+    access: Access,
     file: PathBuf,
 }
 
@@ -52,12 +52,25 @@ impl Account {
 
     /// The names of the systemd credentials that its secrets are.
     pub fn systemd_credentials(&self) -> impl Iterator<Item = &str> {
-        let secrets = [Some(&self.access_key_id), Some(&self.access_key_secret), self.session_token.as_ref()];
-        secrets.into_iter().flatten().filter_map(Secret::credential)
+        self.access.secrets().into_iter().filter_map(Secret::credential)
     }
 
-    /// Fetches the secrets. The error names every one that cannot be read, with its line.
-    pub fn credentials(&self, env: Env<'_>) -> Result<Credentials, ConfigError> {
+    /// The role of this machine whose credentials are used, if there are no secrets to be read.
+    pub fn role(&self) -> Option<&Role> {
+        match &self.access {
+            Access::Role(role) => Some(role),
+            Access::Secrets { .. } => None,
+        }
+    }
+
+    /// Where its secrets come from, to be compared and never shown.
+    pub fn sources(&self) -> String {
+        self.access.secrets().into_iter().map(Secret::key).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Fetches the secrets; `None` where a role is used. The error names every one that cannot be read, with its line.
+    pub fn credentials(&self, env: Env<'_>) -> Result<Option<Credentials>, ConfigError> {
+        let Access::Secrets { id, secret, token, by_name } = &self.access else { return Ok(None) };
         let mut report = Report::new(&self.file);
         let mut fetch = |secret: &Secret| match secret.fetch(env) {
             Ok(fetched) => {
@@ -71,13 +84,14 @@ impl Account {
                 None
             }
         };
-        let id = fetch(&self.access_key_id);
-        let secret = fetch(&self.access_key_secret);
-        let session_token = self.session_token.as_ref().and_then(&mut fetch);
+        let (id, secret) = (fetch(id), fetch(secret));
+        // Where nobody named it, permanent credentials have none.
+        let token = token.as_ref().filter(|token| !by_name || token.is_set(env));
+        let session_token = token.and_then(&mut fetch);
         let (problems, warnings) = report.into_parts();
         match (id, secret) {
             (Some(access_key_id), Some(access_key_secret)) if problems.is_empty() => {
-                Ok(Credentials { access_key_id, access_key_secret, session_token, warnings })
+                Ok(Some(Credentials { access_key_id, access_key_secret, session_token, warnings }))
             }
             _ => Err(ConfigError { problems }),
         }
@@ -85,9 +99,7 @@ impl Account {
 
     /// Whether both are the same account of the same cloud under two names, as far as the file tells.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.provider == other.provider
-            && self.endpoint == other.endpoint
-            && self.access_key_id.source == other.access_key_id.source
+        self.provider == other.provider && self.endpoint == other.endpoint && self.access.is_same(&other.access)
     }
 
     /// Reads one account.
@@ -118,26 +130,12 @@ impl Account {
             (Some(field), Some(provider)) => read_rates(report, &field, provider, clouds(provider).actions),
             _ => BTreeMap::new(),
         };
-        const WAYS: &str = "write { env: NAME }, { file: /PATH } or { credential: NAME }";
-        let field = group.need(report, "credentials", "it takes access_key_id and access_key_secret")?;
-        let keys = ["access_key_id", "access_key_secret", "session_token"];
-        let credentials = Group::open(report, &field, &keys, Quote::Nothing);
-        let mut secret = |key: &str, needed: bool| {
-            let field = if needed { credentials.need(report, key, WAYS) } else { credentials.get(key) };
-            field.and_then(|field| Secret::read(report, &field))
+        let access = match (group.get("credentials"), provider) {
+            (Some(field), provider) => Access::read(report, &field, provider),
+            (None, Some(provider)) => Some(Access::usual(provider, &group.at)),
+            (None, None) => None,
         };
-        let (id, key, session_token) =
-            (secret("access_key_id", true), secret("access_key_secret", true), secret("session_token", false));
-        Some(Self {
-            provider: provider?,
-            rates,
-            unavailable_max,
-            endpoint,
-            access_key_id: id?,
-            access_key_secret: key?,
-            session_token,
-            file: file.to_path_buf(),
-        })
+        Some(Self { provider: provider?, rates, unavailable_max, endpoint, access: access?, file: file.to_path_buf() })
     }
 }
 

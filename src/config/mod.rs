@@ -4,6 +4,7 @@
 //! This is the only room that asks the environment, and it does so through an argument. It must never print a secret,
 //! nor a line of the file where one may have been pasted. No other room reads this one but the composition root.
 
+mod access;
 mod account;
 mod care;
 mod custody;
@@ -83,12 +84,12 @@ fn lines(problems: &[Remark]) -> String {
 }
 
 impl Config {
-    /// Fetches the secrets of every account. The error names all that cannot be read.
+    /// Fetches the secrets of every account that has some. The error names all that cannot be read.
     pub fn credentials(&self, env: Env<'_>) -> Result<BTreeMap<AccountName, Credentials>, ConfigError> {
         let (mut read, mut problems) = (BTreeMap::new(), Vec::new());
         for (name, account) in &self.accounts {
             match account.credentials(env) {
-                Ok(credentials) => drop(read.insert(name.clone(), credentials)),
+                Ok(credentials) => read.extend(credentials.map(|credentials| (name.clone(), credentials))),
                 Err(error) => problems.extend(error.problems),
             }
         }

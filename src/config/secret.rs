@@ -73,6 +73,23 @@ impl Secret {
         }
     }
 
+    /// The source as one text, to be compared and never shown: a secret may have been written in a name's place.
+    pub(super) fn key(&self) -> String {
+        match &self.source {
+            Source::Env(name) => format!("env {name}"),
+            Source::File(path) => format!("file {}", path.display()),
+            Source::Credential(name) => format!("credential {name}"),
+        }
+    }
+
+    /// Whether an environment variable is set to something; true of any other source.
+    pub(super) fn is_set(&self, env: Env<'_>) -> bool {
+        match &self.source {
+            Source::Env(name) => env(name).is_some_and(|value| !value.is_empty()),
+            _ => true,
+        }
+    }
+
     /// The name of the systemd credential that it is, if it is one and its name may be shown.
     pub(super) fn credential(&self) -> Option<&str> {
         match &self.source {

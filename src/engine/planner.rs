@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Amount, Duration, FleetName, InstanceId, JournalId, KeyPairName, Pin, Timestamp};
-use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, grant};
+use crate::provider::{self, Disruption, Error, Hazard, Instance, Kind, Limits, Power, Select, way_on};
 use crate::rotation::preflight::{Finding, refusals};
 use crate::rotation::standing::pins;
 use crate::rotation::{
@@ -97,7 +97,7 @@ pub enum PlanError {
     Denied {
         /// The refusal.
         error: Error,
-        /// What allows it.
+        /// What can be done about it.
         grant: String,
     },
     /// The preflight found reasons not to begin.
@@ -206,7 +206,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let mut listing = provider.instances(&fleet.select).await.map_err(|error| match error.kind {
         Kind::Denied => {
-            let grant = grant(fleet.place.provider, &error.action);
+            let grant = way_on(fleet.place.provider, &error);
             PlanError::Denied { error, grant }
         }
         _ => PlanError::Provider(error),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, stream};
 
 use crate::model::{FleetName, Instance, InstanceId, KeyPairName, ProviderKind};
-use crate::provider::{Error, Kind, Power, PowerChange, Provider, changes, grant};
+use crate::provider::{Error, Kind, Power, PowerChange, Provider, changes, way_on};
 use crate::rotation::preflight::{Evidence, Finding, KeyPairs, Reach, Tried, judge, jump_key};
 use crate::rotation::{Draft, Part, PlannedInstance, Verify, hazard};
 use crate::ssh::{LoginProbe, Target};
@@ -129,7 +129,7 @@ pub(super) async fn findings(
         tried,
         untried,
         unasked: foretold.unasked.map(|error| {
-            let way_on = grant(limits.provider, &error.action);
+            let way_on = way_on(limits.provider, &error);
             (error, way_on)
         }),
         denied: foretold.denied,
@@ -184,7 +184,7 @@ async fn rehearse(provider: &dyn Provider, batched: &BTreeMap<&InstanceId, &Plan
 
 fn tried_one(kind: ProviderKind, error: Error, needed: bool) -> Tried {
     let action = error.action.clone();
-    Tried { grant: grant(kind, &action), action, result: Err(error), needed }
+    Tried { grant: way_on(kind, &error), action, result: Err(error), needed }
 }
 
 /// How many fleets of the file live where this one does, itself among them.

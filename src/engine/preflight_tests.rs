@@ -41,7 +41,8 @@ fn rig(kind: ProviderKind) -> Rig {
             access_key_id: account.access_key_id,
             access_key_secret: account.access_key_secret.into(),
             session_token: None,
-        },
+        }
+        .into(),
         rates: BTreeMap::new(),
     };
     let opened = provider::open(&settings, transport, clock.clone(), 1).unwrap();

@@ -199,3 +199,42 @@ async fn a_failed_tls_handshake_was_surely_not_sent() {
     assert!(matches!(error, TransportError::NotSent(_)), "{error}");
     served.abort();
 }
+
+#[test]
+fn plain_http_goes_to_a_metadata_service_only_with_nothing_of_ours() {
+    let ask = |origin: &str, change: &dyn Fn(&mut Request)| {
+        let mut request = Request {
+            method: "GET",
+            origin: origin.to_string(),
+            path: "/latest/meta-data/cam/security-credentials/".to_string(),
+            query: String::new(),
+            headers: vec![("host".to_string(), origin.split("://").nth(1).unwrap().to_string())],
+            body: Vec::new(),
+        };
+        change(&mut request);
+        url_of(&request).map(|(origin, _)| origin.to_string()).map_err(|error| error.to_string())
+    };
+    let header = |name: &'static str| move |request: &mut Request| request.headers.push((name.into(), "x".into()));
+    let hosts = ["http://metadata.tencentyun.com", "http://169.254.0.23", "http://100.100.100.200"];
+    for host in hosts {
+        let refused = |change: &dyn Fn(&mut Request)| {
+            let why = ask(host, change).unwrap_err();
+            assert!(why.contains("is asked for metadata only"), "{why}");
+        };
+        assert_eq!(ask(host, &|_| {}), Ok(host.to_string()));
+        assert_eq!(ask(host, &|request| request.method = "PUT"), Ok(host.to_string()));
+        assert!(ask(host, &header("x-aliyun-ecs-metadata-token")).is_ok());
+        refused(&header("authorization"));
+        refused(&header("x-tc-token"));
+        refused(&|request| request.body = b"x".to_vec());
+        refused(&|request| request.query = "x=y".to_string());
+        refused(&|request| request.path = "/".to_string());
+        refused(&|request| request.method = "POST");
+        // No account's endpoint can be one.
+        assert!(matches!(Origin::parse(host), Err(OriginError::PlainHttp(_))));
+    }
+    for other in ["http://169.254.0.23:8080", "http://169.254.169.254", "http://x.metadata.tencentyun.com"] {
+        let why = ask(other, &|_| {}).unwrap_err();
+        assert!(why.contains("plain http is allowed to this machine only"), "{other}: {why}");
+    }
+}

@@ -2,8 +2,6 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::http::redact::Redactor;
-
 /// The access key of one account, and the session token where it is a temporary one.
 #[derive(Clone)]
 pub struct Credentials {
@@ -24,11 +22,26 @@ impl Credentials {
             && token(self) == token(other)
     }
 
-    /// A redactor that knows these credentials.
-    pub fn redactor(&self) -> Redactor {
+    /// Whether each is one word: blanks or control characters would break the signature.
+    pub fn check(&self) -> Result<(), String> {
+        let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+        let token = self.session_token.as_ref().map(|token| token.expose_secret());
+        let parts = [
+            ("access_key_id", Some(self.access_key_id.as_str())),
+            ("access_key_secret", Some(self.access_key_secret.expose_secret())),
+            ("session_token", token),
+        ];
+        match parts.into_iter().find(|(_, part)| part.is_some_and(|part| !word(part))) {
+            Some((name, _)) => Err(format!("{name} is empty or holds blanks or control characters")),
+            None => Ok(()),
+        }
+    }
+
+    /// What must not be shown.
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         let known = [self.access_key_id.as_str(), self.access_key_secret.expose_secret()];
         let known = known.into_iter().chain(self.session_token.as_ref().map(|token| token.expose_secret()));
-        Redactor::new(known.map(SecretString::from))
+        known.map(SecretString::from).collect()
     }
 }
 
@@ -51,7 +64,8 @@ mod tests {
             session_token: Some("the-token".into()),
         };
         assert_eq!(format!("{credentials:?}"), "Credentials(temporary)");
-        let clean = credentials.redactor().message("the-id/the-secret/the-token/the-end");
+        let clean =
+            crate::provider::Keyring::from(credentials).redactor().message("the-id/the-secret/the-token/the-end");
         assert_eq!(clean, "[secret]/[secret]/[secret]/the-end");
     }
 }

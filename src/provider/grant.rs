@@ -1,6 +1,7 @@
 //! What to grant an access key that is denied an action, in the words of its cloud. A table; it must never be taken for
 //! more than a hint: which policy denied a call no answer says.
 
+use super::error::Error;
 use super::open::{actions, limits};
 use crate::model::{Disruption, ProviderKind};
 
@@ -33,6 +34,55 @@ pub fn changes(kind: ProviderKind) -> impl Iterator<Item = &'static str> {
     actions(kind).iter().copied().filter(move |action| !is_look(action) && !unused(action))
 }
 
+/// What a denial is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The access key itself: unknown, disabled, its secret or token wrong, or expired.
+    Credentials,
+    /// The time of the request: our clock or the cloud's is wrong.
+    Clock,
+    /// What the access key may do.
+    Permission,
+}
+
+/// What a denial with this code is about. What is not known is taken for a permission: that is the commonest. Codes from
+/// the vendors' lists (`error-classes.json`): TC3 1209/56023, ECS ErrorCenter, BCC Ojwvyo6nc.
+pub fn denial(code: &str) -> Denial {
+    match code {
+        "AuthFailure.SignatureExpire" | "RequestExpired" | "RequestTimeTooSkewed" => Denial::Clock,
+        code if code.starts_with("InvalidTimeStamp") => Denial::Clock,
+        "AuthFailure.UnauthorizedOperation" => Denial::Permission,
+        "SignatureDoesNotMatch" | "IncompleteSignature" | "InvalidHTTPAuthHeader" => Denial::Credentials,
+        "UnauthorizedOperation.InvalidToken" | "UnauthorizedOperation.TokenInvalid" => Denial::Credentials,
+        code if [
+            "AuthFailure",
+            "InvalidAccessKeyId",
+            "InvalidSecurityToken",
+            "MissingSecurityToken",
+            "InvalidCredential",
+        ]
+        .iter()
+        .any(|start| code.starts_with(start)) =>
+        {
+            Denial::Credentials
+        }
+        _ => Denial::Permission,
+    }
+}
+
+/// What to do about a denial.
+pub fn way_on(kind: ProviderKind, error: &Error) -> String {
+    match denial(&error.code) {
+        Denial::Permission => grant(kind, &error.action),
+        Denial::Clock => "set this machine's clock (NTP)".to_string(),
+        Denial::Credentials => {
+            "see that the access key is enabled, of this cloud's site (Chinese or international), and that \
+                                its id, secret and token belong together and have not expired"
+                .to_string()
+        }
+    }
+}
+
 /// Whether an action only looks.
 fn is_look(action: &str) -> bool {
     ["Describe", "List", "Get"].iter().any(|verb| action.starts_with(verb))
@@ -50,6 +100,33 @@ mod tests {
         check(ProviderKind::AlibabaEcs, "RebootInstances", "ecs:RebootInstances in the access key's RAM");
         check(ProviderKind::BaiduBcc, "AttachKeypair", "OPERATE (for AttachKeypair)");
         check(ProviderKind::BaiduBcc, "ListInstances", "READ (for ListInstances)");
+    }
+
+    #[test]
+    fn a_denial_is_of_the_key_of_the_time_or_of_the_action() {
+        let check = |codes: &[&str], expect: Denial| {
+            codes.iter().for_each(|code| assert_eq!(denial(code), expect, "{code}"));
+        };
+        check(
+            &["AuthFailure.SignatureFailure", "AuthFailure.SecretIdNotFound", "AuthFailure.TokenFailure"],
+            Denial::Credentials,
+        );
+        check(
+            &["SignatureDoesNotMatch", "InvalidAccessKeyId.NotFound", "InvalidSecurityToken.Expired"],
+            Denial::Credentials,
+        );
+        check(&["InvalidAccessKeyId", "InvalidAccessKeyId.Inactive", "InvalidHTTPAuthHeader"], Denial::Credentials);
+        check(&["AuthFailure.SignatureExpire", "InvalidTimeStamp.Expired", "RequestExpired"], Denial::Clock);
+        check(
+            &[
+                "UnauthorizedOperation",
+                "UnauthorizedOperation.NoPermission",
+                "AuthFailure.UnauthorizedOperation",
+                "Forbidden.RAM",
+            ],
+            Denial::Permission,
+        );
+        check(&["AccessDenied", "Forbidden", "", "OptInRequired"], Denial::Permission);
     }
 
     #[test]

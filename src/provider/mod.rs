@@ -6,7 +6,9 @@ mod baidu;
 mod credentials;
 mod grant;
 pub mod http;
+mod keyring;
 mod open;
+mod role;
 mod tencent;
 mod witness;
 
@@ -17,8 +19,11 @@ pub use crate::model::{Disruption, Hazard, Instance, KeyPair, Limits, Operation,
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
-pub use grant::{changes, grant};
+pub use grant::{Denial, changes, denial, grant, way_on};
+pub use http::door::NO_CREDENTIALS;
+pub use keyring::{Keyring, ReadCredentials};
 pub use open::{OpenError, Settings, actions, limits, open, open_heard};
+pub use role::Role;
 pub use witness::{Deaf, Heard, Witness};
 
 /// What a provider answers.

@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
-
 use super::http::{Door, Transport};
 use super::tencent::{self, Tencent};
-use super::{Credentials, Deaf, Limits, Provider, Witness, alibaba, baidu};
+use super::{Deaf, Keyring, Limits, Provider, Witness, alibaba, baidu};
 use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
 use crate::net::{Origin, OriginError};
@@ -22,8 +20,8 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// Which region.
     pub region: Region,
-    /// As whom.
-    pub credentials: Credentials,
+    /// As whom, asked at each signing.
+    pub credentials: Keyring,
     /// Requests a second by action, in place of the documented ones ([`Limits::requests_per_second`]).
     pub rates: BTreeMap<String, u32>,
 }
@@ -46,8 +44,8 @@ pub enum OpenError {
     #[error("region: {0:?} is no region: letters, digits and hyphens")]
     Region(String),
     /// Blanks or control characters in an access key id, secret or token break the signature.
-    #[error("credentials: {0} is empty or holds blanks or control characters")]
-    Credentials(&'static str),
+    #[error("credentials: {0}")]
+    Credentials(String),
     /// A rate that could do nothing.
     #[error("rates: {action}: {problem}")]
     Rate {
@@ -72,7 +70,6 @@ struct Cloud {
 pub(super) struct Parts {
     pub origin: Origin,
     pub region: Region,
-    pub credentials: Credentials,
     pub door: Door,
 }
 
@@ -124,15 +121,8 @@ impl Settings {
         if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(OpenError::Region(region.to_string()));
         }
-        let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-        if !word(&self.credentials.access_key_id) {
-            return Err(OpenError::Credentials("access_key_id"));
-        }
-        if !word(self.credentials.access_key_secret.expose_secret()) {
-            return Err(OpenError::Credentials("access_key_secret"));
-        }
-        if self.credentials.session_token.as_ref().is_some_and(|token| !word(token.expose_secret())) {
-            return Err(OpenError::Credentials("session_token"));
+        if let Some(credentials) = self.credentials.at_hand() {
+            credentials.check().map_err(OpenError::Credentials)?;
         }
         for (action, rate) in &self.rates {
             let bad = |problem: String| OpenError::Rate { action: action.clone(), problem };
@@ -177,26 +167,27 @@ pub fn open_heard(
     let mut rates: BTreeMap<String, u32> = documented.collect();
     rates.extend(settings.rates.clone());
     let door =
-        Door::new(transport, clock, &rates, settings.credentials.redactor(), seed).heard_by(settings.provider, witness);
-    let (region, credentials) = (settings.region.clone(), settings.credentials.clone());
-    Ok((cloud.open)(Parts { origin, region, credentials, door }))
+        Door::new(transport, clock, &rates, settings.credentials.clone(), seed).heard_by(settings.provider, witness);
+    Ok((cloud.open)(Parts { origin, region: settings.region.clone(), door }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Credentials;
     use crate::provider::http::door::tests::{ManualClock, Script};
+
+    fn credentials(id: &str, secret: &str, token: Option<&str>) -> Keyring {
+        let session_token = token.map(Into::into);
+        Credentials { access_key_id: id.to_string(), access_key_secret: secret.into(), session_token }.into()
+    }
 
     fn settings(endpoint: Option<&str>) -> Settings {
         Settings {
             provider: ProviderKind::TencentLighthouse,
             endpoint: endpoint.map(str::to_string),
             region: Region::new("ap-singapore"),
-            credentials: Credentials {
-                access_key_id: "AKIDfake".to_string(),
-                access_key_secret: "fake".into(),
-                session_token: None,
-            },
+            credentials: credentials("AKIDfake", "fake", None),
             rates: BTreeMap::new(),
         }
     }
@@ -248,9 +239,9 @@ mod tests {
         };
         check(&|bad| bad.region = Region::new("a.b/c"), "region");
         check(&|bad| bad.region = Region::new(""), "region");
-        check(&|bad| bad.credentials.access_key_id = " AKID".to_string(), "access_key_id");
-        check(&|bad| bad.credentials.access_key_secret = "".into(), "access_key_secret");
-        check(&|bad| bad.credentials.session_token = Some("a\nb".into()), "session_token");
+        check(&|bad| bad.credentials = credentials(" AKID", "fake", None), "access_key_id");
+        check(&|bad| bad.credentials = credentials("AKID", "", None), "access_key_secret");
+        check(&|bad| bad.credentials = credentials("AKID", "fake", Some("a\nb")), "session_token");
         check(&|bad| bad.rates.extend([("AttachKeyPair".to_string(), 1)]), "never calls it");
         check(&|bad| bad.rates.extend([("ImportKeyPair".to_string(), 0)]), "0 requests");
         assert!(open(&settings(None), Script::of([]), ManualClock::at("2026-11-22T00:00:00Z"), 1).is_ok());

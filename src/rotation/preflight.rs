@@ -33,6 +33,10 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
+    /// Whether the cloud answers.
+    Cloud,
+    /// Whether it takes the access key.
+    Credentials,
     /// Our clock and the cloud's.
     Clock,
     /// Places for key pairs in the account and region.
@@ -49,6 +53,8 @@ pub enum Rule {
     Canary,
     /// The key that opens the jump host.
     JumpKey,
+    /// Whom the fleets' selections find.
+    Tags,
 }
 
 impl Level {
@@ -66,6 +72,8 @@ impl Rule {
     /// Its name, as `plan --json` has it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Cloud => "cloud",
+            Self::Credentials => "credentials",
             Self::Clock => "clock",
             Self::KeyPairs => "key_pairs",
             Self::Permissions => "permissions",
@@ -74,6 +82,7 @@ impl Rule {
             Self::Passwords => "passwords",
             Self::Canary => "canary",
             Self::JumpKey => "jump_key",
+            Self::Tags => "tags",
         }
     }
 }
@@ -94,10 +103,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(level: Level, rule: Rule, says: impl Into<String>) -> Self {
+    /// A finding about nobody in particular.
+    pub fn new(level: Level, rule: Rule, says: impl Into<String>) -> Self {
         Self { level, rule, says: says.into(), way_on: None, instances: Vec::new() }
     }
-    fn go(mut self, way_on: impl Into<String>) -> Self {
+    /// The same, with a way on.
+    pub fn go(mut self, way_on: impl Into<String>) -> Self {
         self.way_on = Some(way_on.into());
         self
     }
@@ -209,7 +220,8 @@ pub fn jump_key(problem: &str) -> Finding {
     Finding::new(Level::Refusal, Rule::JumpKey, problem)
 }
 
-fn clock(difference: Option<i64>) -> Finding {
+/// What a difference between our clock and the cloud's comes to.
+pub fn clock(difference: Option<i64>) -> Finding {
     let Some(difference) = difference else {
         // As the guard has it: an answer without a Date is no reason to refuse.
         let says = "the cloud's answers bear no Date: whether our clock stands well is not known";

@@ -14,6 +14,7 @@
 //! | `refuses=ID:ACTION:CODE` | it refuses every call of that action with that code |
 //! | `denies=PROVIDER:ACTION` | that cloud's account may no longer do that |
 //! | `key-pairs-max=PROVIDER:NUMBER` | that cloud's account may hold so many key pairs |
+//! | `session-token=PROVIDER:TOKEN` | that cloud's access key is a temporary one from now on, good with this token only |
 //!
 //! `POST /reimage?instance=ID` makes it from its image anew: other host keys, the keys of the cloud's record.
 //! `POST /hostkey?instance=ID` gives it other host keys, and nothing else.
@@ -40,6 +41,7 @@ enum Mischief<'a> {
     Refuses { action: &'a str, code: &'a str },
     Denies(&'a str),
     KeyPairsMax(usize),
+    SessionToken(&'a str),
     Reimage,
     HostKey,
 }
@@ -51,7 +53,8 @@ pub(super) enum NotDone {
     #[error(
         "{0:?} is no mischief: POST /meddle?unreachable=ID, old-key-stays=ID, never-accepts=ID, slow=ID:DURATION, \
          well=ID, stopped=ID, running=ID, unbilled=ID, spot=ID, local-disk=ID, refuses=ID:ACTION:CODE, \
-         denies=PROVIDER:ACTION or key-pairs-max=PROVIDER:NUMBER, separated by &; or /reimage?instance=ID, /hostkey?instance=ID"
+         denies=PROVIDER:ACTION, key-pairs-max=PROVIDER:NUMBER or session-token=PROVIDER:TOKEN, separated by &; or \
+         /reimage?instance=ID, /hostkey?instance=ID"
     )]
     Unknown(String),
     /// No cloud has it.
@@ -67,7 +70,8 @@ pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), N
     let mut found = Vec::new();
     for part in query.split('&') {
         let (id, mischief) = read(path, part).ok_or_else(|| NotDone::Unknown(format!("{path}?{part}")))?;
-        let is_of_cloud = matches!(mischief, Mischief::Denies(_) | Mischief::KeyPairsMax(_));
+        let is_of_cloud =
+            matches!(mischief, Mischief::Denies(_) | Mischief::KeyPairsMax(_) | Mischief::SessionToken(_));
         let (cloud, missing) = match is_of_cloud {
             true => (world.clouds().iter().position(|cloud| cloud.kind.as_str() == id), NotDone::NoCloud(id.into())),
             false => {
@@ -92,6 +96,7 @@ pub(super) fn commit(world: &mut World, path: &str, query: &str) -> Result<(), N
             Mischief::Refuses { action, code } => world.refuse(cloud, id, action, code),
             Mischief::Denies(action) => drop(world.cloud_mut(cloud).denied.insert(action.to_string())),
             Mischief::KeyPairsMax(max) => world.cloud_mut(cloud).key_pairs_max = max,
+            Mischief::SessionToken(token) => world.cloud_mut(cloud).session_token = Some(token.to_string()),
             Mischief::Reimage => world.reimage(cloud, id),
         }
     }
@@ -109,10 +114,13 @@ fn read<'a>(path: &str, part: &'a str) -> Option<(&'a str, Mischief<'a>)> {
         let (action, code) = rest.split_once(':').filter(|(action, code)| !action.is_empty() && !code.is_empty())?;
         return Some((id, Mischief::Refuses { action, code }));
     }
-    if path == "/meddle" && matches!(name, "denies" | "key-pairs-max") {
+    if path == "/meddle" && matches!(name, "denies" | "key-pairs-max" | "session-token") {
         let (provider, what) = value.split_once(':').filter(|(_, what)| !what.is_empty())?;
-        let mischief =
-            if name == "denies" { Mischief::Denies(what) } else { Mischief::KeyPairsMax(what.parse().ok()?) };
+        let mischief = match name {
+            "denies" => Mischief::Denies(what),
+            "session-token" => Mischief::SessionToken(what),
+            _ => Mischief::KeyPairsMax(what.parse().ok()?),
+        };
         return Some((provider, mischief));
     }
     let mischief = match (path, name) {
@@ -178,6 +186,8 @@ mod tests {
         commit(&mut world, "/meddle", &format!("unbilled={one}")).unwrap();
         assert_eq!((machine(&world, 0).power, machine(&world, 0).no_charge), (Power::Stopped, true));
         commit(&mut world, "/meddle", "denies=alibaba-ecs:RebootInstances&key-pairs-max=tencent-cvm:7").unwrap();
+        commit(&mut world, "/meddle", "session-token=tencent-cvm:t").unwrap();
+        assert_eq!((&world.cloud(0).session_token, &world.cloud(1).session_token), (&None, &Some("t".to_string())));
         assert!(world.cloud(0).denied.contains("RebootInstances") && world.cloud(1).denied.is_empty());
         assert_eq!((world.cloud(0).key_pairs_max, world.cloud(1).key_pairs_max), (500, 7));
     }

@@ -782,7 +782,8 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
             access_key_id: account.access_key_id,
             access_key_secret: account.access_key_secret.into(),
             session_token: None,
-        },
+        }
+        .into(),
         rates: BTreeMap::new(),
     };
     let witness = metrics.witness(&"acc".into(), &settings.region);

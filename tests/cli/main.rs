@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod credentials;
 mod custody;
 mod preflight;
 mod rollout;

@@ -242,7 +242,13 @@ impl Rig {
 }
 
 fn settings(provider: ProviderKind, region: &str, credentials: Credentials) -> Settings {
-    Settings { provider, endpoint: None, region: Region::new(region), credentials, rates: Default::default() }
+    Settings {
+        provider,
+        endpoint: None,
+        region: Region::new(region),
+        credentials: credentials.into(),
+        rates: Default::default(),
+    }
 }
 
 /// Tags as the simulator takes them.

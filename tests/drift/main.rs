@@ -61,7 +61,8 @@ fn provider(clouds: &Clouds, name: &str) -> Arc<dyn Provider> {
             access_key_id: text("access_key_id"),
             access_key_secret: text("access_key_secret").into(),
             session_token: None,
-        },
+        }
+        .into(),
         rates: Default::default(),
     };
     open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), rand::random()).unwrap()

@@ -45,7 +45,8 @@ impl<'a> Visit<'a> {
                 access_key_id: text("access_key_id"),
                 access_key_secret: text("access_key_secret").into(),
                 session_token: None,
-            },
+            }
+            .into(),
             rates: Default::default(),
         };
         let cloud = open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), 5).unwrap();

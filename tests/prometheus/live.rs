@@ -143,7 +143,8 @@ fn take_off(clouds: &Clouds, provider: &str) {
             access_key_id: text("access_key_id"),
             access_key_secret: text("access_key_secret").into(),
             session_token: None,
-        },
+        }
+        .into(),
         rates: Default::default(),
     };
     let newest = clouds.state(provider)["key_pairs"].as_array().unwrap().last().unwrap()["id"].clone();

@@ -270,7 +270,7 @@ impl Rig {
                     provider: place.provider,
                     endpoint: place.endpoint.clone(),
                     region: place.region.clone(),
-                    credentials,
+                    credentials: credentials.into(),
                     rates: Default::default(),
                 };
                 let transport = Arc::new(Fused { fuse: through.clone(), inner });

@@ -17,7 +17,7 @@ use crate::provider::http::answer::{Dialect, Unreadable, batch};
 use crate::provider::http::{Intent, Request, Response, door};
 use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
+    Accepted, Credentials, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What ECS allows and does. Sources: alibabacloud_ecs20140526 7.11.8 (batches, pages), help page ImportKeyPair (names,
@@ -85,13 +85,13 @@ impl Ecs {
     ) -> Result<T> {
         parameters.push(parameter("RegionId", &self.parts.region));
         let query = sign::canonical_query(&parameters);
-        let sign = |at: Timestamp, nonce: u128| self.request(action, &query, at, nonce);
+        let sign = |at: Timestamp, nonce: u128, keys: &Credentials| self.request(action, &query, at, nonce, keys);
         let judge = |response: &Response| DIALECT.judge(action, response, |response| read(&response.body));
         self.parts.door.call(action, intent, &sign, &judge).await
     }
 
     /// The signed request. The query goes over the wire as it is signed; the body is empty.
-    fn request(&self, action: &str, query: &str, at: Timestamp, nonce: u128) -> Request {
+    fn request(&self, action: &str, query: &str, at: Timestamp, nonce: u128, keys: &Credentials) -> Request {
         let mut headers = vec![
             parameter("host", self.parts.origin.authority()),
             parameter("accept", "application/json"),
@@ -101,13 +101,13 @@ impl Ecs {
             parameter("x-acs-signature-nonce", format!("{nonce:032x}")),
             parameter("x-acs-content-sha256", crate::provider::http::digest::sha256_hex(b"")),
         ];
-        if let Some(token) = &self.parts.credentials.session_token {
-            headers.push(parameter("x-acs-accesskey-id", &self.parts.credentials.access_key_id));
+        if let Some(token) = &keys.session_token {
+            headers.push(parameter("x-acs-accesskey-id", &keys.access_key_id));
             headers.push(parameter("x-acs-security-token", token.expose_secret()));
         }
         let parts = sign::Parts { method: "POST", path: "/", query, headers: &headers, body: b"" };
-        let secret = self.parts.credentials.access_key_secret.expose_secret();
-        let signature = sign::sign(&self.parts.credentials.access_key_id, secret, parts, sign::must_be_signed);
+        let secret = keys.access_key_secret.expose_secret();
+        let signature = sign::sign(&keys.access_key_id, secret, parts, sign::must_be_signed);
         headers.push(parameter("authorization", signature.authorization));
         Request {
             method: "POST",

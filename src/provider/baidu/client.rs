@@ -16,7 +16,7 @@ use crate::provider::http::answer::{Dialect, Unreadable, batch};
 use crate::provider::http::{Intent, Request, Response, door};
 use crate::provider::open::Parts;
 use crate::provider::{
-    Accepted, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
+    Accepted, Credentials, Disruption, Error, Instance, KeyPair, Kind, Limits, PowerChange, Provider, Result, Select,
 };
 
 /// What BCC allows and does. Sources: cloud.baidu.com/doc/BCC (batches of power 100; 500 pairs a user and region, names
@@ -102,20 +102,20 @@ impl Bcc {
         intent: Intent,
         read: &(dyn Fn(&Response) -> std::result::Result<T, Unreadable> + Send + Sync),
     ) -> Result<T> {
-        let sign = |at: Timestamp, _nonce: u128| self.request(call, at);
+        let sign = |at: Timestamp, _nonce: u128, keys: &Credentials| self.request(call, at, keys);
         let judge = |response: &Response| DIALECT.judge(call.action, response, read);
         self.parts.door.call(call.action, intent, &sign, &judge).await
     }
 
     /// The signed request.
-    fn request(&self, call: &Call<'_>, at: Timestamp) -> Request {
+    fn request(&self, call: &Call<'_>, at: Timestamp, keys: &Credentials) -> Request {
         let pairs = call.query.iter();
         let pairs =
             pairs.map(|(name, value)| format!("{}={}", sign::encode(name.as_bytes()), sign::encode(value.as_bytes())));
         let query = pairs.collect::<Vec<_>>().join("&");
         let mut headers = vec![header("host", self.parts.origin.authority()), header("x-bce-date", sign::date(at))];
         let mut covered = vec!["host", "x-bce-date"];
-        if let Some(token) = &self.parts.credentials.session_token {
+        if let Some(token) = &keys.session_token {
             headers.push(header("x-bce-security-token", token.expose_secret()));
             covered.push("x-bce-security-token");
         }
@@ -123,8 +123,8 @@ impl Bcc {
             headers.push(header("content-type", "application/json"));
         }
         let parts = sign::Parts { method: call.method, path: call.path, query: &query, headers: &headers };
-        let secret = self.parts.credentials.access_key_secret.expose_secret();
-        let id = &self.parts.credentials.access_key_id;
+        let secret = keys.access_key_secret.expose_secret();
+        let id = &keys.access_key_id;
         let signature = sign::sign(id, secret, at, VALID_SECONDS, parts, &covered);
         headers.push(header("authorization", signature.authorization));
         Request {

@@ -21,9 +21,9 @@ fn client_with(script: &Arc<Script>, token: Option<&str>) -> Bcc {
         session_token: token.map(Into::into),
     };
     let transport: Arc<dyn Transport> = script.clone();
-    let door = Door::new(transport, ManualClock::at(NOW), &BTreeMap::new(), credentials.redactor(), 7);
+    let door = Door::new(transport, ManualClock::at(NOW), &BTreeMap::new(), credentials.into(), 7);
     let origin = Origin::parse("https://bcc.bj.baidubce.com").unwrap();
-    Bcc::new(Parts { origin, region: "bj".into(), credentials, door })
+    Bcc::new(Parts { origin, region: "bj".into(), door })
 }
 
 fn client(script: &Arc<Script>) -> Bcc {

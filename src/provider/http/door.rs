@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::redact::Redactor;
 use super::retry::{self, Intent};
 use super::throttle::Throttle;
 use crate::clock::Clock;
@@ -16,21 +15,28 @@ use crate::model::ProviderKind;
 use crate::net::{Request, Response, Transport, TransportError};
 use crate::provider::error::{Blame, Effect, Error, Kind};
 use crate::provider::witness::{Heard, Witness};
+use crate::provider::{Credentials, Keyring};
 
 /// One account in one region, as seen from HTTP.
 pub struct Door {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     throttle: Throttle,
-    redactor: Redactor,
+    keyring: Keyring,
     chance: Mutex<StdRng>,
     difference: Mutex<Option<SignedDuration>>,
     witness: Option<(ProviderKind, Arc<dyn Witness>)>,
     expired: &'static [&'static str],
 }
 
-/// Makes a signed request from the time of this attempt and a nonce that no other attempt has.
-pub type Sign<'a> = &'a (dyn Fn(Timestamp, u128) -> Request + Send + Sync);
+/// The code of an error that says: there are no credentials to sign with now.
+pub const NO_CREDENTIALS: &str = "no_credentials";
+
+/// So often a denied call is sent again with newer credentials than those that were denied.
+const RENEWALS_MAX: u32 = 3;
+
+/// Makes a signed request from the time of this attempt, a nonce that no other attempt has, and what is valid then.
+pub type Sign<'a> = &'a (dyn Fn(Timestamp, u128, &Credentials) -> Request + Send + Sync);
 
 /// Judges an answer, whatever its status. Its errors are redacted and given the cloud's `retry_after` by the door.
 pub type Parse<'a, T> = &'a (dyn Fn(&Response) -> Result<T, Error> + Send + Sync);
@@ -41,14 +47,14 @@ impl Door {
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
         rates: &BTreeMap<String, u32>,
-        redactor: Redactor,
+        keyring: Keyring,
         seed: u64,
     ) -> Self {
         Self {
             throttle: Throttle::new(clock.clone(), rates),
             transport,
             clock,
-            redactor,
+            keyring,
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             difference: Mutex::new(None),
             witness: None,
@@ -69,14 +75,15 @@ impl Door {
 
     /// Calls the cloud: reads are repeated while that may help, changes only when known not done, for 30 s at most
     /// ([`retry::REPEAT_MAX`]) and never at or after `before`. Every attempt is signed anew, so a signature that
-    /// [had expired](Self::once_more_on) is worth one repetition more.
+    /// [had expired](Self::once_more_on) is worth one repetition more. So is a denial, where there are other credentials by
+    /// then: they may have been replaced while the call was on its way, or been read while half of them were new.
     ///
     /// A change whose time is up before it could be sent is [`Kind::Throttled`], [`Effect::NotDone`]. The check is
     /// made right before the request is handed to the transport, which may still need to connect (5 s at most).
     pub async fn call<T>(&self, action: &str, intent: Intent, sign: Sign<'_>, parse: Parse<'_, T>) -> Result<T, Error> {
         let deadline = intent.deadline(self.clock.now());
         let mut last: Option<Error> = None;
-        let mut expired = false;
+        let (mut expired, mut renewals) = (false, 0);
         for attempt in 0u32.. {
             if let Err(turn) = self.throttle.turn(action, deadline).await {
                 self.tell(action, Err(Kind::Throttled), None);
@@ -87,12 +94,16 @@ impl Door {
                     ..too_late(action)
                 }));
             }
+            let credentials = match self.keyring.credentials().await {
+                Ok(credentials) => credentials,
+                Err(problem) => return Err(no_credentials(action, problem)),
+            };
             let now = self.clock.now();
             if matches!(intent, Intent::Change { before } if now >= before) {
                 return Err(last.unwrap_or_else(|| too_late(action)));
             }
             let (nonce, chance) = self.draw();
-            let answer = self.transport.send(&sign(now, nonce)).await;
+            let answer = self.transport.send(&sign(now, nonce, &credentials)).await;
             let outcome = match answer {
                 Ok(response) => {
                     self.note_date(&response);
@@ -109,13 +120,23 @@ impl Door {
                 Err(error) => self.clean(error),
             };
             let expires = error.effect == Effect::NotDone && self.expired.contains(&error.code.as_str());
-            let repeats =
-                if expires { !std::mem::replace(&mut expired, true) } else { intent.may_repeat(&error, attempt) };
+            let renews = error.kind == Kind::Denied
+                && error.effect == Effect::NotDone
+                && renewals < RENEWALS_MAX
+                && self.keyring.may_change();
+            renewals += u32::from(renews);
+            let repeats = match expires {
+                true => !std::mem::replace(&mut expired, true),
+                false => renews || intent.may_repeat(&error, attempt),
+            };
             let again = self.clock.now().saturating_add(retry::pause(attempt, chance, error.retry_after));
             match again {
                 Ok(again) if repeats && again < deadline => {
-                    last = Some(error);
                     self.clock.sleep_until(again).await;
+                    if renews && !expires && !self.keyring.has_others(&credentials).await {
+                        return Err(error);
+                    }
+                    last = Some(error);
                 }
                 _ => return Err(error),
             }
@@ -132,10 +153,11 @@ impl Door {
     /// The error without secrets in its texts. The door does it for what [`call`](Self::call) answers; errors that
     /// ride in an answer that is well (single instances refused) need it too.
     pub fn clean(&self, error: Error) -> Error {
+        let redactor = self.keyring.redactor();
         Error {
-            code: self.redactor.word(&error.code),
-            message: self.redactor.message(&error.message),
-            request_id: error.request_id.map(|id| self.redactor.word(&id)),
+            code: redactor.word(&error.code),
+            message: redactor.message(&error.message),
+            request_id: error.request_id.map(|id| redactor.word(&id)),
             ..error
         }
     }
@@ -174,6 +196,12 @@ fn too_late(action: &str) -> Error {
         request_id: None,
         retry_after: None,
     }
+}
+
+/// A call that cannot be signed: nothing was sent, and it is the account's matter.
+fn no_credentials(action: &str, problem: String) -> Error {
+    let (kind, blame) = (Kind::Unavailable, Blame::Account);
+    Error { kind, blame, code: NO_CREDENTIALS.to_string(), message: problem, ..too_late(action) }
 }
 
 /// What the lack of an answer means.

@@ -64,11 +64,15 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Resul
 const START: &str = "2026-11-22T00:00:00Z";
 
 fn door(script: &Arc<Script>, clock: &Arc<ManualClock>) -> Door {
-    let redactor = Redactor::new(["hush-hush".to_string().into()]);
-    Door::new(script.clone(), clock.clone(), &BTreeMap::from([("Slow".to_string(), 1)]), redactor, 7)
+    let rates = BTreeMap::from([("Slow".to_string(), 1)]);
+    Door::new(script.clone(), clock.clone(), &rates, keys("AKIDfake", "hush-hush").into(), 7)
 }
 
-fn sign(now: Timestamp, nonce: u128) -> Request {
+fn keys(id: &str, secret: &str) -> Credentials {
+    Credentials { access_key_id: id.to_string(), access_key_secret: secret.into(), session_token: None }
+}
+
+fn sign(now: Timestamp, nonce: u128, _: &Credentials) -> Request {
     Request {
         method: "POST",
         origin: "http://127.0.0.1:1".to_string(),
@@ -244,10 +248,10 @@ async fn the_witness_hears_each_attempt_and_what_was_not_sent() {
         answer(503, &[], ""),
     ]);
     let notes = Arc::new(Notes::default());
-    let redactor = Redactor::new([]);
     let rates = BTreeMap::from([("Slow".to_string(), 1)]);
     let slow = Arc::new(Slow(script.clone(), clock.clone()));
-    let door = Door::new(slow, clock.clone(), &rates, redactor, 7).heard_by(ProviderKind::BaiduBcc, notes.clone());
+    let door = Door::new(slow, clock.clone(), &rates, keys("AKIDfake", "fake").into(), 7)
+        .heard_by(ProviderKind::BaiduBcc, notes.clone());
     assert_eq!(door.call("Act", change(&clock, 20), &sign, &parse).await, Ok(200));
     assert!(door.call("Slow", change(&clock, 1), &sign, &parse).await.is_err());
     clock.set(START);
@@ -303,4 +307,45 @@ async fn an_expired_signature_is_worth_one_repetition_with_a_fresh_one() {
     let door = door(&script, &clock).once_more_on(&["Old"]);
     let error = door.call("Act", Intent::Change { before }, &sign, &parse).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (Kind::Denied, Effect::NotDone));
+}
+
+#[tokio::test]
+async fn a_denied_call_is_sent_again_where_there_are_other_credentials_by_then() {
+    // The first two denials find nothing newer; at the third somebody has replaced them meanwhile.
+    let clock = ManualClock::at(START);
+    let reads = Arc::new(Mutex::new(VecDeque::from(["old", "old", "new", "new", "new", "left"])));
+    let from = reads.clone();
+    let read = move || {
+        let mut reads = from.lock().unwrap();
+        Ok(keys("AKIDfake", if reads.len() > 1 { reads.pop_front().unwrap() } else { "newest" }))
+    };
+    let keyring = Keyring::read("here".to_string(), Arc::new(read));
+    let check = async |answers: &[u16], expect: Result<u16, Kind>, signed: &[&str]| {
+        let script = Script::of(answers.iter().map(|status| answer(*status, &[], "")));
+        let door = Door::new(script.clone(), clock.clone(), &BTreeMap::new(), keyring.clone(), 7);
+        let sign = |_: Timestamp, _: u128, keys: &Credentials| {
+            let secret = secrecy::ExposeSecret::expose_secret(&keys.access_key_secret).to_string();
+            Request { headers: vec![("by".to_string(), secret)], ..sign(Timestamp::UNIX_EPOCH, 0, keys) }
+        };
+        let denied = Error { kind: Kind::Denied, ..too_late("Act") };
+        let parse = |response: &Response| if response.status == 200 { Ok(200) } else { Err(denied.clone()) };
+        let outcome = door.call("Act", change(&clock, 20), &sign, &parse).await.map_err(|error| error.kind);
+        assert_eq!(outcome, expect);
+        script.is_played_out();
+        let asked = script.asked.lock().unwrap();
+        assert_eq!(asked.iter().map(|one| one.headers[0].1.as_str()).collect::<Vec<_>>(), signed);
+    };
+    check(&[401], Err(Kind::Denied), &["old"]).await;
+    check(&[401], Err(Kind::Denied), &["new"]).await;
+    check(&[401, 200], Ok(200), &["new", "newest"]).await;
+}
+
+#[tokio::test]
+async fn without_credentials_nothing_is_sent_and_the_account_is_to_blame() {
+    let (clock, script) = (ManualClock::at(START), Script::of([]));
+    let keyring = Keyring::read("here".to_string(), Arc::new(|| Err("the file is gone".to_string())));
+    let door = Door::new(script.clone(), clock.clone(), &BTreeMap::new(), keyring, 7);
+    let error = door.call("Act", change(&clock, 20), &sign, &parse).await.unwrap_err();
+    assert_eq!((error.kind, error.effect, error.blame), (Kind::Unavailable, Effect::NotDone, Blame::Account));
+    assert_eq!(error.to_string(), "Act: no_credentials: the file is gone");
 }

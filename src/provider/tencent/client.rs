@@ -17,7 +17,7 @@ use crate::net::{Request, Response};
 use crate::provider::http::Intent;
 use crate::provider::http::door::unreadable;
 use crate::provider::open::Parts;
-use crate::provider::{Blame, Effect, Error, Kind, Result};
+use crate::provider::{Blame, Credentials, Effect, Error, Kind, Result};
 
 /// Instances or key pairs a page, and ids a look (FACTS 2.2).
 pub(super) const PAGE: usize = 100;
@@ -50,11 +50,11 @@ impl Client {
         let body = body.to_string().into_bytes();
         self.parts
             .door
-            .call(action, intent, &|at, _| self.request(action, &body, at), &|answer| read(action, answer))
+            .call(action, intent, &|at, _, keys| self.request(action, &body, at, keys), &|answer| read(action, answer))
             .await
     }
 
-    fn request(&self, action: &str, body: &[u8], at: Timestamp) -> Request {
+    fn request(&self, action: &str, body: &[u8], at: Timestamp, keys: &Credentials) -> Request {
         let seconds = at.as_second().to_string();
         let headers = [
             ("host", self.parts.origin.authority()),
@@ -68,7 +68,7 @@ impl Client {
         ];
         let mut headers: Vec<_> =
             headers.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        if let Some(token) = &self.parts.credentials.session_token {
+        if let Some(token) = &keys.session_token {
             headers.push(("x-tc-token".to_string(), token.expose_secret().to_string()));
         }
         let mut request = Request {
@@ -79,7 +79,7 @@ impl Client {
             headers,
             body: body.to_vec(),
         };
-        let signature = sign(&request, self.service, &SIGNED, at, &self.parts.credentials);
+        let signature = sign(&request, self.service, &SIGNED, at, keys);
         request.headers.push(("authorization".to_string(), signature.authorization));
         request
     }

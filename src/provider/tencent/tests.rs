@@ -30,7 +30,8 @@ fn provider(kind: ProviderKind, answers: Answers) -> (Arc<dyn Provider>, Arc<Scr
             access_key_id: "AKIDFAKE0000000000000000000000000001".to_string(),
             access_key_secret: "FAKEsecretKEY000000000000000000001".into(),
             session_token: None,
-        },
+        }
+        .into(),
         rates: Default::default(),
     };
     (open(&settings, script.clone(), ManualClock::at(NOW), 1).unwrap(), script)
@@ -128,7 +129,8 @@ async fn a_session_token_travels_in_its_header() {
             access_key_id: "AKIDFAKE".to_string(),
             access_key_secret: "FAKE".into(),
             session_token: Some("token/with+chars=".into()),
-        },
+        }
+        .into(),
         rates: Default::default(),
     };
     let cloud = open(&settings, script.clone(), ManualClock::at(NOW), 1).unwrap();
