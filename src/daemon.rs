@@ -137,6 +137,7 @@ impl Clouds {
         let read = account.credentials(&*self.env).map_err(|error| NoProvider::NotNow(error.to_string()))?;
         Ok(provider::Settings {
             provider: account.provider,
+            api: account.api,
             endpoint,
             region: place.region.clone(),
             credentials: Credentials {

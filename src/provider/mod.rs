@@ -18,7 +18,7 @@ use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
 pub use grant::{changes, grant};
-pub use open::{OpenError, Settings, actions, limits, open, open_heard};
+pub use open::{Api, OpenError, Settings, actions, limits, open, open_heard};
 pub use witness::{Deaf, Heard, Witness};
 
 /// What a provider answers.

@@ -242,7 +242,8 @@ impl Rig {
 }
 
 fn settings(provider: ProviderKind, region: &str, credentials: Credentials) -> Settings {
-    Settings { provider, endpoint: None, region: Region::new(region), credentials, rates: Default::default() }
+    let (api, rates) = Default::default();
+    Settings { provider, api, endpoint: None, region: Region::new(region), credentials, rates }
 }
 
 /// Tags as the simulator takes them.

@@ -63,6 +63,7 @@ fn provider(clouds: &Clouds, name: &str) -> Arc<dyn Provider> {
             session_token: None,
         },
         rates: Default::default(),
+        api: Default::default(),
     };
     open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), rand::random()).unwrap()
 }

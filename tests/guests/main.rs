@@ -47,6 +47,7 @@ impl<'a> Visit<'a> {
                 session_token: None,
             },
             rates: Default::default(),
+            api: Default::default(),
         };
         let cloud = open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), 5).unwrap();
         let tags = ready["tags"].as_object().unwrap().iter();
