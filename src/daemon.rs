@@ -101,7 +101,7 @@ impl Clouds {
         Ok(provider)
     }
 
-    /// Goes by this file from now on. A provider whose account, endpoint, secrets and rates are as they were stays, so that
+    /// Goes by this file from now on. A provider whose account, API, endpoint, secrets and rates are as they were stays, so that
     /// its request rates are kept; any other is opened anew when it is needed next.
     pub fn reload(&self, config: Arc<Config>) {
         self.surroundings.accounts.set_caps(caps(&config));
