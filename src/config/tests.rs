@@ -345,7 +345,7 @@ fn the_api_is_cvms_to_choose_and_nobody_elses() {
         &with("tencent-cvm", "legasy"),
         &["yaml:10: accounts.lh.api: unknown API \"legasy\"; did you mean legacy? (known: v3, legacy, legacy-sha1)"],
     );
-    check(&with("tencent-cvm", "v2"), &["unknown API \"v2\"; did you mean v3?"]);
+    check(&with("tencent-cvm", "v2"), &["unknown API \"v2\" (known: v3, legacy, legacy-sha1)"]);
     check(&with("tencent-cvm", ""), &["yaml:10: accounts.lh.api: is empty"]);
     for other in ["alibaba-ecs", "baidu-bcc"] {
         for word in ["v3", "legacy"] {

@@ -19,6 +19,7 @@ const LINE: &str = concat!(
     "9S+Q9i+uQMRSDvH5RHCHhqyVnTYORKe8YCWE4hCvr2qzKDTpAXcxp4gXo8IRU+dzb"
 );
 
+#[cfg(test)]
 #[path = "legacy_tests.rs"]
 mod legacy;
 
