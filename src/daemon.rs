@@ -112,8 +112,9 @@ impl Clouds {
         Ok(provider)
     }
 
-    /// Goes by this file from now on. A provider whose account, endpoint, rates and places of secrets are as they were stays,
-    /// so that its request rates are kept (what lies in those places is read at each signing anyway); any other is opened anew when it is needed next.
+    /// Goes by this file from now on. A provider whose account, API, endpoint, rates and places of secrets are as they were
+    /// stays, so that its request rates are kept (what lies in those places is read at each signing anyway); any other is
+    /// opened anew when it is needed next.
     pub fn reload(&self, config: Arc<Config>) {
         self.surroundings.accounts.set_caps(caps(&config));
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
@@ -147,6 +148,7 @@ impl Clouds {
         }
         Ok(provider::Settings {
             provider: account.provider,
+            api: account.api,
             endpoint,
             region: place.region.clone(),
             credentials: self.keyring(name, account),

@@ -13,13 +13,15 @@ use super::report::{Remark, Report};
 use super::secret::{Env, Secret};
 use super::{Cloud, ConfigError};
 use crate::model::{ProviderKind, Region};
-use crate::provider::Role;
+use crate::provider::{Api, Role};
 
 /// A cloud account.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Which cloud.
     pub provider: ProviderKind,
+    /// By which of its APIs. Like the rates, always the file's: both lead to the same machines.
+    pub api: Api,
     /// Requests a second, by the name of the cloud's action; what is not named keeps the provider's own rate.
     pub rates: BTreeMap<String, u32>,
     /// So many machines of all its fleets, in all regions, may be down at once because of us. Default: no cap of its own.
@@ -112,7 +114,7 @@ impl Account {
         let group = Group::open(
             report,
             field,
-            &["provider", "endpoint", "credentials", "rates", "unavailable_max"],
+            &["provider", "api", "endpoint", "credentials", "rates", "unavailable_max"],
             Quote::Keys,
         );
         let unavailable_max = group.parse(report, "unavailable_max", |text| match text.parse::<u32>() {
@@ -125,6 +127,7 @@ impl Account {
         let provider = group
             .need(report, "provider", &format!("write one of {}", providers()))
             .and_then(|field| field.parse(report, parse_provider));
+        let api = group.get("api").and_then(|field| field.parse(report, |text| parse_api(text, provider)));
         let endpoint = group.parse(report, "endpoint", parse_endpoint);
         let rates = match (group.get("rates"), provider) {
             (Some(field), Some(provider)) => read_rates(report, &field, provider, clouds(provider).actions),
@@ -135,7 +138,15 @@ impl Account {
             (None, Some(provider)) => Some(Access::usual(provider, &group.at)),
             (None, None) => None,
         };
-        Some(Self { provider: provider?, rates, unavailable_max, endpoint, access: access?, file: file.to_path_buf() })
+        Some(Self {
+            provider: provider?,
+            api: api.unwrap_or_default(),
+            rates,
+            unavailable_max,
+            endpoint,
+            access: access?,
+            file: file.to_path_buf(),
+        })
     }
 }
 
@@ -148,6 +159,19 @@ fn parse_provider(text: &str) -> Result<ProviderKind, String> {
         let names = ProviderKind::ALL.map(ProviderKind::as_str);
         let hint = nearest(text, &names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         format!("unknown provider {text:?}{hint} (known: {})", providers())
+    })
+}
+
+/// An API of this cloud; of one that could not be read nothing is said.
+fn parse_api(text: &str, provider: Option<ProviderKind>) -> Result<Api, String> {
+    if let Some(other) = provider.filter(|kind| *kind != ProviderKind::TencentCvm) {
+        return Err(format!("{other} has one API only, and this key is for tencent-cvm; leave it out"));
+    }
+    let found = Api::WORDS.into_iter().find(|(word, _)| *word == text);
+    found.map(|(_, api)| api).ok_or_else(|| {
+        let words = Api::WORDS.map(|(word, _)| word);
+        let hint = nearest(text, &words).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        format!("unknown API {text:?}{hint} (known: {})", words.join(", "))
     })
 }
 

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::custody::{ExecSettings, Keeper, Login, VaultSettings};
 use crate::model::{Amount, Duration, Region};
-use crate::provider::{Hazard, Select};
+use crate::provider::{Api, Hazard, Select};
 
 /// A file with every key, line by line as the tests count them.
 const FULL: &str = r#"store: sqlite:///var/lib/rekeyd/rekeyd.db
@@ -145,6 +145,7 @@ fn what_is_not_said_has_a_default() {
     let account = &config.accounts[&AccountName::from("a")];
     assert_eq!(account.endpoint(&Region::from("x")), None);
     assert!(account.rates.is_empty());
+    assert_eq!(account.api, Api::V3);
     let fleet = &config.fleets[&FleetName::from("f")];
     assert_eq!(fleet.select, Select::All);
     assert!(fleet.schedule.is_none());
@@ -327,6 +328,35 @@ fn what_is_wrong_with_a_keeper_is_said_with_its_place() {
     check(
         &kept_by("{ exec: { command: [/x], timeout: 5m } }"),
         &["exec.timeout: 5m is no time for a keeper: 1s to 2m"],
+    );
+}
+
+#[test]
+fn the_api_is_cvms_to_choose_and_nobody_elses() {
+    let with = |provider: &str, api: &str| {
+        edit("tencent-lighthouse", &format!("{provider}\n    api: {api}"))
+            .replace("rates: { AssociateInstances", "rates: { A")
+    };
+    for (word, expect) in [("v3", Api::V3), ("legacy", Api::Legacy), ("legacy-sha1", Api::LegacySha1)] {
+        let config = load_text(&with("tencent-cvm", word)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.accounts[&AccountName::from("lh")].api, expect);
+    }
+    check(
+        &with("tencent-cvm", "legasy"),
+        &["yaml:10: accounts.lh.api: unknown API \"legasy\"; did you mean legacy? (known: v3, legacy, legacy-sha1)"],
+    );
+    check(&with("tencent-cvm", "v2"), &["unknown API \"v2\" (known: v3, legacy, legacy-sha1)"]);
+    check(&with("tencent-cvm", ""), &["yaml:10: accounts.lh.api: is empty"]);
+    for other in ["alibaba-ecs", "baidu-bcc"] {
+        for word in ["v3", "legacy"] {
+            let expect =
+                format!("accounts.lh.api: {other} has one API only, and this key is for tencent-cvm; leave it out");
+            check(&with(other, word), &[&expect]);
+        }
+    }
+    check(
+        &edit("tencent-lighthouse", "tencent-lighthouse\n    api: legacy"),
+        &["accounts.lh.api: tencent-lighthouse has one API"],
     );
 }
 
@@ -638,6 +668,7 @@ fn the_reference_example_shows_every_key() {
         "exec",
         "accounts",
         "provider",
+        "api",
         "endpoint",
         "credentials",
         "access_key_id",

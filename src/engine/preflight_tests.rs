@@ -44,6 +44,7 @@ fn rig(kind: ProviderKind) -> Rig {
         }
         .into(),
         rates: BTreeMap::new(),
+        api: Default::default(),
     };
     let opened = provider::open(&settings, transport, clock.clone(), 1).unwrap();
     let guests = Arc::new(Memory::new());

@@ -22,7 +22,7 @@ pub use error::{Blame, Effect, Error, Kind};
 pub use grant::{Denial, changes, denial, grant, way_on};
 pub use http::door::NO_CREDENTIALS;
 pub use keyring::{Keyring, ReadCredentials};
-pub use open::{OpenError, Settings, actions, limits, open, open_heard};
+pub use open::{Api, OpenError, Settings, actions, limits, open, open_heard};
 pub use role::Role;
 pub use witness::{Deaf, Heard, Witness};
 

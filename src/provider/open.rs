@@ -11,11 +11,31 @@ use crate::clock::Clock;
 use crate::model::{ProviderKind, Region};
 use crate::net::{Origin, OriginError};
 
+/// By which of its APIs a cloud is spoken to. All lead to the same machines and key pairs; only CVM has several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// The current one.
+    #[default]
+    V3,
+    /// CVM's legacy endpoint, `/v2/index.php`, signed by HmacSHA256.
+    Legacy,
+    /// The same, signed by HmacSHA1, for one that knows no other.
+    LegacySha1,
+}
+
+impl Api {
+    /// Each, with the word for it in a config file.
+    pub const WORDS: [(&str, Self); 3] =
+        [("v3", Self::V3), ("legacy", Self::Legacy), ("legacy-sha1", Self::LegacySha1)];
+}
+
 /// One account in one region.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which cloud.
     pub provider: ProviderKind,
+    /// By which of its APIs.
+    pub api: Api,
     /// Where it answers; may hold `{region}`. `None`: the cloud's own address.
     pub endpoint: Option<String>,
     /// Which region.
@@ -29,7 +49,7 @@ pub struct Settings {
 impl Settings {
     /// Whether a provider that was opened with the others would do the same as one opened with these.
     pub fn is_same(&self, others: &Self) -> bool {
-        let words = |one: &Self| (one.provider, one.endpoint.clone(), one.region.clone(), one.rates.clone());
+        let words = |one: &Self| (one.provider, one.api, one.endpoint.clone(), one.region.clone(), one.rates.clone());
         words(self) == words(others) && self.credentials.is_same(&others.credentials)
     }
 }
@@ -37,6 +57,9 @@ impl Settings {
 /// Why a provider cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
+    /// An API that this cloud does not have.
+    #[error("api: {0} has one API only; the legacy one is tencent-cvm's")]
+    Api(ProviderKind),
     /// The endpoint is none.
     #[error("endpoint: {0}")]
     Endpoint(#[from] OriginError),
@@ -63,7 +86,7 @@ struct Cloud {
     endpoint: fn(&Region) -> String,
     /// Every action that its client calls.
     actions: &'static [&'static str],
-    open: fn(Parts) -> Arc<dyn Provider>,
+    open: fn(Parts, Api) -> Arc<dyn Provider>,
 }
 
 /// What a client is made of.
@@ -80,25 +103,25 @@ fn cloud(kind: ProviderKind) -> Cloud {
             limits: tencent::LIGHTHOUSE.limits,
             endpoint: |_| "https://lighthouse.tencentcloudapi.com".to_string(),
             actions: tencent::LIGHTHOUSE_ACTIONS,
-            open: |parts| Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts)),
+            open: |parts, _| Arc::new(Tencent::new(tencent::LIGHTHOUSE, parts)),
         },
         ProviderKind::TencentCvm => Cloud {
-            limits: tencent::CVM.limits,
+            limits: tencent::cvm(Api::V3).limits,
             endpoint: |_| "https://cvm.tencentcloudapi.com".to_string(),
             actions: tencent::ACTIONS,
-            open: |parts| Arc::new(Tencent::new(tencent::CVM, parts)),
+            open: |parts, api| Arc::new(Tencent::new(tencent::cvm(api), parts)),
         },
         ProviderKind::AlibabaEcs => Cloud {
             limits: &alibaba::LIMITS,
             endpoint: alibaba::endpoint,
             actions: alibaba::ACTIONS,
-            open: |parts| Arc::new(alibaba::Ecs::new(parts)),
+            open: |parts, _| Arc::new(alibaba::Ecs::new(parts)),
         },
         ProviderKind::BaiduBcc => Cloud {
             limits: &baidu::LIMITS,
             endpoint: baidu::endpoint,
             actions: baidu::ACTIONS,
-            open: |parts| Arc::new(baidu::Bcc::new(parts)),
+            open: |parts, _| Arc::new(baidu::Bcc::new(parts)),
         },
     }
 }
@@ -117,6 +140,9 @@ impl Settings {
     /// Whether a provider can be opened with these settings, and where it would answer. Sends nothing.
     pub fn check(&self) -> Result<Origin, OpenError> {
         let cloud = cloud(self.provider);
+        if self.api != Api::V3 && self.provider != ProviderKind::TencentCvm {
+            return Err(OpenError::Api(self.provider));
+        }
         let region = self.region.as_str();
         if region.is_empty() || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(OpenError::Region(region.to_string()));
@@ -136,6 +162,7 @@ impl Settings {
         }
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint.replace("{region}", region),
+            None if self.api != Api::V3 => tencent::LEGACY_ENDPOINT.to_string(),
             None => (cloud.endpoint)(&self.region),
         };
         Ok(Origin::parse(&endpoint)?)
@@ -168,7 +195,7 @@ pub fn open_heard(
     rates.extend(settings.rates.clone());
     let door =
         Door::new(transport, clock, &rates, settings.credentials.clone(), seed).heard_by(settings.provider, witness);
-    Ok((cloud.open)(Parts { origin, region: settings.region.clone(), door }))
+    Ok((cloud.open)(Parts { origin, region: settings.region.clone(), door }, settings.api))
 }
 
 #[cfg(test)]
@@ -185,6 +212,7 @@ mod tests {
     fn settings(endpoint: Option<&str>) -> Settings {
         Settings {
             provider: ProviderKind::TencentLighthouse,
+            api: Api::V3,
             endpoint: endpoint.map(str::to_string),
             region: Region::new("ap-singapore"),
             credentials: credentials("AKIDfake", "fake", None),
@@ -225,6 +253,23 @@ mod tests {
         check(ProviderKind::AlibabaEcs, "cn-hangzhou", "https://ecs-cn-hangzhou.aliyuncs.com");
         check(ProviderKind::AlibabaEcs, "eu-central-1", "https://ecs.eu-central-1.aliyuncs.com");
         check(ProviderKind::BaiduBcc, "bj", "https://bcc.bj.baidubce.com");
+    }
+
+    #[test]
+    fn the_legacy_api_has_an_address_of_its_own_and_only_at_cvm() {
+        let check = |provider: ProviderKind, api: Api, endpoint: Option<&str>, expect: Result<&str, OpenError>| {
+            let settings = Settings { provider, api, region: Region::new("ap-guangzhou"), ..settings(endpoint) };
+            assert_eq!(settings.check().map(|origin| origin.to_string()), expect.map(str::to_string));
+        };
+        for api in [Api::Legacy, Api::LegacySha1] {
+            check(ProviderKind::TencentCvm, api, None, Ok("https://cvm.api.qcloud.com"));
+            check(ProviderKind::TencentCvm, api, Some("http://127.0.0.1:80"), Ok("http://127.0.0.1"));
+            for other in ProviderKind::ALL.into_iter().filter(|kind| *kind != ProviderKind::TencentCvm) {
+                check(other, api, None, Err(OpenError::Api(other)));
+            }
+        }
+        let by = |api| Settings { api, ..settings(None) };
+        assert!(by(Api::V3).is_same(&by(Api::V3)) && !by(Api::V3).is_same(&by(Api::Legacy)));
     }
 
     #[test]

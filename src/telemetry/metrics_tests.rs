@@ -785,6 +785,7 @@ async fn a_simulated_fleet_is_rotated_twice_and_the_numbers_tell() {
         }
         .into(),
         rates: BTreeMap::new(),
+        api: Default::default(),
     };
     let witness = metrics.witness(&"acc".into(), &settings.region);
     let opened = provider::open_heard(&settings, transport, clock.clone(), 1, witness).unwrap();

@@ -242,13 +242,8 @@ impl Rig {
 }
 
 fn settings(provider: ProviderKind, region: &str, credentials: Credentials) -> Settings {
-    Settings {
-        provider,
-        endpoint: None,
-        region: Region::new(region),
-        credentials: credentials.into(),
-        rates: Default::default(),
-    }
+    let (api, rates) = Default::default();
+    Settings { provider, api, endpoint: None, region: Region::new(region), credentials: credentials.into(), rates }
 }
 
 /// Tags as the simulator takes them.

@@ -64,6 +64,7 @@ fn provider(clouds: &Clouds, name: &str) -> Arc<dyn Provider> {
         }
         .into(),
         rates: Default::default(),
+        api: Default::default(),
     };
     open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), rand::random()).unwrap()
 }

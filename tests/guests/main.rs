@@ -48,6 +48,7 @@ impl<'a> Visit<'a> {
             }
             .into(),
             rates: Default::default(),
+            api: Default::default(),
         };
         let cloud = open(&settings, Arc::new(Network::new().unwrap()), Arc::new(SystemClock), 5).unwrap();
         let tags = ready["tags"].as_object().unwrap().iter();

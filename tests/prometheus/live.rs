@@ -146,6 +146,7 @@ fn take_off(clouds: &Clouds, provider: &str) {
         }
         .into(),
         rates: Default::default(),
+        api: Default::default(),
     };
     let newest = clouds.state(provider)["key_pairs"].as_array().unwrap().last().unwrap()["id"].clone();
     let newest = newest.as_str().unwrap();

@@ -272,6 +272,7 @@ impl Rig {
                     region: place.region.clone(),
                     credentials: credentials.into(),
                     rates: Default::default(),
+                    api: Default::default(),
                 };
                 let transport = Arc::new(Fused { fuse: through.clone(), inner });
                 open(&settings, transport, clock.clone(), seed).map_err(|error| error.to_string())

@@ -1,4 +1,5 @@
-//! SHA-256 and HMAC-SHA256, the two digests of all request signatures. Pure; it must never keep a key.
+//! SHA-256 and HMAC-SHA256, the two digests of all request signatures but one: CVM's legacy endpoint also knows HMAC-SHA1.
+//! Pure; it must never keep a key.
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
@@ -23,9 +24,30 @@ pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// HMAC-SHA1 (RFC 2104), by aws-lc-rs, which the tree has anyway. Only where a vendor
+/// asks for it.
+pub fn hmac_sha1(key: &[u8], data: &[u8]) -> [u8; 20] {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    let mut digest = [0u8; 20];
+    digest.iter_mut().zip(aws_lc_rs::hmac::sign(&key, data).as_ref()).for_each(|(to, from)| *to = *from);
+    digest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hmac_sha1_agrees_with_rfc_2202_for_short_and_long_keys() {
+        let check = |key: &[u8], data: &[u8], expect: &str| assert_eq!(hex::encode(hmac_sha1(key, data)), expect);
+        check(&[0x0b; 20], b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00");
+        check(b"Jefe", b"what do ya want for nothing?", "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        check(
+            &[0xaa; 80],
+            b"Test Using Larger Than Block-Size Key - Hash Key First",
+            "aa4ae5e15272d00e95705637ce8a3b55ed402112",
+        );
+    }
 
     #[test]
     fn hmac_agrees_with_rfc_4231_for_short_and_long_keys() {

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::error::judge;
+use super::legacy::{self, Legacy};
 use super::sign::{SIGNED, sign};
 use super::wire::{Envelope, Outcome, Page, RawInstance, RawKeyPair};
 use crate::model::{InstanceId, KeyPairId};
@@ -31,11 +32,14 @@ pub(super) struct Client {
     pub service: &'static str,
     /// The API's version.
     pub version: &'static str,
+    /// Speaks to CVM's legacy endpoint instead of the current one.
+    pub legacy: Option<Legacy>,
 }
 
 /// A good answer.
 pub(super) struct Answer<T> {
-    pub request_id: String,
+    /// Always there but in the flat shape of the legacy endpoint.
+    pub request_id: Option<String>,
     pub value: T,
 }
 
@@ -47,11 +51,20 @@ impl Client {
         intent: Intent,
         body: &Value,
     ) -> Result<Answer<T>> {
-        let body = body.to_string().into_bytes();
-        self.parts
-            .door
-            .call(action, intent, &|at, _, keys| self.request(action, &body, at, keys), &|answer| read(action, answer))
-            .await
+        let (parts, door) = (&self.parts, &self.parts.door);
+        // The door asks for a request, and so for a signature, at each attempt.
+        match &self.legacy {
+            None => {
+                let body = body.to_string().into_bytes();
+                let sign = |at, _, keys: &Credentials| self.request(action, &body, at, keys);
+                door.call(action, intent, &sign, &|answer| read(action, answer)).await
+            }
+            Some(legacy) => {
+                let (call, parameters) = ((action, self.version), legacy::flatten(body));
+                let sign = |at, chance, keys: &Credentials| legacy.request(parts, keys, call, &parameters, at, chance);
+                door.call(action, intent, &sign, &|answer| legacy::read(action, answer)).await
+            }
+        }
     }
 
     fn request(&self, action: &str, body: &[u8], at: Timestamp, keys: &Credentials) -> Request {
@@ -211,30 +224,40 @@ impl Client {
     }
 }
 
-/// Judges an answer. HTTP 200 says nothing here: errors come with it too (FACTS 2.1).
-fn read<T: DeserializeOwned>(action: &str, answer: &Response) -> Result<Answer<T>> {
+/// An answer's body, if it is one of the API at all. HTTP 200 says nothing here: errors come with it too (FACTS 2.1).
+pub(super) fn body<T: DeserializeOwned>(action: &str, answer: &Response) -> Result<T> {
     match answer.status {
-        200 => {}
-        status @ 300..=399 => return Err(unreadable(action, format!("HTTP {status}: a redirect is not followed"))),
+        200 => serde_json::from_slice(&answer.body).map_err(|error| unreadable(action, error)),
+        status @ 300..=399 => Err(unreadable(action, format!("HTTP {status}: a redirect is not followed"))),
         status => {
             let text = String::from_utf8_lossy(&answer.body);
             let kind = Kind::Unavailable;
-            return Err(Error { kind, code: format!("http_{status}"), ..unreadable(action, text) });
+            Err(Error { kind, code: format!("http_{status}"), ..unreadable(action, text) })
         }
     }
-    let envelope: Envelope = serde_json::from_slice(&answer.body).map_err(|error| unreadable(action, error))?;
-    let outcome = Outcome::deserialize(&envelope.response).map_err(|error| unreadable(action, error))?;
+}
+
+/// Judges an answer.
+fn read<T: DeserializeOwned>(action: &str, answer: &Response) -> Result<Answer<T>> {
+    let envelope: Envelope = body(action, answer)?;
+    well(action, &envelope.response, true)
+}
+
+/// Reads what stands in an answer, or the refusal that stands there. `named`: a good one must tell its `RequestId`.
+pub(super) fn well<T: DeserializeOwned>(action: &str, response: &Value, named: bool) -> Result<Answer<T>> {
+    let outcome = Outcome::deserialize(response).map_err(|error| unreadable(action, error))?;
     if let Some(refusal) = outcome.error {
         let (kind, effect, blame) = judge(action, &refusal.code);
         let (code, message, request_id) = (refusal.code, refusal.message, outcome.request_id);
         let action = action.to_string();
         return Err(Error { kind, effect, blame, action, code, message, request_id, retry_after: None });
     }
-    let Some(request_id) = outcome.request_id.filter(|id| !id.is_empty()) else {
+    let request_id = outcome.request_id.filter(|id| !id.is_empty());
+    if named && request_id.is_none() {
         return Err(unreadable(action, "an answer without RequestId"));
-    };
-    match serde_json::from_value(envelope.response) {
+    }
+    match T::deserialize(response) {
         Ok(value) => Ok(Answer { request_id, value }),
-        Err(error) => Err(Error { request_id: Some(request_id), ..unreadable(action, error) }),
+        Err(error) => Err(Error { request_id, ..unreadable(action, error) }),
     }
 }

@@ -4,13 +4,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Face;
+use super::{Face, Mac};
 use crate::model::{KeyPairName, ProviderKind, PublicKey};
 use crate::provider::{Disruption, Limits};
 
 /// CVM.
-pub(super) static FACE: Face =
-    Face { service: "cvm", version: "2017-03-12", limits: &LIMITS, import, stop, hazards: true, foretells: false };
+pub(super) static FACE: Face = face(stop, None);
+/// The same by its legacy endpoint.
+pub(super) static LEGACY: Face = face(legacy_stop, Some(Mac::Sha256));
+/// The same, signed by HMAC-SHA1.
+pub(super) static LEGACY_SHA1: Face = face(legacy_stop, Some(Mac::Sha1));
+
+const fn face(stop: fn(bool) -> Value, legacy: Option<Mac>) -> Face {
+    let limits = &LIMITS;
+    Face { service: "cvm", version: "2017-03-12", limits, import, stop, hazards: true, foretells: false, legacy }
+}
 
 /// FACTS 2.2 (PY-CVM 3.1.178; rates: DOC 213/568, 213/15700, 213/15703, 213/33229, 213/33232).
 pub(super) static LIMITS: Limits = Limits {
@@ -50,4 +58,11 @@ fn import(name: &KeyPairName, key: &PublicKey) -> Value {
 /// key pair. `force` is SOFT_FIRST: the guest is asked before its power is cut.
 fn stop(force: bool) -> Value {
     json!({"StopType": if force { "SOFT_FIRST" } else { "SOFT" }, "StoppedMode": "KEEP_CHARGING"})
+}
+
+/// The legacy page of StopInstances knows ForceStop (after a soft stop that failed) and no StopType, and the two exclude
+/// each other (FACTS 6, InvalidParameterCombination). It does not know StoppedMode either: sent all the same, since a
+/// refusal harms nobody and a stop without charging does.
+fn legacy_stop(force: bool) -> Value {
+    json!({"ForceStop": force, "StoppedMode": "KEEP_CHARGING"})
 }

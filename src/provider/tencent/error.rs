@@ -1,6 +1,6 @@
 //! What Tencent's error codes mean, by action: may it help to try again, may it have happened, who is to blame.
-//! Pure. The codes and classes are those of `error-classes.json` (groups tencent-common, -lighthouse, -cvm); where
-//! a note there names an action, the note wins. It must never call an outcome known that the cloud leaves open.
+//! Pure. The codes and classes are those of `error-classes.json` (groups tencent-common, -lighthouse, -cvm, -legacy-v2: the
+//! numbers are the flat answers' of CVM's legacy endpoint); where a note there names an action, the note wins. It must never call an outcome known that the cloud leaves open.
 
 use crate::provider::error::{Blame, Effect, Kind};
 
@@ -25,7 +25,7 @@ const ONE_ALREADY: Verdict = (Kind::Already, Effect::NotDone, Blame::Instance);
 
 /// Refusals of a request whose signature had grown old. Each attempt is signed anew, so one that sat in a queue is worth
 /// one repetition; a clock that is wrong gets the same answer twice (`error-classes.json`: "retry ONCE").
-pub const EXPIRED: &[&str] = &["AuthFailure.SignatureExpire"];
+pub const EXPIRED: &[&str] = &["AuthFailure.SignatureExpire", "4200"];
 
 /// What this code means as the answer to this action.
 pub fn judge(action: &str, code: &str) -> Verdict {
@@ -44,6 +44,8 @@ fn by_action(action: &str, code: &str) -> Option<Verdict> {
         ("DescribeKeyPairs", "ResourceNotFound.KeyIdNotFound" | "InvalidKeyPairId.NotFound") => NO_KEY,
         ("StartInstances", "UnsupportedOperation.InstanceStateRunning") => ONE_ALREADY,
         ("StopInstances", "UnsupportedOperation.InstanceStateStopped") => ONE_ALREADY,
+        // Some resource: here it is no instance, and no proof that a pair is gone.
+        ("ImportKeyPair" | "DescribeKeyPairs" | "DeleteKeyPairs", "5000") => INVALID,
         _ => return None,
     })
 }
@@ -54,7 +56,8 @@ fn listed(code: &str) -> Option<Verdict> {
         "RequestLimitExceeded"
         | "RequestLimitExceeded.UinLimitExceeded"
         | "RequestLimitExceeded.GlobalRegionUinLimitExceeded"
-        | "RequestLimitExceeded.IPLimitExceeded" => THROTTLED,
+        | "RequestLimitExceeded.IPLimitExceeded"
+        | "4400" => THROTTLED,
 
         "AuthFailure"
         | "AuthFailure.InvalidAuthorization"
@@ -73,7 +76,8 @@ fn listed(code: &str) -> Option<Verdict> {
         | "UnauthorizedOperation.MFAExpired"
         | "UnauthorizedOperation.MFANotFound"
         | "IpInBlacklist"
-        | "IpNotInWhitelist" => DENIED,
+        | "IpNotInWhitelist"
+        | "4100" | "4101" | "4102" | "4103" | "4104" | "4105" | "4106" | "4110" | "4200" | "4300" => DENIED,
 
         // The cloud is out of order. What such an answer leaves behind nobody knows, so the outcome is open.
         "InternalError"
@@ -90,7 +94,12 @@ fn listed(code: &str) -> Option<Verdict> {
         | "FailedOperation.CreateKeyPairFailed"
         | "FailedOperation.DeleteKeyPairFailed"
         | "FailedOperation.DisassociateKeyPairFailed"
-        | "UnsupportedOperation.SystemBusy" => DOWN,
+        | "UnsupportedOperation.SystemBusy"
+        // Resource operation failed.
+        | "5100" => DOWN,
+        // A replay: no attempt of ours has another's nonce, so a copy of this one came first, and was perhaps done. (Or the
+        // Timestamp is off: the page has one code for both.)
+        "4500" => DOWN,
         // The same, and if it does not pass it is that instance.
         "FailedOperation.InstanceOperationFailed" => (Kind::Unavailable, Effect::Unknown, Blame::Instance),
         "FailedOperation.TATInvocationNotFinished" => (Kind::Busy, Effect::Unknown, Blame::Instance),
@@ -147,13 +156,16 @@ fn listed(code: &str) -> Option<Verdict> {
         | "UnsupportedOperation.KeyPairUnsupportedWindows"
         | "InvalidInstance.NotSupported"
         | "InvalidParameterValue.ZoneNotSupported"
-        | "FailedOperation.InvalidInstanceApplicationRole" => UNFIT,
+        | "FailedOperation.InvalidInstanceApplicationRole"
+        // "Does not exist, was returned, or belongs to other users" (DOC intl 239/1757): no proof that an instance is gone.
+        | "5000" => UNFIT,
 
         "LimitExceeded"
         | "LimitExceeded.KeyPairLimitExceeded"
         | "LimitExceeded.TagResourceQuota"
         | "InvalidKeyPair.LimitExceeded"
-        | "ResourceInsufficient" => QUOTA,
+        | "ResourceInsufficient"
+        | "5200" => QUOTA,
 
         "UnsupportedOperation.KeyPairBindDuplicate" | "UnsupportedOperation.KeyPairNotBoundToInstance" => ONE_ALREADY,
         "DryRunOperation"
@@ -203,7 +215,9 @@ fn listed(code: &str) -> Option<Verdict> {
         | "FailedOperation.IllegalTagKey"
         | "FailedOperation.IllegalTagValue"
         | "FailedOperation.TagKeyReserved"
-        | "InvalidZone.MismatchRegion" => INVALID,
+        | "InvalidZone.MismatchRegion"
+        | "4000"
+        | "4600" => INVALID,
         _ => return None,
     })
 }

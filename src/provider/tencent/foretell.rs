@@ -67,7 +67,7 @@ pub(super) async fn denied(client: &Client, instances: &[InstanceId]) -> Result<
                 continue;
             }
             let mut denials = one.denied_actions.into_iter().flatten();
-            let lasting = denials.find_map(|denial| lasting(denial, &answer.request_id));
+            let lasting = denials.find_map(|denial| lasting(denial, answer.request_id.clone()));
             found.extend(lasting.map(|error| (InstanceId::new(one.instance_id), client.parts.door.clean(error))));
         }
     }
@@ -76,14 +76,14 @@ pub(super) async fn denied(client: &Client, instances: &[InstanceId]) -> Result<
 
 /// The refusal of a call that a rotation needs, unless it may pass: a running machine takes no start, one under way
 /// nothing.
-fn lasting(denial: Denial, request_id: &str) -> Option<Error> {
+fn lasting(denial: Denial, request_id: Option<String>) -> Option<Error> {
     let Denial { action, code, message } = denial;
     if !NEEDED.contains(&action.as_str()) {
         return None;
     }
     let (kind, effect, blame) = judge(&action, &code);
     let passes = matches!(kind, Kind::InvalidState | Kind::Busy | Kind::Already | Kind::Throttled | Kind::Unavailable);
-    let (message, request_id) = (message.unwrap_or_default(), Some(request_id.to_string()));
+    let message = message.unwrap_or_default();
     (!passes).then_some(Error { kind, effect, blame, action, code, message, request_id, retry_after: None })
 }
 

@@ -17,6 +17,7 @@ pub(super) static FACE: Face = Face {
     stop,
     hazards: false,
     foretells: true,
+    legacy: None,
 };
 
 /// FACTS 2.2 (PY-LH 3.1.177; rates: SEED-000, SEED-002 and the vendor's pages named there).

@@ -5,8 +5,10 @@ mod client;
 mod cvm;
 mod error;
 mod foretell;
+mod legacy;
 mod lighthouse;
 mod sign;
+mod sign_v1;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -18,15 +20,25 @@ use serde_json::{Value, json};
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 use crate::provider::http::Intent;
 use crate::provider::http::door::{refused_here, unreadable};
-use crate::provider::open::Parts;
+use crate::provider::open::{Api, Parts};
 use crate::provider::{Accepted, Error, Instance, KeyPair, Limits, PowerChange, Provider, Result, Select};
 use client::{Answer, Client};
+pub(super) use legacy::ENDPOINT as LEGACY_ENDPOINT;
+use legacy::Legacy;
+use sign_v1::Mac;
 use wire::Imported;
 
 /// Lighthouse: what it is called and what it allows.
 pub(super) static LIGHTHOUSE: &Face = &lighthouse::FACE;
-/// CVM: what it is called and what it allows.
-pub(super) static CVM: &Face = &cvm::FACE;
+
+/// CVM, by this API: what it is called and what it allows.
+pub(super) fn cvm(api: Api) -> &'static Face {
+    match api {
+        Api::V3 => &cvm::FACE,
+        Api::Legacy => &cvm::LEGACY,
+        Api::LegacySha1 => &cvm::LEGACY_SHA1,
+    }
+}
 
 /// The actions of either API that are called, for the config's `rates`.
 pub(super) const ACTIONS: &[&str] = &[
@@ -69,6 +81,8 @@ pub(super) struct Face {
     hazards: bool,
     /// Whether the cloud tells beforehand which calls an instance would be refused, and how many key pairs may be.
     foretells: bool,
+    /// By which signature the legacy endpoint is spoken to, if it is.
+    legacy: Option<Mac>,
 }
 
 /// One account in one region.
@@ -81,7 +95,8 @@ impl Tencent {
     pub(super) fn new(face: &'static Face, parts: Parts) -> Self {
         let door = parts.door.once_more_on(error::EXPIRED);
         let parts = Parts { door, ..parts };
-        Self { client: Client { parts, service: face.service, version: face.version }, face }
+        let legacy = face.legacy.map(Legacy::new);
+        Self { client: Client { parts, service: face.service, version: face.version, legacy }, face }
     }
 
     /// Calls an action that changes instances.
@@ -100,7 +115,7 @@ impl Tencent {
         }
         body["InstanceIds"] = json!(ids);
         let answer: Answer<IgnoredAny> = self.client.call(action, Intent::Change { before }, &body).await?;
-        Ok(Accepted { request_id: Some(answer.request_id), refused: Vec::new() })
+        Ok(Accepted { request_id: answer.request_id, refused: Vec::new() })
     }
 }
 

@@ -19,10 +19,12 @@ const LINE: &str = concat!(
     "9S+Q9i+uQMRSDvH5RHCHhqyVnTYORKe8YCWE4hCvr2qzKDTpAXcxp4gXo8IRU+dzb"
 );
 
-/// A provider of this kind on a transport that gives these answers.
-fn provider(kind: ProviderKind, answers: Answers) -> (Arc<dyn Provider>, Arc<Script>) {
-    let script = Script::of(answers);
-    let settings = Settings {
+#[cfg(test)]
+#[path = "legacy_tests.rs"]
+mod legacy;
+
+fn settings(kind: ProviderKind) -> Settings {
+    Settings {
         provider: kind,
         endpoint: None,
         region: "ap-guangzhou".into(),
@@ -33,8 +35,14 @@ fn provider(kind: ProviderKind, answers: Answers) -> (Arc<dyn Provider>, Arc<Scr
         }
         .into(),
         rates: Default::default(),
-    };
-    (open(&settings, script.clone(), ManualClock::at(NOW), 1).unwrap(), script)
+        api: Default::default(),
+    }
+}
+
+/// A provider of this kind on a transport that gives these answers.
+fn provider(kind: ProviderKind, answers: Answers) -> (Arc<dyn Provider>, Arc<Script>) {
+    let script = Script::of(answers);
+    (open(&settings(kind), script.clone(), ManualClock::at(NOW), 1).unwrap(), script)
 }
 
 fn lighthouse(answers: Answers) -> (Arc<dyn Provider>, Arc<Script>) {
@@ -132,6 +140,7 @@ async fn a_session_token_travels_in_its_header() {
         }
         .into(),
         rates: Default::default(),
+        api: Default::default(),
     };
     let cloud = open(&settings, script.clone(), ManualClock::at(NOW), 1).unwrap();
     cloud.instances(&Select::All).await.unwrap();
