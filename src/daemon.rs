@@ -2,6 +2,7 @@
 //! nothing; it must never drive two engines over one store, nor begin anew beside a custody whose journals are lost.
 
 mod doing;
+mod driver;
 mod filled;
 mod history;
 pub mod keeping;
@@ -12,29 +13,28 @@ mod reload;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Account, Config};
-use crate::custody::{self, Custodian, CustodyError};
+use crate::custody::{self, Custodian};
 use crate::engine::{Accounts, NoProvider, Observer, Surroundings, Tools};
 use crate::files::Disk;
 use crate::hook::Programs;
-use crate::model::{AccountName, Duration, Mark, Region};
+use crate::model::{AccountName, Mark, Region};
 use crate::net::{Network, NetworkError};
 use crate::provider::{self, Deaf, Keyring, Provider, Witness};
-use crate::rotation::policy::later;
 use crate::rotation::{Author, Place};
-use crate::scheduler::work::MakeTools;
 use crate::ssh::{RsaKeyMaker, SshProbe};
-use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
+use crate::store::{self, Journal};
 
 use keyrings::Keyrings;
 
+use driver::fresh_mark;
+pub use driver::{Driver, StartError};
 pub use filled::{cloud, fleet, fleets, place};
 pub use keeping::KeepingError;
 pub use life::{Daemon, DaemonError};
@@ -209,177 +209,4 @@ impl Clouds {
             surroundings: self.surroundings.clone(),
         }
     }
-}
-
-/// Why the driver does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another process drives.
-    #[error(
-        "another rekeyd is driving this store (it holds {lock}): one process drives at a time; wait until it is done, \
-         `rekeyd status` shows how far it is"
-    )]
-    Busy {
-        /// The lock's file.
-        lock: PathBuf,
-    },
-    /// The lock cannot be taken.
-    #[error("the driver's lock {lock}")]
-    Lock {
-        /// The lock's file.
-        lock: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The store will not do.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Custody will not do.
-    #[error("custody")]
-    Custody(#[from] CustodyError),
-    /// Custody cannot be opened.
-    #[error(transparent)]
-    Keeping(#[from] KeepingError),
-    /// The file and custody disagree about who we are.
-    #[error(
-        "the config file says installation: {config}, but custody was begun with {custody}: names of key pairs bear the \
-         mark for good; write installation: {custody}, or leave the line out"
-    )]
-    Mark {
-        /// The file's.
-        config: String,
-        /// Custody's.
-        custody: String,
-    },
-    /// Custody has lost its mark.
-    #[error(
-        "custody holds private keys, but not the installation's mark (named `installation`): restore that, or write \
-         installation: MARK into the config file, as the names of the keys have it (rkMARK_…)"
-    )]
-    NoMark,
-    /// No HTTP client.
-    #[error("the network")]
-    Network(#[from] NetworkError),
-}
-
-/// The one process that drives: it holds the lock for as long as it lives.
-pub struct Driver {
-    clouds: Arc<Clouds>,
-    store: Sqlite,
-    custody: Arc<dyn Custodian>,
-    mark: Mark,
-    author: Author,
-    _lock: DriverLock,
-}
-
-impl Driver {
-    /// Takes the lock, opens store and custody, and refuses what does not belong together.
-    pub async fn start(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
-        Self::start_heard(config, env, Box::new(|_, _| Arc::new(Deaf))).await
-    }
-
-    /// The same; `witness` makes who hears the calls to the clouds.
-    pub async fn start_heard(
-        config: Arc<Config>,
-        env: SharedEnv,
-        witness: Box<MakeWitness>,
-    ) -> Result<Self, StartError> {
-        Self::open(config, env, witness, false).await
-    }
-
-    /// The same, where the journals are lost and custody holds private halves: for who records them anew.
-    pub async fn start_to_adopt(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
-        Self::open(config, env, Box::new(|_, _| Arc::new(Deaf)), true).await
-    }
-
-    async fn open(
-        config: Arc<Config>,
-        env: SharedEnv,
-        witness: Box<MakeWitness>,
-        adopts: bool,
-    ) -> Result<Self, StartError> {
-        let mut lock = DriverLock::try_acquire(&config.store);
-        if matches!(lock, Ok(None)) {
-            // Who only looks whether somebody drives has it for a moment.
-            SystemClock.sleep_until(later(SystemClock.now(), Duration::from_millis(50))).await;
-            lock = DriverLock::try_acquire(&config.store);
-        }
-        let lock = match lock {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return Err(StartError::Busy { lock: DriverLock::path(&config.store) }),
-            Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
-        };
-        let store = Sqlite::open(&config.store).await?;
-        let custody = keeping::custodian(&config, &env).await?;
-        let has_mark = config.installation.is_some() || custody.kept_mark().await?.is_some();
-        if adopts && !has_mark && !custody.list().await?.is_empty() {
-            return Err(StartError::NoMark);
-        }
-        if !adopts {
-            store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
-        }
-        let mark = custody.mark(config.installation.clone().unwrap_or_else(fresh_mark)).await?;
-        if let Some(named) = config.installation.as_ref().filter(|named| **named != mark) {
-            let (config, custody) = (named.as_str().to_string(), mark.as_str().to_string());
-            return Err(StartError::Mark { config, custody });
-        }
-        let clouds = Arc::new(Clouds::heard(config, env, witness)?);
-        let author = Author::Engine(format!("{}-{}-{:08x}", host_name(), std::process::id(), rand::random::<u32>()));
-        Ok(Self { clouds, store, custody, mark, author, _lock: lock })
-    }
-
-    /// What one engine works with. Engines of one driver share everything but their chance.
-    pub fn tools(&self, observers: Vec<Arc<dyn Observer>>) -> Tools {
-        let (journal, custody) = (Arc::new(self.store.clone()), self.custody.clone());
-        self.clouds.tools(journal, custody, self.mark.clone(), self.author.clone(), observers)
-    }
-
-    /// Makes what one engine works with, as often as it is asked.
-    pub fn make_tools(&self, observers: Vec<Arc<dyn Observer>>) -> Arc<MakeTools> {
-        let (clouds, journal, custody) = (self.clouds.clone(), self.store.clone(), self.custody.clone());
-        let (mark, author) = (self.mark.clone(), self.author.clone());
-        Arc::new(move || {
-            let journal = Arc::new(journal.clone());
-            clouds.tools(journal, custody.clone(), mark.clone(), author.clone(), observers.clone())
-        })
-    }
-
-    /// What is asked of fleets, and when they are due.
-    pub fn agenda(&self) -> Arc<dyn Agenda> {
-        Arc::new(self.store.clone())
-    }
-    /// This installation's mark.
-    pub fn mark(&self) -> &Mark {
-        &self.mark
-    }
-    /// The clouds.
-    pub fn clouds(&self) -> &Clouds {
-        &self.clouds
-    }
-    /// The journals.
-    pub fn journal(&self) -> &dyn Journal {
-        &self.store
-    }
-    /// Closes the store, so that nothing is left in its write-ahead log.
-    pub async fn close(self) {
-        self.store.close().await;
-    }
-}
-
-/// Four characters by chance: enough to tell two installations in one account apart.
-fn fresh_mark() -> Mark {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    loop {
-        let text: String = (0..4).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect();
-        if let Ok(mark) = Mark::try_from(text) {
-            return mark;
-        }
-    }
-}
-
-/// This machine's name, for the authors of entries.
-fn host_name() -> String {
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    name.ok().map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }

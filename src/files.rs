@@ -5,13 +5,16 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces files.
 pub trait Files: Send + Sync {
     /// Makes `to` a file of these permissions, this owner (`user` or `user:group`, by name or number) and this content, on
     /// the disk when it returns. What is so already is left alone.
     fn replace(&self, to: &Path, mode: u32, owner: Option<&str>, content: &[u8]) -> io::Result<()>;
+
+    /// Whether [`Files::replace`] would be let: what it would say now. Makes an empty file beside `to` and takes it away.
+    fn can_replace(&self, to: &Path, owner: Option<&str>) -> io::Result<()>;
 }
 
 /// Where no file can be written.
@@ -21,6 +24,9 @@ pub struct Nowhere;
 impl Files for Nowhere {
     fn replace(&self, to: &Path, _mode: u32, _owner: Option<&str>, _content: &[u8]) -> io::Result<()> {
         Err(io::Error::other(format!("{}: no file can be written from here", to.display())))
+    }
+    fn can_replace(&self, to: &Path, owner: Option<&str>) -> io::Result<()> {
+        self.replace(to, 0, owner, &[])
     }
 }
 
@@ -36,6 +42,18 @@ impl Files for Disk {
             return Ok(());
         }
         write(to, mode, ids, content).map_err(named)
+    }
+
+    fn can_replace(&self, to: &Path, owner: Option<&str>) -> io::Result<()> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", to.display()));
+        if to.is_dir() {
+            return Err(named(io::Error::new(io::ErrorKind::IsADirectory, "is a folder: name the file in it")));
+        }
+        let ids = owner.map(ids).transpose().map_err(named)?;
+        let (new, file) = begin(to, "try").map_err(named)?;
+        let owned = own(&file, ids);
+        let gone = fs::remove_file(&new);
+        owned.and(gone).map_err(named)
     }
 }
 
@@ -66,13 +84,14 @@ fn holds(path: &Path, content: &[u8]) -> bool {
     same
 }
 
-fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<()> {
+/// Opens an empty file beside `to`, for our eyes only.
+fn begin(to: &Path, kind: &str) -> io::Result<(PathBuf, File)> {
     let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "names no file"));
     };
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(".rekeyd");
+    hidden.push(format!(".{kind}"));
     let new = folder.join(hidden);
     match fs::remove_file(&new) {
         Ok(()) => {}
@@ -81,16 +100,22 @@ fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<(
         Err(error) => return Err(error),
     }
     // Nobody else can open it before it has its owner.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    Ok((new, file))
+}
+
+fn own(file: &File, ids: Option<Ids>) -> io::Result<()> {
+    let Some((uid, gid)) = ids else { return Ok(()) };
+    let made = file.metadata()?;
+    let differs = uid.is_some_and(|uid| uid != made.uid()) || gid.is_some_and(|gid| gid != made.gid());
+    if differs { std::os::unix::fs::fchown(file, uid, gid) } else { Ok(()) }
+}
+
+fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<()> {
+    let (new, mut file) = begin(to, "rekeyd")?;
     let written = (|| {
         file.write_all(content)?;
-        if let Some((uid, gid)) = ids {
-            let made = file.metadata()?;
-            let differs = uid.is_some_and(|uid| uid != made.uid()) || gid.is_some_and(|gid| gid != made.gid());
-            if differs {
-                std::os::unix::fs::fchown(&file, uid, gid)?;
-            }
-        }
+        own(&file, ids)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&new, to)
@@ -100,7 +125,7 @@ fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<(
         let _ = fs::remove_file(&new);
         return Err(error);
     }
-    File::open(folder)?.sync_all()
+    new.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// The numbers of `user` or `user:group`.
@@ -149,6 +174,28 @@ mod tests {
         let before = fs::metadata(&to).unwrap().ino();
         check("a longer one than the one before", 0o600);
         assert_eq!(fs::metadata(&to).unwrap().ino(), before, "what is so already is left alone");
+    }
+
+    #[test]
+    fn what_could_not_be_replaced_is_told_beforehand_and_nothing_is_left_of_the_trial() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |to: &str, owner: Option<&str>, expect: Option<&str>| {
+            let told = Disk.can_replace(&folder.path().join(to), owner).map_err(|error| error.to_string());
+            match expect {
+                None => assert_eq!(told, Ok(()), "{to}"),
+                Some(words) => assert!(told.clone().unwrap_err().contains(words), "{to}: {told:?}"),
+            }
+            let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+            assert!(left.iter().all(|name| name == "there" || name == "deep"), "{left:?}");
+        };
+        check("web.key", None, None);
+        fs::write(folder.path().join("there"), "old").unwrap();
+        check("there", None, None);
+        assert_eq!(fs::read(folder.path().join("there")).unwrap(), b"old");
+        check("nowhere/web.key", None, Some("nowhere/web.key: No such file"));
+        check("web.key", Some("nobody-is-called-so"), Some("has no nobody-is-called-so"));
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        check("deep", None, Some("deep: is a folder"));
     }
 
     #[test]

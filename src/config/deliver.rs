@@ -2,7 +2,7 @@
 //! nor let one of them be readable by everybody.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::care::read_command;
 use super::fields::{Field, Group, Quote};
@@ -43,6 +43,22 @@ pub(super) fn check_shared(report: &mut Report, fleets: &[(&str, Placed)]) {
                     format!("{name} and {other} are both delivered to {file}: each fleet has a key of its own, and needs a file of its own"),
                 ),
                 _ => drop(taken.insert(file, name)),
+            }
+        }
+    }
+}
+
+/// Nothing is delivered over what is ours: a key in custody, or the store.
+pub(super) fn check_ours(report: &mut Report, fleets: &[(&str, Placed)], ours: &[&Path]) {
+    for (name, placed) in fleets {
+        for delivery in &placed.fleet.deliver {
+            let (Delivery::Copy(file) | Delivery::SshConfig(SshConfig { file, .. })) = delivery else { continue };
+            if let Some(place) = ours.iter().find(|place| file.to.starts_with(place)) {
+                let (to, place) = (file.to.display(), place.display());
+                report.problem(
+                    &placed.at,
+                    format!("{name} is delivered to {to}, in rekeyd's own {place}: name another folder"),
+                );
             }
         }
     }

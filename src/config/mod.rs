@@ -177,6 +177,8 @@ fn read_root(
     fleet::check_overlap(report, &fleets, &accounts);
     fleet::note_key_pairs(report, &fleets, &accounts, clouds);
     deliver::check_shared(report, &fleets);
+    let ours = custody.iter().flat_map(|custody| custody.keeper.directories());
+    deliver::check_ours(report, &fleets, &ours.chain(store.as_deref()).collect::<Vec<_>>());
     for (name, _) in &accounts {
         if let Some(field) =
             group.get("accounts").filter(|_| fleets.iter().all(|(_, placed)| placed.fleet.account.as_str() != *name))

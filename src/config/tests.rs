@@ -788,3 +788,27 @@ fn growth_failures_in_a_row_and_an_accounts_cap_are_bounded() {
     check(&account("0"), &["accounts.lh.unavailable_max: at 0 nothing could ever be bound"]);
     check(&account("10%"), &["accounts.lh.unavailable_max: \"10%\" is no number of machines"]);
 }
+
+#[test]
+fn what_is_delivered_has_a_file_of_its_own_that_is_not_ours() {
+    let with = |deliver: &str| edit("    verify: none\n", &format!("    verify: none\n    deliver: {deliver}\n"));
+    check(&with("[{ copy: { to: /srv/web.key } }]"), &[]);
+    check(&with("[{ copy: { to: /srv/web.key } }, { copy: { to: /srv/web.key } }]"), &["is written twice"]);
+    check(
+        &with("[{ copy: { to: /var/lib/rekeyd/keys/web } }]"),
+        &["in rekeyd's own /var/lib/rekeyd/keys: name another"],
+    );
+    check(&with("[{ copy: { to: /mnt/backup/rekeyd/web } }]"), &["in rekeyd's own /mnt/backup/rekeyd:"]);
+    check(
+        &with("[{ ssh_config: { to: /var/lib/rekeyd/rekeyd.db, identity_file: /k } }]"),
+        &["in rekeyd's own /var/lib/rekeyd/rekeyd.db:"],
+    );
+    check(&with("[{ copy: { to: /var/lib/rekeyd/web.key } }]"), &[]);
+    let two = format!(
+        "{LEAST}  g: {{ account: a, region: cn-beijing, all_instances: true, verify: none, deliver: [{{ copy: {{ to: /k/x }} }}] }}\n"
+    );
+    check(&two, &["g is delivered to /k/x, in rekeyd's own /k"]);
+    let both = "verify: none, deliver: [{ copy: { to: /srv/x } }] }";
+    let shared = two.replace("/k/x", "/srv/x").replacen("verify: none }", both, 1);
+    check(&shared, &["both delivered to /srv/x"]);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::vault::bao::Bao;
 use super::vault::fake::Fake;
-use super::{Custodian, CustodyError, Directory, Exec, ExecSettings, MARK_FILE, Memory, Settings};
+use super::{Custodian, CustodyError, Directory, Exec, ExecSettings, Later, MARK_FILE, Memory, Settings};
 use crate::clock::SystemClock;
 use crate::model::{KeyPairName, Mark, PrivateKey};
 
@@ -126,6 +126,7 @@ async fn everyone(root: &Path) -> Vec<Held> {
     let script = Script::write(&root.join("exec"));
     vec![
         held("Memory", Box::new(Memory::new())),
+        held("Later", Box::new(Later::new(mark("a7f3"), || Box::pin(marked())))),
         held("Directory", Box::new(Directory::open(alone("alone")).await.unwrap())),
         held("Directory", Box::new(Directory::open(copied("copied")).await.unwrap())),
         held("Directory", sealed(alone("sealed")).await),
@@ -134,6 +135,13 @@ async fn everyone(root: &Path) -> Vec<Held> {
         Held { _alive: Some(bao), ..held("Vault", Box::new(real)) },
         Held { mischief: Some(Box::new(Script(script.0.clone()))), ..held("Exec", Box::new(script.custodian())) },
     ]
+}
+
+/// As a custody that was there before is found.
+async fn marked() -> Result<Arc<dyn Custodian>, CustodyError> {
+    let memory = Memory::new();
+    memory.mark(mark("a7f3")).await?;
+    Ok(Arc::new(memory))
 }
 
 fn mark(text: &str) -> Mark {
@@ -168,7 +176,7 @@ async fn every_custodian_keeps_the_contract_with_lost_and_late_answers_too_and_t
     let written = written();
     assert_eq!(
         written,
-        ["Directory", "Exec", "Memory", "Vault"],
+        ["Directory", "Exec", "Later", "Memory", "Vault"],
         "hold a new one to the contract: add it to `everyone`"
     );
     let root = tempfile::tempdir().unwrap();

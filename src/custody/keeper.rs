@@ -2,7 +2,7 @@
 //! nothing, and holds nothing that is secret.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{ExecSettings, Settings, VaultSettings};
 use crate::model::KeyPairName;
@@ -30,6 +30,18 @@ impl Keeper {
             Self::Directory { places, .. } => Some(&places.directory),
             Self::Vault(_) | Self::Exec(_) => None,
         }
+    }
+
+    /// All directories, copies too, where there are any.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let places = match self {
+            Self::Directory { places, .. } => Some(places),
+            Self::Vault(_) | Self::Exec(_) => None,
+        };
+        places
+            .into_iter()
+            .flat_map(|places| std::iter::once(&places.directory).chain(&places.copies))
+            .map(PathBuf::as_path)
     }
 
     /// Where the private half of this name is: a path, if it is a file.

@@ -38,6 +38,16 @@ pub enum KeepingError {
     Custody(#[from] CustodyError),
 }
 
+impl KeepingError {
+    /// The same, of a custodian that was there to be opened later.
+    pub(super) fn into_custody(self) -> CustodyError {
+        match self {
+            Self::Custody(error) => error,
+            other => CustodyError::Failed { place: "custody".to_string(), problem: other.to_string() },
+        }
+    }
+}
+
 /// The network as this file's Vault is reached by. Sends nothing.
 pub fn network(config: &Config) -> Result<Network, KeepingError> {
     let Some(file) = &config.custody.ca else { return Ok(Network::new()?) };

@@ -2,11 +2,12 @@
 //! It must never spare what keeps the promise: the canary, the budgets, the guards.
 
 use crate::model::{Amount, Duration};
+use crate::rotation::preflight::{Level, Rule};
 use crate::rotation::{Author, OldKey, Order, Plan, Verify, Windows};
 use crate::store::{Head, StoreError};
 
 use super::operate::{OrderError, operate};
-use super::planner::Fleet;
+use super::planner::{Fleet, Proposal};
 use super::{EngineError, Tools};
 
 impl Fleet {
@@ -27,6 +28,17 @@ impl Fleet {
             login.old_key = OldKey::Warn;
         }
         fleet
+    }
+}
+
+impl Proposal {
+    /// The same as one for a key that may be in wrong hands. That is replaced before anything is delivered: a file that could
+    /// not be written now refuses nothing.
+    pub(super) fn compromised(mut self) -> Self {
+        self.plan.compromised = true;
+        let deliveries = self.findings.iter_mut().filter(|finding| finding.rule == Rule::Deliver);
+        deliveries.for_each(|finding| finding.level = finding.level.min(Level::Warning));
+        self
     }
 }
 

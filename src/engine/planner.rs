@@ -189,9 +189,7 @@ pub async fn propose_for(tools: &Tools, fleet: &Fleet, others: &[Fleet], aim: Ai
     match aim {
         Aim::Rotate => propose(tools, fleet, others).await,
         Aim::Compromised { unavailable_max } => {
-            let mut proposal = propose(tools, &fleet.compromised(unavailable_max), others).await?;
-            proposal.plan.compromised = true;
-            Ok(proposal)
+            Ok(propose(tools, &fleet.compromised(unavailable_max), others).await?.compromised())
         }
         Aim::Back(undone) => propose_back(tools, fleet, others, undone).await,
         Aim::CatchUp { new } => {
@@ -211,7 +209,8 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
         }
         _ => PlanError::Provider(error),
     })?;
-    let foretold = preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
+    let mut foretold = preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
+    foretold.undeliverable = preflight::undeliverable(tools, fleet).await;
     let limits = provider.limits();
     let claimed = claimed_by(fleet, others);
     let mut draft = drafted(fleet, &listing, limits, &claimed, &BTreeSet::new())?;

@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream};
 
 use crate::model::{FleetName, Instance, InstanceId, KeyPairName, ProviderKind};
 use crate::provider::{Error, Kind, Power, PowerChange, Provider, changes, way_on};
+use crate::rotation::deliver::{File, SshConfig};
 use crate::rotation::preflight::{Evidence, Finding, KeyPairs, Reach, Tried, judge, jump_key};
-use crate::rotation::{Draft, Part, PlannedInstance, Verify, hazard};
+use crate::rotation::{Delivery, Draft, Part, PlannedInstance, Verify, hazard};
 use crate::ssh::{LoginProbe, Target};
 
 use super::Tools;
@@ -26,6 +27,8 @@ pub(super) struct Foretold {
     denied: Vec<InstanceId>,
     unasked: Option<Error>,
     left_out: Vec<InstanceId>,
+    /// The files of its deliveries that could not be written now, with the reason.
+    pub undeliverable: Vec<String>,
 }
 
 /// Makes those of a listing unfit that a stop could hurt, or that the cloud says it would refuse.
@@ -50,7 +53,26 @@ pub(super) async fn leave_out(provider: &dyn Provider, fleet: &Fleet, listing: &
         denied: unhurt.difference(&left).cloned().collect(),
         unasked,
         left_out: before.difference(&unhurt).cloned().collect(),
+        undeliverable: Vec::new(),
     }
+}
+
+/// The files of a fleet's deliveries that could not be written now, with the reason.
+pub(super) async fn undeliverable(tools: &Tools, fleet: &Fleet) -> Vec<String> {
+    let files: Vec<File> = fleet
+        .deliver
+        .iter()
+        .filter_map(|delivery| match delivery {
+            Delivery::Exec(_) => None,
+            Delivery::Copy(file) | Delivery::SshConfig(SshConfig { file, .. }) => Some(file.clone()),
+        })
+        .collect();
+    let disk = tools.surroundings.files.clone();
+    let tried = tokio::task::spawn_blocking(move || {
+        let tried = files.iter().map(|File { to, owner, .. }| disk.can_replace(to, owner.as_deref()));
+        tried.filter_map(|tried| tried.err().map(|error| error.to_string())).collect()
+    });
+    tried.await.unwrap_or_default()
 }
 
 /// The way to a fleet's machines, where logins prove keys; refused where the jump host's key cannot be used.
@@ -149,6 +171,7 @@ pub(super) async fn findings(
             Verify::Ssh(login) => Way::open(login).err().map(|error| error.to_string()),
             Verify::None => None,
         },
+        undeliverable: foretold.undeliverable,
     };
     Ok(judge(&evidence))
 }

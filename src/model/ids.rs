@@ -93,6 +93,11 @@ impl Mark {
     pub fn prefix(&self) -> String {
         format!("rk{}_", self.0)
     }
+    /// The mark that a name bears, if it may be one of ours.
+    pub fn of(name: &KeyPairName) -> Option<Self> {
+        let (mark, _) = name.as_str().strip_prefix("rk")?.split_once('_')?;
+        Self::try_from(mark.to_string()).ok()
+    }
     /// Whether a pair of this name bears our mark.
     pub fn is_on(&self, name: &KeyPairName) -> bool {
         name.as_str().starts_with(&self.prefix())

@@ -9,6 +9,7 @@ pub mod draft;
 pub mod drift;
 pub mod event;
 pub mod exposure;
+mod finding;
 mod flight;
 pub mod hazard;
 pub mod hook;

@@ -3,130 +3,17 @@
 //! what could not be tried.
 
 use std::collections::BTreeSet;
-use std::fmt;
-
-use serde::Serialize;
 
 use crate::model::error::{Error, Kind};
 use crate::model::{Hazard, InstanceId, KeyPairName};
 
+pub use super::finding::{Finding, Level, Rule};
 use super::policy::CLOCK_DIFFERENCE_MAX;
 
 /// From this difference of the clocks on, in seconds, it is warned: half of what refuses.
 const CLOCK_DIFFERENCE_WARNS: i64 = CLOCK_DIFFERENCE_MAX / 2;
 /// Key pairs of a fleet while it is rotated: the old one is deleted after the new one is proven.
 pub const KEY_PAIRS_A_FLEET: usize = 2;
-
-/// What a finding comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// To be known; a rotation begins all the same.
-    Warning,
-    /// No rotation begins.
-    Refusal,
-}
-
-/// What a finding is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// Whether the cloud answers.
-    Cloud,
-    /// Whether it takes the access key.
-    Credentials,
-    /// Our clock and the cloud's.
-    Clock,
-    /// Places for key pairs in the account and region.
-    KeyPairs,
-    /// What the access key may do.
-    Permissions,
-    /// Calls that the cloud says it would refuse.
-    Denials,
-    /// Machines that a stop could hurt.
-    Hazards,
-    /// Machines that lose their password login.
-    Passwords,
-    /// Whether the canary proves anything.
-    Canary,
-    /// The key that opens the jump host.
-    JumpKey,
-    /// Whom the fleets' selections find.
-    Tags,
-}
-
-impl Level {
-    /// Its name, as `plan --json` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Refusal => "refusal",
-        }
-    }
-}
-
-impl Rule {
-    /// Its name, as `plan --json` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cloud => "cloud",
-            Self::Credentials => "credentials",
-            Self::Clock => "clock",
-            Self::KeyPairs => "key_pairs",
-            Self::Permissions => "permissions",
-            Self::Denials => "denials",
-            Self::Hazards => "hazards",
-            Self::Passwords => "passwords",
-            Self::Canary => "canary",
-            Self::JumpKey => "jump_key",
-            Self::Tags => "tags",
-        }
-    }
-}
-
-/// One thing that was found out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What it comes to.
-    pub level: Level,
-    /// What it is about.
-    pub rule: Rule,
-    /// What was found.
-    pub says: String,
-    /// What an operator can do about it; `None` where nothing is to be done.
-    pub way_on: Option<String>,
-    /// Whom it is about, where it is about some.
-    pub instances: Vec<InstanceId>,
-}
-
-impl Finding {
-    /// A finding about nobody in particular.
-    pub fn new(level: Level, rule: Rule, says: impl Into<String>) -> Self {
-        Self { level, rule, says: says.into(), way_on: None, instances: Vec::new() }
-    }
-    /// The same, with a way on.
-    pub fn go(mut self, way_on: impl Into<String>) -> Self {
-        self.way_on = Some(way_on.into());
-        self
-    }
-    fn about(mut self, instances: &[InstanceId]) -> Self {
-        self.instances = instances.to_vec();
-        self
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.rule.name(), self.says)?;
-        match &self.way_on {
-            Some(way_on) => write!(f, "; {way_on}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// What was found out before a rotation.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +44,8 @@ pub struct Evidence {
     pub reach: Option<Reach>,
     /// Why the jump host's key cannot be used, with the way on: nobody was asked for a host key then.
     pub jump_key: Option<String>,
+    /// The files that the key could not be delivered to, with the reason.
+    pub undeliverable: Vec<String>,
 }
 
 /// The key pairs of an account in a region.
@@ -206,6 +95,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     findings.extend(passwords(&evidence.loses_password));
     findings.extend(canary(evidence));
     findings.extend(evidence.jump_key.as_deref().map(jump_key));
+    findings.extend(evidence.undeliverable.iter().map(|problem| undeliverable(problem)));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings
 }
@@ -218,6 +108,14 @@ pub fn refusals(findings: &[Finding]) -> Vec<Finding> {
 /// The refusal where the jump host's key cannot be used: nobody would be reached, and everybody would be a straggler.
 pub fn jump_key(problem: &str) -> Finding {
     Finding::new(Level::Refusal, Rule::JumpKey, problem)
+}
+
+/// A file that could not be written now: with everybody on the new key it would hold the rotation, and its readers would be
+/// without.
+fn undeliverable(problem: &str) -> Finding {
+    let way_on = "make its folder, and let the user that rotates write there (under systemd ReadWritePaths= in a drop-in; \
+                  the README's Deliveries say what another owner takes)";
+    Finding::new(Level::Refusal, Rule::Deliver, problem).go(way_on)
 }
 
 /// What a difference between our clock and the cloud's comes to.

@@ -11,7 +11,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 
-use crate::model::{FleetName, JournalId, KeyPairName, RequestId, Timestamp};
+use crate::model::{FleetName, JournalId, KeyPairName, Mark, RequestId, Timestamp};
 use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
 
 pub use agenda::{Agenda, Answer, Ask, DueTime, LateLook, Request};
@@ -132,6 +132,12 @@ pub struct Heads {
 }
 
 impl Heads {
+    /// The installation's mark, if the names of all key pairs in here that may bear one bear the same.
+    pub fn mark(&self) -> Option<Mark> {
+        let mut marks = self.readable.iter().filter_map(|head| Mark::of(head.plan.key_name()));
+        let first = marks.next()?;
+        marks.all(|mark| mark == first).then_some(first)
+    }
     /// The readable ones of a fleet, oldest first.
     pub fn of(&self, fleet: &FleetName) -> impl DoubleEndedIterator<Item = &Head> {
         self.readable.iter().filter(move |head| head.plan.fleet() == fleet)

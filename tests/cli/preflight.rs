@@ -256,3 +256,19 @@ fn a_jump_hosts_key_that_cannot_be_used_is_refused_by_check_plan_and_rotate() {
     assert_eq!(found["refused"], false);
     check(&found, "canary", &[("warning", "none of 4 running machines that were asked answers at sshd")]);
 }
+
+#[test]
+fn a_file_that_cannot_be_delivered_to_is_refused_before_anybody_is_disturbed() {
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    let folder = stage.path("ops");
+    let deliver = format!("verify: none\n    deliver: [{{ copy: {{ to: {}/web.key }} }}]", folder.display());
+    stage.edit(|config| config.replace("verify: none", &deliver));
+    refused(&stage, "deliver", "ops/web.key: No such file");
+    std::fs::create_dir(&folder).unwrap();
+    check(&plan(&stage), "deliver", &[]);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "the trial left something");
+    let said = stage.run(&["rotate", "web"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(folder.join("web.key").exists());
+}

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod away;
 mod damage;
 mod house;
 mod life;

@@ -194,6 +194,13 @@ fn a_canary_that_does_not_run_or_answer_proves_nothing() {
 }
 
 #[test]
+fn a_file_that_cannot_be_delivered_to_refuses() {
+    check(&well(), Rule::Deliver, &[]);
+    let evidence = Evidence { undeliverable: vec!["/srv/web.key: Permission denied".to_string()], ..well() };
+    check(&evidence, Rule::Deliver, &[(Level::Refusal, &["deliver: /srv/web.key: Perm", "ReadWritePaths"])]);
+}
+
+#[test]
 fn a_jump_hosts_key_that_cannot_be_used_refuses() {
     check(&well(), Rule::JumpKey, &[]);
     let evidence = Evidence { jump_key: Some("the jump host's key /k cannot be read".to_string()), ..well() };
