@@ -15,7 +15,7 @@
 //! | `opfail=P` | an accepted operation ends FAILED, without its effect |
 //! | `halfdone=P` | a bind refused because of one instance is done to the ones before it |
 //! | `poison=N` or `poison=ID` | N instances in a hundred, or this one, make every bind fail that names them |
-//! | `flat=P` | what CVM's legacy endpoint answers comes in the flat shape, though the request names a version |
+//! | `flat=P` | what goes well at CVM's legacy endpoint is answered in the flat shape, though the request names a version, and whatever its gateway refuses |
 //! | `skew=DURATION` | the clouds' clocks are so far ahead; `-5m` behind |
 //!
 //! `P` is a share from 0 to 1. A name may be given once, `poison` more often.
@@ -97,7 +97,8 @@ pub struct Faults {
     pub operation_fails: f64,
     /// Share of refused batches whose instances before the culprit are done nevertheless.
     pub half_done: f64,
-    /// Share of the answers of CVM's legacy endpoint that come in the flat shape, though the request names a version.
+    /// Share of the calls to CVM's legacy endpoint that are answered in the flat shape, though they name a version,
+    /// where they go well or its gateway refuses them.
     pub flat: f64,
     /// Instances in a hundred that are poisoned when a fleet is made.
     pub poison_share: u8,

@@ -18,7 +18,7 @@ use rekeyd::provider::Api;
 use rig::{Implementation, Rig};
 
 /// Every way to a cloud: each cloud by its own API, and CVM by its legacy endpoint, which answers as its page says or
-/// whatever it answers in its oldest shape.
+/// in its oldest shape wherever it may.
 const IMPLEMENTATIONS: [Implementation; 6] = [
     Implementation::of(ProviderKind::TencentLighthouse, Api::V3),
     Implementation::of(ProviderKind::TencentCvm, Api::V3),

@@ -23,7 +23,7 @@ pub const TAG: (&str, &str) = ("role", "web");
 pub struct Implementation {
     pub kind: ProviderKind,
     pub api: Api,
-    /// The legacy endpoint answers in its oldest shape only.
+    /// What goes well at the legacy endpoint, and what its gateway refuses, comes in the oldest shape.
     pub flat: bool,
 }
 
@@ -34,8 +34,8 @@ impl Implementation {
 }
 
 pub struct Rig {
+    pub way: Implementation,
     pub kind: ProviderKind,
-    pub api: Api,
     pub clock: Arc<VirtualClock>,
     pub tap: Arc<Tap>,
     pub provider: Arc<dyn Provider>,
@@ -51,7 +51,8 @@ pub fn after(at: Timestamp, milliseconds: u64) -> Timestamp {
 }
 
 impl Rig {
-    pub fn new(Implementation { kind, api, flat }: Implementation) -> Self {
+    pub fn new(way: Implementation) -> Self {
+        let Implementation { kind, api, flat } = way;
         let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
         let clock = Arc::new(VirtualClock::new(start));
         let mut world = World::new(7, start);
@@ -71,8 +72,8 @@ impl Rig {
         let settings = settings(kind, api, &account.region, credentials);
         let provider = open(&settings, tap.clone(), clock.clone(), 1).unwrap();
         Self {
+            way,
             kind,
-            api,
             clock,
             tap,
             provider,
@@ -98,7 +99,7 @@ impl Rig {
         secrets.extend(credentials.session_token.as_ref().map(|token| token.expose_secret().to_string()));
         drop(secrets);
         let number = u64::from(self.count.fetch_add(1, Ordering::Relaxed));
-        let settings = settings(self.kind, self.api, &account.region, credentials);
+        let settings = settings(self.kind, self.way.api, &account.region, credentials);
         open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
     }
 
@@ -110,7 +111,7 @@ impl Rig {
             access_key_secret: account.access_key_secret.into(),
             session_token: None,
         };
-        let mut settings = settings(self.kind, self.api, &account.region, credentials);
+        let mut settings = settings(self.kind, self.way.api, &account.region, credentials);
         settings.rates.insert(action.to_string(), rate);
         let number = u64::from(self.count.fetch_add(1, Ordering::Relaxed));
         open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
@@ -121,7 +122,7 @@ impl Rig {
     }
 
     pub fn is_legacy(&self) -> bool {
-        self.api != Api::V3
+        self.way.api != Api::V3
     }
 
     /// Looks into the world, or meddles with it.

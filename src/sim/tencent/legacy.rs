@@ -4,7 +4,8 @@
 //!
 //! With a version the page promises the wrapped shape, `{"Response":{…}}`; the gateway before it has the flat one,
 //! `{"code":4100,"message":"…"}`. Whether it has it with a version too is unconfirmed: half of its refusals come flat
-//! and half wrapped; and by the share [`Faults::flat`](crate::sim::Faults::flat) whatever is answered comes flat.
+//! and half wrapped. By the share [`Faults::flat`](crate::sim::Faults::flat) all of them come flat, and so does what
+//! went well. What an action refuses is always wrapped: its codes with a version are documented so (SEED-001).
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const OPTIONAL: [&str; 3] = ["SignatureMethod", "Token", "RequestClient"];
 
 /// The face, for one call.
 pub(in crate::sim) struct Legacy {
-    /// Whatever is answered comes flat.
+    /// Whatever goes well comes flat, and whatever the gateway refuses.
     flat: bool,
 }
 
@@ -70,7 +71,7 @@ impl Face for Legacy {
         self.bad(&refused("UnauthorizedOperation", "the action is not granted"), true, request_id)
     }
     fn internal_error(&self, request_id: &str) -> Response {
-        self.bad(&refused("InternalServerError", "an internal error has occurred"), false, request_id)
+        self.bad(&refused("InternalServerError", "an internal error has occurred"), self.flat, request_id)
     }
 }
 
@@ -88,26 +89,21 @@ impl Legacy {
 
     fn bad(&self, refused: &Refused, by_gateway: bool, request_id: &str) -> Response {
         let by_turns = |digit: usize| request_id.bytes().nth_back(digit).is_some_and(|byte| byte % 2 == 0);
-        let number = number(&refused.code);
-        if !self.flat && !(by_gateway && by_turns(0)) && refused.code != REPLAYED {
+        let flat = by_gateway && (self.flat || by_turns(0) || refused.code == REPLAYED);
+        if !flat {
             return super::error(&refused.code, &refused.message, request_id);
         }
+        let number = number(&refused.code);
         // A number, by the page's tables; but its sample shows it as a text (DOC cloud.tencent.com/doc/api/309/7025).
         let code = if by_turns(1) { json!(number.to_string()) } else { json!(number) };
-        if by_gateway {
-            return respond(&json!({ "code": code, "message": refused.message }));
-        }
-        // A product's own code stands in the message, in brackets, and in codeDesc (DOC cloud.tencent.com/document/api/
-        // 239/1757 and the samples of the endpoint's pages).
-        let message = format!("({}){}", refused.code, refused.message);
-        respond(&json!({ "code": code, "message": message, "codeDesc": refused.code }))
+        respond(&json!({ "code": code, "message": refused.message }))
     }
 }
 
 /// The code of a request whose nonce was used already. The wrapped shape has none for it: it always comes flat.
 const REPLAYED: &str = "4500";
 
-/// The flat shape's number for a code of the wrapped one (FACTS §6 "tencent-legacy-v2"; 6000 and 6100, DOC
+/// The flat shape's number for a code with which the gateway refuses (FACTS §6 "tencent-legacy-v2"; 6000 and 6100, DOC
 /// cloud.tencent.com/document/api/239/1757).
 fn number(code: &str) -> u32 {
     match code {
@@ -121,9 +117,8 @@ fn number(code: &str) -> u32 {
         "UnsupportedProtocol" => 4600,
         "InternalServerError" => 6000,
         "InvalidAction" | "NoSuchVersion" => 6100,
-        _ if code.ends_with(".NotFound") => 5000,
-        _ if ["Invalid", "Missing", "Unknown", "UnsupportedRegion"].iter().any(|word| code.starts_with(word)) => 4000,
-        _ => 5100,
+        // Bad parameters, of every kind.
+        _ => 4000,
     }
 }
 

@@ -205,31 +205,26 @@ fn the_gateway_refuses_whatever_is_not_a_good_request_flat_or_wrapped() {
 }
 
 #[test]
-fn what_an_action_refuses_comes_wrapped_unless_all_comes_flat() {
+fn what_an_action_refuses_comes_wrapped_whatever_comes_flat() {
     for flat in [0.0, 1.0] {
-        let check = |action: &str, own: &[(&str, &str)], number: &str, code: &str| {
+        let check = |action: &str, own: &[(&str, &str)], expect: &str| {
             let mut legacy = Legacy::new();
             legacy.bench.world.faults.flat = flat;
             legacy.bench.instance(Power::Running, &[]);
             let answer = legacy.call(action, own);
-            if flat == 0.0 {
-                assert_eq!(said(&answer), code, "{answer}");
-            } else {
-                assert_eq!((said(&answer).as_str(), &answer["codeDesc"]), (number, &json!(code)), "{answer}");
-                assert!(answer["message"].as_str().unwrap().starts_with(&format!("({code})")), "{answer}");
-            }
+            assert_eq!(answer["Response"]["Error"]["Code"], expect, "{answer}");
         };
-        check("StopInstances", &[("InstanceIds.1", "ins-none")], "5000", "InvalidInstanceId.NotFound");
-        check("StopInstances", &[("InstanceIds.1", "i-1")], "4000", "InvalidInstanceId.Malformed");
-        check("StopInstances", &[], "4000", "MissingParameter");
-        check("StopInstances", &[("InstanceIds.1", "ins-a"), ("Nonsense", "1")], "4000", "UnknownParameter");
-        check("StopInstances", &[("InstanceIds.1", "ins-a"), ("Language", "en")], "4000", "UnknownParameter");
-        check("DescribeInstances", &[("Filters_1_Name", "zone")], "4000", "UnknownParameter");
-        check("DescribeInstances", &[("Limit", "101")], "4000", "InvalidParameterValueLimit");
-        check("DescribeInstances", &[("InstanceIds", "ins-a")], "4000", "InvalidParameter");
-        check("ImportKeyPair", &[("KeyName", "a"), ("PublicKey", "x")], "4000", "MissingParameter");
+        check("StopInstances", &[("InstanceIds.1", "ins-none")], "InvalidInstanceId.NotFound");
+        check("StopInstances", &[("InstanceIds.1", "i-1")], "InvalidInstanceId.Malformed");
+        check("StopInstances", &[], "MissingParameter");
+        check("StopInstances", &[("InstanceIds.1", "ins-a"), ("Nonsense", "1")], "UnknownParameter");
+        check("StopInstances", &[("InstanceIds.1", "ins-a"), ("Language", "en")], "UnknownParameter");
+        check("DescribeInstances", &[("Filters_1_Name", "zone")], "UnknownParameter");
+        check("DescribeInstances", &[("Limit", "101")], "InvalidParameterValueLimit");
+        check("DescribeInstances", &[("InstanceIds", "ins-a")], "InvalidParameter");
+        check("ImportKeyPair", &[("KeyName", "a"), ("PublicKey", "x")], "MissingParameter");
         let own = [("KeyName", "a"), ("PublicKey", "@x"), ("ProjectId", "0")];
-        check("ImportKeyPair", &own, "4000", "InvalidPublicKey.Malformed");
+        check("ImportKeyPair", &own, "InvalidPublicKey.Malformed");
     }
 }
 
