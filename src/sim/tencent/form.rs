@@ -15,6 +15,7 @@ const NUMBERS: [&str; 3] = ["Offset", "Limit", "ProjectId"];
 const FLAGS: [&str; 2] = ["ForceStop", "ForceReboot"];
 
 /// The parameters as an object. Lists are `Name.1`, `Name.2` and so on without a gap, lists of objects `Name.1.Field`.
+/// The endpoint's pages count from 1, the vendor's SDK for it from 0 (qcloudapi-sdk-python 2.0.15): both are taken.
 pub(super) fn object(params: &[(String, String)]) -> Result<Value, Refused> {
     let mut fields = Map::new();
     for (name, value) in params {
@@ -24,7 +25,9 @@ pub(super) fn object(params: &[(String, String)]) -> Result<Value, Refused> {
             return Err(malformed(format!("the parameter {name} contradicts another one, or is none")));
         }
     }
-    lists(fields).map(Value::Object).ok_or_else(|| malformed("a list that is not counted 1, 2, 3 and on".to_string()))
+    lists(fields)
+        .map(Value::Object)
+        .ok_or_else(|| malformed("a list that is not counted from 1 or from 0 on".to_string()))
 }
 
 fn malformed(message: String) -> Refused {
@@ -58,8 +61,7 @@ fn put(fields: &mut Map<String, Value>, path: &[&str], value: Value) -> Option<(
     put(inner.as_object_mut()?, rest, value)
 }
 
-/// The same with each object whose names are numbers made into the list that it means. `None` where the numbers are not
-/// 1, 2, 3 and on.
+/// The same with each object whose names are numbers made into the list that it means. `None` where a number is missing.
 fn lists(fields: Map<String, Value>) -> Option<Map<String, Value>> {
     let made = fields.into_iter().map(|(name, value)| Some((name, list(value)?)));
     made.collect()
@@ -72,7 +74,9 @@ fn list(value: Value) -> Option<Value> {
     if !numbered {
         return Some(Value::Object(fields));
     }
-    (1..=fields.len()).map(|number| fields.remove(&number.to_string())).collect::<Option<Vec<_>>>().map(Value::Array)
+    let from = usize::from(!fields.contains_key("0"));
+    let places = from..from + fields.len();
+    places.map(|number| fields.remove(&number.to_string())).collect::<Option<Vec<_>>>().map(Value::Array)
 }
 
 #[cfg(test)]
@@ -103,12 +107,16 @@ mod tests {
             "TagSpecification.1.ResourceType=keypair&TagSpecification.1.Tags.1.Key=a&TagSpecification.1.Tags.1.Value=b",
             r#"{"TagSpecification":[{"ResourceType":"keypair","Tags":[{"Key":"a","Value":"b"}]}]}"#,
         );
+        check(
+            "Filters.0.Name=zone&Filters.0.Values.0=a&Filters.0.Values.1=b",
+            r#"{"Filters":[{"Name":"zone","Values":["a","b"]}]}"#,
+        );
         check("Limit=100&Offset=0&ProjectId=-1", r#"{"Limit":100,"Offset":0,"ProjectId":-1}"#);
         check("ForceStop=True&ForceReboot=False", r#"{"ForceStop":true,"ForceReboot":false}"#);
         check("Filters_1_Name=zone", r#"{"Filters_1_Name":"zone"}"#);
         for bad in [
-            "InstanceIds.0=ins-1",
-            "InstanceIds.0=ins-1&InstanceIds.1=ins-2",
+            "InstanceIds.2=ins-1",
+            "InstanceIds.0=ins-1&InstanceIds.2=ins-2",
             "InstanceIds.1=ins-1&InstanceIds.3=ins-2",
             "InstanceIds.01=ins-1",
             "InstanceIds.1=ins-1&InstanceIds.1=ins-1",

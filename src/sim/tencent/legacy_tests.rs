@@ -229,10 +229,10 @@ fn what_an_action_refuses_comes_wrapped_whatever_comes_flat() {
 }
 
 #[test]
-fn a_list_that_is_not_counted_from_1_is_refused() {
+fn a_list_with_a_gap_is_refused() {
     let mut legacy = Legacy::new();
     let id = legacy.bench.instance(Power::Running, &[]);
-    let params = legacy.params("StopInstances", &[("InstanceIds.0", &id)]);
+    let params = legacy.params("StopInstances", &[("InstanceIds.1", &id), ("InstanceIds.3", "ins-a")]);
     let answer = legacy.send(&legacy.request(By::Get, params));
     assert!(["4000", "InvalidParameterValue"].contains(&said(&answer).as_str()), "{answer}");
     assert_eq!(legacy.violations(), [Rule::Malformed]);
