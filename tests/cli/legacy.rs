@@ -1,12 +1,34 @@
 //! CVM by its legacy endpoint: the real program against the simulator on real sockets.
 
-use super::stage::{Clouds, Stage};
+use super::stage::{Clouds, Stage, said};
 
 /// How many calls a cloud heard, and how many of them by the legacy endpoint.
 fn calls(clouds: &Clouds) -> (u64, u64) {
     let state = clouds.state("tencent-cvm");
     let all = state["calls"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     (all, state["legacy_calls"].as_u64().unwrap())
+}
+
+#[test]
+fn a_wrong_secret_is_told_as_one_in_either_shape() {
+    // Without a fault half of the refusals come flat: several looks see both.
+    let clouds = Clouds::open(&["--instances", "2", "--latency", "1ms"]);
+    let stage = Stage::of(&clouds, "tencent-cvm", "");
+    stage.edit(|text| text.replace("provider: tencent-cvm\n", "provider: tencent-cvm\n    api: legacy\n"));
+    let good = stage.run(&["check", "--online"]);
+    assert!(good.code == 0 && good.out.contains("credentials: the cloud takes them"), "{good:?}");
+    let mut shapes = [false, false];
+    for _ in 0..40 {
+        let output = stage.command(&["check", "--online"]).env("THE_SECRET", "an-entirely-wrong-one").output().unwrap();
+        let refused = said(output);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.out.contains("see that the access key is enabled"), "{refused:?}");
+        shapes[usize::from(refused.out.contains("4100"))] = true;
+        if shapes == [true, true] {
+            break;
+        }
+    }
+    assert_eq!(shapes, [true, true], "wrapped and flat");
 }
 
 #[test]
