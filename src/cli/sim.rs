@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "200ms", value_parser = parse_duration)]
     operation_time: Duration,
     /// What goes wrong: throttle=P, error500=P, lost=P, late=P:DURATION, delay=P:DURATION, rubbish=P, opfail=P,
-    /// halfdone=P, poison=N, poison=ID, skew=DURATION, separated by commas
+    /// halfdone=P, flat=P (CVM's legacy endpoint answers in its oldest shape), poison=N, poison=ID, skew=DURATION, separated by commas
     #[arg(long, default_value = "", hide_default_value = true, value_name = "SPEC")]
     faults: Faults,
     /// Put a real sshd behind each running Linux instance, at a loopback address of its own that its cloud shows

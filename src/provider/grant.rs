@@ -46,14 +46,17 @@ pub enum Denial {
 }
 
 /// What a denial with this code is about. What is not known is taken for a permission: that is the commonest. Codes from
-/// the vendors' lists (`error-classes.json`): TC3 1209/56023, ECS ErrorCenter, BCC Ojwvyo6nc.
+/// the vendors' lists (`error-classes.json`): TC3 1209/56023, ECS ErrorCenter, BCC Ojwvyo6nc; the numbers are those of CVM's
+/// legacy endpoint, 213/6982.
 pub fn denial(code: &str) -> Denial {
     match code {
-        "AuthFailure.SignatureExpire" | "RequestExpired" | "RequestTimeTooSkewed" => Denial::Clock,
+        "AuthFailure.SignatureExpire" | "RequestExpired" | "RequestTimeTooSkewed" | "4200" => Denial::Clock,
         code if code.starts_with("InvalidTimeStamp") => Denial::Clock,
         "AuthFailure.UnauthorizedOperation" => Denial::Permission,
         "SignatureDoesNotMatch" | "IncompleteSignature" | "InvalidHTTPAuthHeader" => Denial::Credentials,
         "UnauthorizedOperation.InvalidToken" | "UnauthorizedOperation.TokenInvalid" => Denial::Credentials,
+        // Signature, unknown key, token, MFA.
+        "4100" | "4104" | "4105" | "4106" => Denial::Credentials,
         code if [
             "AuthFailure",
             "InvalidAccessKeyId",
@@ -116,7 +119,8 @@ mod tests {
             Denial::Credentials,
         );
         check(&["InvalidAccessKeyId", "InvalidAccessKeyId.Inactive", "InvalidHTTPAuthHeader"], Denial::Credentials);
-        check(&["AuthFailure.SignatureExpire", "InvalidTimeStamp.Expired", "RequestExpired"], Denial::Clock);
+        check(&["4100", "4104", "4105", "4106"], Denial::Credentials);
+        check(&["AuthFailure.SignatureExpire", "InvalidTimeStamp.Expired", "RequestExpired", "4200"], Denial::Clock);
         check(
             &[
                 "UnauthorizedOperation",
@@ -127,6 +131,7 @@ mod tests {
             Denial::Permission,
         );
         check(&["AccessDenied", "Forbidden", "", "OptInRequired"], Denial::Permission);
+        check(&["4101", "4102", "4103", "4110"], Denial::Permission);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub struct Cloud {
     pub key_pairs_max: usize,
     /// How far this cloud's clock (its `Date` header and its signature windows) is ahead of the world's.
     pub skew: SignedDuration,
+    pub(super) legacy_calls: u64,
     nonces: HashMap<String, Timestamp>,
     sweep_at: usize,
     machines: Vec<Machine>,
@@ -94,6 +95,7 @@ impl Cloud {
             denied: BTreeSet::new(),
             key_pairs_max,
             skew: SignedDuration::ZERO,
+            legacy_calls: 0,
             nonces: HashMap::new(),
             sweep_at: 1024,
             machines: Vec::new(),
@@ -135,6 +137,10 @@ impl Cloud {
     /// How often each action was called, refused calls too.
     pub fn calls(&self) -> &BTreeMap<String, u64> {
         &self.calls
+    }
+    /// How many of the calls came by the legacy endpoint (CVM's).
+    pub fn legacy_calls(&self) -> u64 {
+        self.legacy_calls
     }
     /// What clients did wrong.
     pub fn violations(&self) -> &[Violation] {

@@ -58,10 +58,23 @@ pub struct Outcome {
     pub delay: Duration,
 }
 
-/// The face of a cloud.
-fn face(kind: ProviderKind) -> &'static dyn Face {
-    match kind {
+/// Whether the request goes to the endpoint that only CVM has.
+fn is_legacy(world: &World, cloud: usize, request: &Request) -> bool {
+    world.cloud(cloud).kind == ProviderKind::TencentCvm && request.path == tencent::LEGACY_PATH
+}
+
+/// The face that a cloud shows to this request.
+fn face(world: &mut World, cloud: usize, request: &Request) -> &'static dyn Face {
+    let legacy = is_legacy(world, cloud, request);
+    match world.cloud(cloud).kind {
         ProviderKind::TencentLighthouse => &tencent::Lighthouse,
+        ProviderKind::TencentCvm if legacy => {
+            if world.rng.chance(world.faults.flat) {
+                &tencent::FLAT
+            } else {
+                &tencent::BY_VERSION
+            }
+        }
         ProviderKind::TencentCvm => &tencent::Cvm,
         ProviderKind::AlibabaEcs => &super::alibaba::Ecs,
         ProviderKind::BaiduBcc => &super::baidu::Bcc,
@@ -72,10 +85,11 @@ fn face(kind: ProviderKind) -> &'static dyn Face {
 pub fn handle(world: &mut World, cloud: usize, now: Timestamp, request: &Request) -> Outcome {
     world.advance(now);
     let (kind, skew) = (world.cloud(cloud).kind, world.cloud(cloud).skew);
-    let face = face(kind);
+    let face = face(world, cloud, request);
     let action = face.action(request);
     let count = world.clouds[cloud].calls.entry(action.clone()).or_default();
     *count += 1;
+    world.clouds[cloud].legacy_calls += u64::from(is_legacy(world, cloud, request));
     let weather = world.faults.draw(kind, &action, &mut world.rng);
     let request_id = world.request_id();
     let at = world.now().checked_add(skew).unwrap_or(world.now());
@@ -154,7 +168,7 @@ impl World {
             match due {
                 Due::Step { cloud, machine, generation, step } => self.step(cloud, machine, generation, step),
                 Due::Call { cloud, sent, request } => {
-                    let face = face(self.cloud(cloud).kind);
+                    let face = face(self, cloud, &request);
                     let (request_id, action) = (self.request_id(), face.action(&request));
                     let call = Call { cloud, at: sent, request: &request, request_id: &request_id, action: &action };
                     face.answer(self, &call);

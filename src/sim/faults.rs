@@ -15,6 +15,7 @@
 //! | `opfail=P` | an accepted operation ends FAILED, without its effect |
 //! | `halfdone=P` | a bind refused because of one instance is done to the ones before it |
 //! | `poison=N` or `poison=ID` | N instances in a hundred, or this one, make every bind fail that names them |
+//! | `flat=P` | what goes well at CVM's legacy endpoint is answered in the flat shape, though the request names a version, and whatever its gateway refuses |
 //! | `skew=DURATION` | the clouds' clocks are so far ahead; `-5m` behind |
 //!
 //! `P` is a share from 0 to 1. A name may be given once, `poison` more often.
@@ -96,6 +97,9 @@ pub struct Faults {
     pub operation_fails: f64,
     /// Share of refused batches whose instances before the culprit are done nevertheless.
     pub half_done: f64,
+    /// Share of the calls to CVM's legacy endpoint that are answered in the flat shape, though they name a version,
+    /// where they go well or its gateway refuses them.
+    pub flat: f64,
     /// Instances in a hundred that are poisoned when a fleet is made.
     pub poison_share: u8,
     /// Instances poisoned by id when a fleet is made.
@@ -109,7 +113,7 @@ pub struct Faults {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no fault: write throttle=P, error500=P, lost=P, late=P:DURATION, delay=P:DURATION, rubbish=P, opfail=P, \
-     halfdone=P, poison=N, poison=ID or skew=DURATION, where P is a share from 0 to 1"
+     halfdone=P, flat=P, poison=N, poison=ID or skew=DURATION, where P is a share from 0 to 1"
 )]
 pub struct BadFaults(String);
 
@@ -140,6 +144,7 @@ impl std::str::FromStr for Faults {
                 "rubbish" => faults.rubbish = share(value)?,
                 "opfail" => faults.operation_fails = share(value)?,
                 "halfdone" => faults.half_done = share(value)?,
+                "flat" => faults.flat = share(value)?,
                 "poison" => match value.parse::<u8>() {
                     Ok(share) if share <= 100 => faults.poison_share = share,
                     Err(_) if value.contains('-') => faults.poisoned.push(value.to_string()),
@@ -222,12 +227,12 @@ mod tests {
     #[test]
     fn the_grammar_reads_every_fault_and_refuses_the_rest() {
         let text = "throttle=0.05, error500=0.03,lost=0.03,late=0.01:30s,delay=0.1:500ms,rubbish=1,opfail=0.5,\
-                    halfdone=0.2,poison=1,poison=i-abc,skew=-5m";
+                    halfdone=0.2,flat=0.3,poison=1,poison=i-abc,skew=-5m";
         let faults: Faults = text.parse().unwrap();
         assert_eq!((faults.throttle, faults.error500, faults.lost), (0.05, 0.03, 0.03));
         assert_eq!(faults.late, (0.01, Duration::from_secs(30)));
         assert_eq!(faults.delay, (0.1, Duration::from_millis(500)));
-        assert_eq!((faults.rubbish, faults.operation_fails, faults.half_done), (1.0, 0.5, 0.2));
+        assert_eq!((faults.rubbish, faults.operation_fails, faults.half_done, faults.flat), (1.0, 0.5, 0.2, 0.3));
         assert_eq!((faults.poison_share, faults.poisoned.as_slice()), (1, ["i-abc".to_string()].as_slice()));
         assert_eq!(faults.skew, SignedDuration::from_mins(-5));
         assert!("".parse::<Faults>().is_ok());

@@ -349,7 +349,10 @@ fn state(world: &World) -> Value {
             .iter()
             .map(|pair| json!({ "id": pair.id, "name": pair.name, "public_key": pair.line }))
             .collect();
-        json!({ "provider": cloud.kind, "instances": instances, "key_pairs": pairs, "calls": cloud.calls() })
+        let (calls, legacy) = (cloud.calls(), cloud.legacy_calls());
+        json!({
+            "provider": cloud.kind, "instances": instances, "key_pairs": pairs, "calls": calls, "legacy_calls": legacy,
+        })
     });
     json!({ "clouds": clouds.collect::<Vec<_>>() })
 }

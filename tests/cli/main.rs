@@ -5,6 +5,7 @@
 
 mod credentials;
 mod custody;
+mod legacy;
 mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]

@@ -93,7 +93,7 @@ pub async fn a_wildcard_in_a_tag_is_a_letter_like_any_other(rig: Arc<Rig>) {
 }
 
 pub async fn a_tag_that_holds_the_wires_own_punctuation_is_found(rig: Arc<Rig>) {
-    for value in ["a:b", "a,b", "a b", "a&b=c", "a+b/c", "50%", "前端", "\"quoted\"", "~tilde~"] {
+    for value in ["a:b", "a,b", "a b", "a&b=c", "a+b/c", "50%", "前端", "\"quoted\"", "~tilde~", "@home", "a_b.c"] {
         let ours = machines(&rig, 2, &[("team", value)]);
         machines(&rig, 1, &[("team", value.get(..1).unwrap_or("x"))]);
         assert_eq!(rig.ids(&by_tags(&[("team", value)])).await, sorted(ours), "{value}");

@@ -1,11 +1,12 @@
 //! How a client behaves: its credentials, its clock, its haste, and what it lets slip in an error.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use rekeyd::model::ProviderKind;
 use rekeyd::net::Response;
-use rekeyd::provider::{Blame, Error, Kind, Limits, Select, limits};
+use rekeyd::provider::{Blame, Effect, Error, Kind, Limits, Select, limits};
 use rekeyd::sim::{Rule, Weather};
 
 use crate::rig::{Rig, after};
@@ -14,6 +15,23 @@ use crate::tap::Which;
 
 fn denied(error: Error) {
     assert_eq!((error.kind, error.blame), (Kind::Denied, Blame::Account), "{error:?}");
+}
+
+/// Whether the cloud refused with its one code for a replay and for a clock that is off: only the legacy endpoint's flat
+/// shape has such a one (FACTS, section 6).
+fn is_replay(rig: &Rig, error: &Error) -> bool {
+    rig.is_legacy() && error.code == "4500"
+}
+
+/// A refusal for the clock. One that may mean a replay leaves open whether a copy of the request came before and was done.
+fn out_of_time<T: Debug>(rig: &Rig, result: Result<T, Error>) {
+    let error = rig.error(result);
+    if is_replay(rig, &error) {
+        let verdict = (error.kind, error.effect, error.blame);
+        assert_eq!(verdict, (Kind::Unavailable, Effect::Unknown, Blame::Request), "{error:?}");
+    } else {
+        denied(rig.not_done::<()>(Err(error)));
+    }
 }
 
 pub async fn the_limits_answer_every_question(rig: Arc<Rig>) {
@@ -55,17 +73,17 @@ pub async fn a_clock_that_is_off_by_an_hour_is_denied(rig: Arc<Rig>) {
     rig.expects(Rule::Clock);
     let scene = Scene::new(&rig);
     rig.with(|world| world.cloud_mut(0).skew = SignedDuration::from_hours(1));
-    denied(rig.not_done(scene.read(Read::All).await));
+    out_of_time(&rig, scene.read(Read::All).await);
     for change in Change::EACH {
-        denied(rig.not_done(scene.change(change, rig.before()).await));
+        out_of_time(&rig, scene.change(change, rig.before()).await);
     }
     let difference = rig.provider.clock_difference().expect("an answer came");
     assert!((difference + SignedDuration::from_hours(1)).abs() <= SignedDuration::from_secs(1), "{difference:?}");
     // Baidu's pages say nothing of a clock that is ahead of theirs (FACTS 5.2).
     if rig.kind != ProviderKind::BaiduBcc {
         rig.with(|world| world.cloud_mut(0).skew = SignedDuration::from_hours(-1));
-        denied(rig.not_done(scene.read(Read::All).await));
-        denied(rig.not_done(scene.change(Change::Bind, rig.before()).await));
+        out_of_time(&rig, scene.read(Read::All).await);
+        out_of_time(&rig, scene.change(Change::Bind, rig.before()).await);
     }
 }
 
@@ -90,11 +108,17 @@ pub async fn a_request_that_expired_on_its_way_is_signed_anew_and_sent_once_more
     for change in Change::EACH {
         let scene = Scene::new(&rig);
         late(2);
-        denied(rig.not_done(scene.change(change, rig.before()).await));
-        assert_eq!(rig.tap.changes(), 2, "{change:?}: once more, and no oftener");
+        let result = scene.change(change, rig.before()).await;
+        let open = result.as_ref().is_err_and(|error| is_replay(&rig, error));
+        out_of_time(&rig, result);
+        let sent = rig.tap.changes();
+        assert!(sent == 2 || open && sent == 1, "{change:?}: once more, and no oftener: {sent}");
         late(1);
-        scene.change(change, rig.before()).await.unwrap();
-        assert_eq!(rig.tap.changes(), 2, "{change:?}");
+        match scene.change(change, rig.before()).await {
+            Ok(()) => assert_eq!(rig.tap.changes(), 2, "{change:?}"),
+            // What may have been done is not sent again.
+            Err(error) => assert!(is_replay(&rig, &error) && rig.tap.changes() == 1, "{change:?}: {error:?}"),
+        }
         rig.tap.calm();
         rig.settle();
     }
@@ -223,12 +247,13 @@ async fn repeats(rig: &Rig, secret: &str, token: &str) {
     });
     let scene = Scene::new(rig).seen_by(client);
     for status in [200, 403, 500] {
-        for shape in 0..3 {
+        for shape in 0..4 {
             let secret = secret.to_string();
             rig.tap.calm();
             rig.tap.hook(Box::new(move |request, _| {
                 let headers = request.headers.iter().map(|(name, value)| format!("{name}: {value}"));
                 let all = headers.collect::<Vec<_>>().join("; ") + "; the secret is " + &secret;
+                let all = format!("{all}; {}; {}", request.query, String::from_utf8_lossy(&request.body));
                 let (code, id) = ("SignatureDoesNotMatch", all.clone());
                 let body = match shape {
                     0 => format!("<html>{all}</html>").into_bytes(),
@@ -239,6 +264,7 @@ async fn repeats(rig: &Rig, secret: &str, token: &str) {
                     })
                     .to_string()
                     .into_bytes(),
+                    2 => serde_json::json!({ "code": 4100, "message": all, "codeDesc": all }).to_string().into_bytes(),
                     _ => serde_json::json!({
                         "Code": all, "Message": "", "RequestId": "", "code": all, "message": "", "requestId": "",
                         "Response": {"Error": {"Code": all, "Message": ""}, "RequestId": ""},
@@ -292,7 +318,8 @@ pub async fn every_attempt_is_signed_anew(rig: Arc<Rig>) {
     let count = signatures.len();
     signatures.sort();
     signatures.dedup();
-    // Only ECS has a nonce: elsewhere two attempts within one second may be alike.
-    let alike = rig.kind != ProviderKind::AlibabaEcs && signatures.len() > count / 2;
+    // Only ECS and CVM's legacy endpoint have nonces: elsewhere two attempts within one second may be alike.
+    let nonces = rig.kind == ProviderKind::AlibabaEcs || rig.is_legacy();
+    let alike = !nonces && signatures.len() > count / 2;
     assert!(signatures.len() == count || alike, "{signatures:?}");
 }

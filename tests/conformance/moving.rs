@@ -8,7 +8,7 @@ use rekeyd::model::{InstanceId, ProviderKind};
 use rekeyd::provider::Select;
 use rekeyd::sim::{InstanceSpec, World};
 
-use crate::rig::{Rig, TAG, by_tags, tags};
+use crate::rig::{Implementation, Rig, TAG, by_tags, tags};
 
 /// Who goes between two pages.
 #[derive(Clone, Copy, Debug)]
@@ -53,11 +53,11 @@ fn before_call(rig: &Rig, nth: usize, mut act: impl FnMut(&mut World) + Send + '
 
 /// Lists the machines of a cloud of its own while some go and so many are made, and asks that whoever was there
 /// throughout is found.
-async fn machines_move(kind: ProviderKind, select: &Select, nth: usize, gone: Gone, made: usize) {
+async fn machines_move(way: Implementation, select: &Select, nth: usize, gone: Gone, made: usize) {
     let machine = || InstanceSpec { tags: tags(&[TAG]), ..InstanceSpec::default() };
-    let rig = Rig::new(kind);
+    let rig = Rig::new(way);
     // Three pages of a hundred; BCC's hold a thousand, and two must do.
-    let (count, page) = if kind == ProviderKind::BaiduBcc { (1050, 1000) } else { (240, 100) };
+    let (count, page) = if rig.kind == ProviderKind::BaiduBcc { (1050, 1000) } else { (240, 100) };
     let all: Vec<InstanceId> = (0..count).map(|_| rig.add(machine())).collect();
     let leaving: Vec<String> = gone.places(count, page).into_iter().map(|at| all[at].to_string()).collect();
     let leave = leaving.clone();
@@ -77,10 +77,10 @@ async fn machines_move(kind: ProviderKind, select: &Select, nth: usize, gone: Go
 }
 
 async fn machines_move_each_way(rig: &Rig, gone: Gone, made: usize) {
-    machines_move(rig.kind, &Select::All, 2, gone, made).await;
+    machines_move(rig.way, &Select::All, 2, gone, made).await;
     if rig.kind != ProviderKind::BaiduBcc {
-        machines_move(rig.kind, &Select::All, 3, gone, made).await;
-        machines_move(rig.kind, &by_tags(&[TAG]), 2, gone, made).await;
+        machines_move(rig.way, &Select::All, 3, gone, made).await;
+        machines_move(rig.way, &by_tags(&[TAG]), 2, gone, made).await;
     }
 }
 
@@ -99,10 +99,10 @@ pub async fn as_many_made_as_released_between_two_pages_hide_nobody(rig: Arc<Rig
 }
 
 pub async fn pairs_that_come_and_go_between_two_pages_hide_none(rig: Arc<Rig>) {
-    let kind = rig.kind;
-    let page = if kind == ProviderKind::BaiduBcc { 1000 } else { rig.provider.limits().page_max };
+    let way = rig.way;
+    let page = if rig.kind == ProviderKind::BaiduBcc { 1000 } else { rig.provider.limits().page_max };
     for (gone, made) in [(Gone::Nobody, 5), (Gone::BothEnds, 0), (Gone::First, 3), (Gone::Last, 3)] {
-        let rig = Rig::new(kind);
+        let rig = Rig::new(way);
         let count = page + 20;
         let names: Vec<String> = (0..count).map(|number| format!("rksim_{number:05}")).collect();
         let ids: Vec<String> = names.iter().map(|name| rig.pair(name).to_string()).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rekeyd::clock::Clock;
 use rekeyd::model::{InstanceId, KeyPairId, KeyPairName, ProviderKind, PublicKey, Region, Timestamp};
-use rekeyd::provider::{Accepted, Credentials, Effect, Error, Instance, Provider, Select, Settings, open};
+use rekeyd::provider::{Accepted, Api, Credentials, Effect, Error, Instance, Provider, Select, Settings, open};
 use rekeyd::sim::{Direct, InstanceSpec, Machine, Power, Rule, VirtualClock, World};
 use secrecy::ExposeSecret;
 
@@ -18,7 +18,23 @@ use crate::tap::Tap;
 /// The tag that the cases select by.
 pub const TAG: (&str, &str) = ("role", "web");
 
+/// One way to a cloud.
+#[derive(Clone, Copy, Debug)]
+pub struct Implementation {
+    pub kind: ProviderKind,
+    pub api: Api,
+    /// What goes well at the legacy endpoint, and what its gateway refuses, comes in the oldest shape.
+    pub flat: bool,
+}
+
+impl Implementation {
+    pub const fn of(kind: ProviderKind, api: Api) -> Self {
+        Self { kind, api, flat: false }
+    }
+}
+
 pub struct Rig {
+    pub way: Implementation,
     pub kind: ProviderKind,
     pub clock: Arc<VirtualClock>,
     pub tap: Arc<Tap>,
@@ -35,10 +51,12 @@ pub fn after(at: Timestamp, milliseconds: u64) -> Timestamp {
 }
 
 impl Rig {
-    pub fn new(kind: ProviderKind) -> Self {
+    pub fn new(way: Implementation) -> Self {
+        let Implementation { kind, api, flat } = way;
         let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
         let clock = Arc::new(VirtualClock::new(start));
         let mut world = World::new(7, start);
+        world.faults.flat = if flat { 1.0 } else { 0.0 };
         let cloud = world.open_cloud(kind);
         assert_eq!(cloud, 0);
         // A real Lighthouse account holds 10 pairs, which would hide a second page.
@@ -51,9 +69,10 @@ impl Rig {
             access_key_secret: account.access_key_secret.clone().into(),
             session_token: None,
         };
-        let settings = settings(kind, &account.region, credentials);
+        let settings = settings(kind, api, &account.region, credentials);
         let provider = open(&settings, tap.clone(), clock.clone(), 1).unwrap();
         Self {
+            way,
             kind,
             clock,
             tap,
@@ -80,7 +99,7 @@ impl Rig {
         secrets.extend(credentials.session_token.as_ref().map(|token| token.expose_secret().to_string()));
         drop(secrets);
         let number = u64::from(self.count.fetch_add(1, Ordering::Relaxed));
-        let settings = settings(self.kind, &account.region, credentials);
+        let settings = settings(self.kind, self.way.api, &account.region, credentials);
         open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
     }
 
@@ -92,7 +111,7 @@ impl Rig {
             access_key_secret: account.access_key_secret.into(),
             session_token: None,
         };
-        let mut settings = settings(self.kind, &account.region, credentials);
+        let mut settings = settings(self.kind, self.way.api, &account.region, credentials);
         settings.rates.insert(action.to_string(), rate);
         let number = u64::from(self.count.fetch_add(1, Ordering::Relaxed));
         open(&settings, self.tap.clone(), self.clock.clone(), 1000 + number).unwrap()
@@ -100,6 +119,10 @@ impl Rig {
 
     pub fn is_tencent(&self) -> bool {
         matches!(self.kind, ProviderKind::TencentLighthouse | ProviderKind::TencentCvm)
+    }
+
+    pub fn is_legacy(&self) -> bool {
+        self.way.api != Api::V3
     }
 
     /// Looks into the world, or meddles with it.
@@ -241,8 +264,8 @@ impl Rig {
     }
 }
 
-fn settings(provider: ProviderKind, region: &str, credentials: Credentials) -> Settings {
-    let (api, rates) = Default::default();
+fn settings(provider: ProviderKind, api: Api, region: &str, credentials: Credentials) -> Settings {
+    let rates = Default::default();
     Settings { provider, api, endpoint: None, region: Region::new(region), credentials: credentials.into(), rates }
 }
 

@@ -21,6 +21,7 @@ fn mistyped() -> String {
         "requestId": [], "instances": 7, "keypairs": {"a": 1}, "keypair": 7, "isTruncated": "maybe",
         "failedInstanceIdList": "all", "nextMarker": 7, "Instances": [1], "KeyPairs": 7, "KeyPairName": {},
         "Results": "ok", "InstanceResponses": 7, "TagResources": 7, "NextToken": [], "FailCount": {},
+        "code": {}, "message": 7, "codeDesc": [],
     });
     let mut outer = inner.clone();
     outer["Response"] = inner;

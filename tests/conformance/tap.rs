@@ -24,6 +24,8 @@ pub struct Sent {
     pub at: Timestamp,
     pub change: bool,
     pub origin: String,
+    /// To the legacy endpoint.
+    pub legacy: bool,
 }
 
 /// Acts right before a call is sent; an answer given here keeps the call from the cloud.
@@ -44,8 +46,24 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
+/// A parameter of a request to the legacy endpoint, decoded.
+fn parameter(request: &Request, name: &str) -> Option<String> {
+    if !is_legacy(request) {
+        return None;
+    }
+    let wire =
+        if request.method == "GET" { request.query.as_str() } else { std::str::from_utf8(&request.body).ok()? };
+    let raw = wire.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    Some(percent_encoding::percent_decode_str(raw).decode_utf8().ok()?.into_owned())
+}
+
+fn is_legacy(request: &Request) -> bool {
+    request.path == "/v2/index.php"
+}
+
 fn is_change(request: &Request) -> bool {
-    match header(request, "x-tc-action").or_else(|| header(request, "x-acs-action")) {
+    let named = header(request, "x-tc-action").or_else(|| header(request, "x-acs-action")).map(str::to_string);
+    match named.or_else(|| parameter(request, "Action")) {
         Some(action) => !action.starts_with("Describe") && !action.starts_with("List"),
         None => request.method != "GET" && !request.path.ends_with("/listByInstanceId"),
     }
@@ -96,7 +114,7 @@ impl Tap {
         self.sent.lock().unwrap().iter().filter(|sent| sent.change).count()
     }
 
-    /// Every signature that went over the wire: the last word of the Authorization header.
+    /// Every signature that went over the wire: the last word of the Authorization header, or the parameter.
     pub fn signatures(&self) -> Vec<String> {
         self.signatures.lock().unwrap().clone()
     }
@@ -106,10 +124,12 @@ impl Tap {
 impl Transport for Tap {
     async fn send(&self, request: &Request) -> Result<Response, TransportError> {
         let change = is_change(request);
-        let sent = Sent { at: self.clock.now(), change, origin: request.origin.clone() };
+        let (origin, legacy) = (request.origin.clone(), is_legacy(request));
+        let sent = Sent { at: self.clock.now(), change, origin, legacy };
         self.sent.lock().unwrap().push(sent);
         let signature = header(request, "authorization").and_then(|value| value.rsplit(['=', '/']).next());
-        self.signatures.lock().unwrap().extend(signature.map(str::to_string));
+        let signature = signature.map(str::to_string).or_else(|| parameter(request, "Signature"));
+        self.signatures.lock().unwrap().extend(signature);
         {
             let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(hook) = self.hook.lock().unwrap().as_mut()

@@ -166,8 +166,16 @@ impl Transport for Fused<dyn Transport> {
         let header = |name: &str| request.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let action = header("x-tc-action").or_else(|| header("x-acs-action"));
         let rest = || format!("{} {}?{}", request.method, request.path, request.query);
+        let action = action.or_else(|| legacy_action(request));
         self.fuse.around(action.unwrap_or_else(rest), self.inner.send(request)).await
     }
+}
+
+/// The action of a request to CVM's legacy endpoint: one of its parameters.
+fn legacy_action(request: &Request) -> Option<String> {
+    let form = if request.method == "GET" { request.query.as_bytes() } else { &request.body };
+    let text = std::str::from_utf8(form).ok().filter(|_| request.path == "/v2/index.php")?;
+    text.split('&').find_map(|pair| pair.strip_prefix("Action=")).map(|action| format!("legacy {action}"))
 }
 
 #[async_trait]

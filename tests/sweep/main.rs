@@ -25,10 +25,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use rekeyd::model::ProviderKind;
+use rekeyd::provider::Api;
 use rekeyd::ssh::KeyPool;
 
 use fuse::Side;
-use rig::{Rig, Scenario};
+use rig::{FLAT, Rig, Scenario};
 
 fn pool() -> &'static Arc<KeyPool> {
     static POOL: OnceLock<Arc<KeyPool>> = OnceLock::new();
@@ -89,6 +90,14 @@ async fn lighthouse_keeps_the_promise_when_killed_at_any_call() {
 async fn cvm_keeps_the_promise_when_killed_at_any_call() {
     let (calls, kinds) = sweep(&Scenario::of(ProviderKind::TencentCvm)).await;
     assert!(calls > 100, "{calls} calls: {kinds:?}");
+}
+
+#[tokio::test]
+async fn cvm_keeps_the_promise_by_its_legacy_endpoint_when_killed_at_any_call() {
+    let cvm = Scenario::of(ProviderKind::TencentCvm);
+    let (calls, kinds) = sweep(&Scenario { api: Api::Legacy, faults: FLAT, ..cvm }).await;
+    assert!(calls > 100, "{calls} calls: {kinds:?}");
+    assert!(kinds.contains("legacy AssociateInstancesKeyPairs"), "{kinds:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use rekeyd::engine::planner::{Fleet, begin, propose};
 use rekeyd::engine::{Accounts, Engine, EngineError, NoProvider, Surroundings, Tools};
 use rekeyd::model::{Amount, Duration, FleetName, HostKey, JournalId, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::net::Transport;
-use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
+use rekeyd::provider::{Api, Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{
     AddressFrom, Author, Event, HoldReason, Hooks, JumpHost, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify,
@@ -31,11 +31,15 @@ use crate::roll::{self, Drains};
 pub const TAG: (&str, &str) = ("role", "web");
 /// Weather in which a batch that is refused for one instance is done to those before it, and nothing else goes wrong.
 pub const HALF_DONE: &str = "halfdone=1";
+/// Weather in which half of what CVM's legacy endpoint answers comes in its oldest shape, and nothing goes wrong.
+pub const FLAT: &str = "flat=0.5";
 
 /// What a fleet looks like and how it is rolled out.
 #[derive(Clone)]
 pub struct Scenario {
     pub provider: ProviderKind,
+    /// By which API the clouds are spoken to.
+    pub api: Api,
     /// A second fleet of the same looks, in a cloud of its own.
     pub second: Option<ProviderKind>,
     pub running: usize,
@@ -68,6 +72,7 @@ impl Scenario {
     pub fn of(provider: ProviderKind) -> Self {
         Self {
             provider,
+            api: Api::default(),
             second: None,
             running: 4,
             stopped: 1,
@@ -246,7 +251,7 @@ impl Rig {
         self.engines += 1;
         let seed = self.engines * 1000 + self.scenario.seed;
         let (world, clock) = (self.world.clone(), self.clock.clone());
-        let through = fuse.clone();
+        let (through, api) = (fuse.clone(), self.scenario.api);
         // One provider an engine and place, as in the daemon: a second one of the same seed would use its nonces again.
         let opened = Mutex::new(BTreeMap::<String, Result<Arc<dyn Provider>, String>>::new());
         let providers = move |place: &Place| {
@@ -272,7 +277,7 @@ impl Rig {
                     region: place.region.clone(),
                     credentials: credentials.into(),
                     rates: Default::default(),
-                    api: Default::default(),
+                    api,
                 };
                 let transport = Arc::new(Fused { fuse: through.clone(), inner });
                 open(&settings, transport, clock.clone(), seed).map_err(|error| error.to_string())
@@ -400,7 +405,7 @@ impl Rig {
             }
         }
         // After a lost answer or in a late look a careful client too can meet the wrong state.
-        let fair = matches!(self.scenario.faults, "" | HALF_DONE);
+        let fair = matches!(self.scenario.faults, "" | HALF_DONE | FLAT);
         let excused = |rule| !fair && matches!(rule, Rule::State | Rule::Clock);
         for violation in world.violations().filter(|violation| !excused(violation.rule)) {
             unkept.push(format!("the client broke a rule: {violation:?}"));

@@ -2,6 +2,7 @@
 //! batches half done), killed at a few calls by chance. One number replays a failure.
 
 use rekeyd::model::ProviderKind;
+use rekeyd::provider::Api;
 use rekeyd::sim::Rng;
 
 use crate::fuse::Side;
@@ -18,13 +19,22 @@ pub fn seeds() -> std::ops::Range<u64> {
     from..from + number("SEEDS", 8)
 }
 
+/// The same, and half of what the legacy endpoint may answer in its oldest shape comes so.
+const FLAT_WEATHER: &str =
+    "throttle=0.05,error500=0.05,lost=0.05,late=0.01:20s,delay=0.02:3s,rubbish=0.02,opfail=0.02,halfdone=0.5,flat=0.5";
+
 async fn run(provider: ProviderKind) {
+    run_through(&Scenario { faults: WEATHER, ..Scenario::of(provider) }).await;
+}
+
+async fn run_through(scenario: &Scenario) {
+    let provider = scenario.provider;
     for seed in seeds() {
         let mut chance = Rng::new(seed);
         let blows: Vec<(usize, Side)> = (0..3)
             .map(|_| (chance.below(200), if chance.below(2) == 0 { Side::Before } else { Side::After }))
             .collect();
-        let scenario = Scenario { seed, faults: WEATHER, failures_max: 5, canary: 2, ..Scenario::of(provider) };
+        let scenario = Scenario { seed, failures_max: 5, canary: 2, ..scenario.clone() };
         let mut rig = Rig::new(scenario, pool(), blows);
         let report = rig.run().await;
         if !report.problems.is_empty() {
@@ -41,6 +51,12 @@ async fn lighthouse_keeps_the_promise_in_bad_weather() {
 #[tokio::test]
 async fn cvm_keeps_the_promise_in_bad_weather() {
     run(ProviderKind::TencentCvm).await;
+}
+
+#[tokio::test]
+async fn cvm_keeps_the_promise_by_its_legacy_endpoint_in_bad_weather() {
+    let (api, faults) = (Api::LegacySha1, FLAT_WEATHER);
+    run_through(&Scenario { api, faults, ..Scenario::of(ProviderKind::TencentCvm) }).await;
 }
 
 #[tokio::test]

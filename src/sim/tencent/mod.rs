@@ -1,18 +1,23 @@
 //! Tencent Cloud's API 3.0 gateway (FACTS §2.1, §2.3): what Lighthouse and CVM have in common. Each error is HTTP 200
-//! with `Response.Error`. It must never let a call through that the gateway would not.
+//! with `Response.Error`. CVM has its legacy endpoint besides. It must never let a call through that the gateway would
+//! not.
 
 mod cvm;
 mod cvm_looks;
+mod form;
+mod legacy;
 mod lighthouse;
 mod lighthouse_looks;
 mod listing;
 mod sign;
+mod sign_v1;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub(super) use cvm::Cvm;
+pub(super) use legacy::{BY_VERSION, FLAT, PATH as LEGACY_PATH};
 pub(super) use lighthouse::Lighthouse;
 
 use super::cloud::Rule;
