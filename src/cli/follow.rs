@@ -6,14 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::Observer;
 use crate::engine::operate::{OrderError, operate};
+use crate::engine::{Observer, View};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
-use super::Exit;
 use super::exposure::say_exposure;
 use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
@@ -22,6 +21,7 @@ use super::progress::Progress;
 use super::rotate::PATIENCE;
 use super::signals::Signals;
 use super::target::store_beside;
+use super::{Exit, Scene};
 use crate::config::Config;
 use crate::engine::drive::Retiring;
 use crate::rotation::Author;
@@ -63,7 +63,7 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(super) async fn open(config: &'a Config, out: Output, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
+    pub(super) async fn open(scene: &Scene, config: &'a Config, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
         let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
@@ -73,8 +73,8 @@ impl<'a> Follower<'a> {
             config,
             store,
             ask,
-            out,
-            progress: Progress::new(out),
+            out: scene.out,
+            progress: Progress::new(scene.out, &*scene.env),
             fleet,
             begun: SystemClock.now(),
             driverless: None,
@@ -174,6 +174,8 @@ impl<'a> Follower<'a> {
                 rotation.apply(&entry)?;
                 self.progress.recorded(id, &head.plan, &entry);
             }
+            let view = View::Rotation { rotation: &rotation, waiting: None };
+            self.progress.turned(id, view, SystemClock.now());
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, outcome));
                 say_exposure(self.out, &rotation, &instances);

@@ -81,7 +81,7 @@ pub(super) async fn run_for(
                 let by = Author::Operator(owner::person(&*scene.env));
                 let mut followed = false;
                 loop {
-                    let follower = Follower::open(&config, scene.out, fleet, ask_for(aim, force)).await?;
+                    let follower = Follower::open(scene, &config, fleet, ask_for(aim, force)).await?;
                     match follower.run(&by, &mut signals).await {
                         // A way back to several pairs is several rotations: asked for until nothing is left.
                         Ok(Followed::To(Exit::Done)) if matches!(aim, Aim::Back(_)) => followed = true,
@@ -108,7 +108,7 @@ async fn drive(
     signals: Signals,
 ) -> anyhow::Result<Exit> {
     let (stop, asked) = watch::channel(false);
-    let progress = Arc::new(Progress::new(scene.out));
+    let progress = Arc::new(Progress::new(scene.out, &*scene.env));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
     let round = Round { scene, config, driver: &driver, out: scene.out, force };
     let by = Author::Operator(owner::person(&*scene.env));
@@ -323,7 +323,7 @@ async fn tell_of_waits(driver: &Driver, fleet: &FleetName, progress: &Progress) 
     loop {
         SystemClock.sleep_until(later(progress.spoke(), SILENCE)).await;
         let now = SystemClock.now();
-        if now < later(progress.spoke(), SILENCE) {
+        if progress.is_live() || now < later(progress.spoke(), SILENCE) {
             continue;
         }
         let rotation = open_rotation(driver.journal(), fleet).await;

@@ -3,13 +3,19 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::rotation::{Part, Plan, Rotation};
+use crate::model::{Duration, Timestamp, show_duration};
+use crate::rotation::{Part, Plan, PlannedInstance, Rotation};
 use crate::store::Head;
 
+use super::counts::Counts;
+use super::fate::Fate;
 use super::journals::Journals;
-use super::output::{Tone, count, moment, some, table};
+use super::output::{Output, Tone, count, moment, some};
 use super::story::Teller;
 use super::{Exit, Scene, exposure};
+
+/// So many instances are listed.
+const SHOWN: usize = 20;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -56,13 +62,29 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     }
     let out = scene.out;
     let what = match &head.plan {
-        Plan::Rotate(_) => "rotation",
+        Plan::Rotate(plan) => plan.purpose().name(),
         Plan::Retire(_) => "retirement",
     };
     let place = head.plan.place();
     let title = format!("{what} {} of fleet {}: key pair {}", head.id, head.plan.fleet(), head.plan.key_name());
     out.line(out.tone(Tone::Strong, title));
     out.line(format!("{} {}, account {}", place.provider, place.region, place.account));
+    let newest = entries.last().map_or(head.begun, |entry| entry.at);
+    out.line(match &head.ended {
+        Some((at, outcome)) => {
+            format!("begun {}, {outcome} {} ({})", moment(head.begun), moment(*at), span(head.begun, *at))
+        }
+        None => format!("begun {}, still open; last entry {}", moment(head.begun), moment(newest)),
+    });
+    if let Some(rotation) = &rotation {
+        if let Some((_, fingerprint)) = &rotation.key {
+            out.line(format!("key {fingerprint}"));
+        }
+        out.line(Counts::of(rotation, &instances).text());
+        if let Some(reason) = &rotation.held {
+            out.line(out.tone(Tone::Bad, format!("HELD: {reason}; {}", reason.way_on(head.id))));
+        }
+    }
     if !instances.is_empty() {
         let excluded = instances.iter().filter(|one| matches!(one.part, Part::Excluded(_))).count();
         out.line(format!("{} planned, {excluded} left out by the plan", count(instances.len() - excluded, "instance")));
@@ -75,9 +97,15 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let mut teller = Teller::of(&instances);
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| vec![entry.seq.to_string(), moment(entry.at), teller.tell(&head.plan, entry)])
+        .map(|entry| {
+            let after = span(head.begun, entry.at);
+            vec![entry.seq.to_string(), moment(entry.at), after, teller.tell(&head.plan, entry)]
+        })
         .collect();
-    out.print(&table(0, &["#", "WHEN", "WHAT"], &rows));
+    out.print(&out.table(0, &["#", "WHEN", "AFTER", "WHAT"], &rows));
+    if let Some(rotation) = &rotation {
+        say_unwell(out, rotation, &instances);
+    }
     if let Some(rotation) = &rotation {
         exposure::say_exposure(out, rotation, &instances);
     }
@@ -88,13 +116,39 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     Ok(exit)
 }
 
+/// Those of the batches who have not the key, each with its name and what became of it.
+fn say_unwell(out: Output, rotation: &Rotation, instances: &[PlannedInstance]) {
+    let batched = instances.iter().filter(|one| matches!(one.part, Part::Batch(_)));
+    let fates = batched.filter_map(|one| Some((one, Fate::of(rotation, one)?)));
+    let unwell: Vec<_> = fates.filter(|(_, fate)| !fate.is_well()).collect();
+    if unwell.is_empty() {
+        return;
+    }
+    out.line(format!("not seen to take the key: {}", count(unwell.len(), "instance")));
+    let row = |(one, fate): &(&PlannedInstance, Fate)| vec![one.id.to_string(), one.name.clone(), fate.to_string()];
+    let rows: Vec<Vec<String>> = unwell.iter().take(SHOWN).map(row).collect();
+    out.print(&out.table(2, &["INSTANCE", "NAME", "WHAT BECAME OF IT"], &rows));
+    if unwell.len() > SHOWN {
+        out.line(format!("  and {} more: --json has them all", unwell.len() - SHOWN));
+    }
+}
+
+/// The time between two moments, as people say it: `14s`, `2h 5m`.
+fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default();
+    // Nobody counts the seconds of hours.
+    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    show_duration(Duration::from_secs(whole))
+}
+
 /// The journal of an id or a unique beginning of one, or the newest rotation of a fleet.
 pub(super) fn find<'a>(heads: &'a [Head], asked: &str) -> Result<&'a Head> {
     let newest = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && head.plan.fleet().as_str() == asked;
     if let Some(head) = heads.iter().rev().find(newest) {
         return Ok(head);
     }
-    let asked = asked.to_lowercase();
+    // A table on a narrow terminal cuts ids.
+    let asked = asked.trim_end_matches('…').to_lowercase();
     let matching: Vec<&Head> = heads.iter().filter(|head| head.id.to_string().starts_with(&asked)).collect();
     match matching.as_slice() {
         [head] => Ok(head),
