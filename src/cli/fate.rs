@@ -65,7 +65,7 @@ impl fmt::Display for Fate {
             Some(Phase::Bound) => "bound, not active yet",
             Some(Phase::Active) => "active",
             Some(Phase::Proven) => "proven by a login",
-            Some(Phase::Straggler) => "bound; off, or out of reach: not seen to take the key yet",
+            Some(Phase::Straggler) => "off or out of reach, not seen to take the key; bound",
             Some(Phase::Excluded) => "excluded",
             Some(Phase::Gone) => "gone from the cloud",
         })?;

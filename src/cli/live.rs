@@ -1,7 +1,7 @@
 //! Live progress on the last lines of a terminal: a bar for each open rotation, above it the lines that matter. It hears and
 //! draws; it cannot steer, must not fail, and draws nothing where stderr is no terminal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::config::Env;
 use crate::model::{JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Event, Plan, Rotation};
+use crate::rotation::{Event, Plan, Rotation, Step};
 
 use super::output::{is_dumb, moment, some};
 use super::story::{batch_name, doing};
@@ -82,7 +82,7 @@ impl Live {
     fn bar(&self, rotation: &Rotation) -> Bar {
         let bar = self.screen.add(ProgressBar::new(rotation.members().count() as u64));
         // The template is our own; were it not understood, the plain bar would do. Without colours: `NO_COLOR` asks for none.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:12} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(rotation.plan.fleet.to_string());
@@ -137,14 +137,30 @@ fn words(rotation: &Rotation, room: Option<&str>, now: Timestamp) -> String {
     words
 }
 
+/// What is waited for, by the calls whose effect was not seen yet.
+fn awaited(rotation: &Rotation) -> String {
+    let calls: BTreeSet<_> =
+        rotation.members().filter_map(|(_, member)| Some(member.pending.as_ref()?.call.name())).collect();
+    match calls.is_empty() {
+        true => "waiting for machines to be back".to_string(),
+        false => format!("waiting for the {}", some(calls, NAMED)),
+    }
+}
+
 fn about(rotation: &Rotation, room: Option<&str>, now: Timestamp) -> String {
     let next = rotation.next(now);
-    if let Some(step) = next.run.first() {
+    // What is done comes before the looks at what was done.
+    let acts = next.run.iter().find(|step| !matches!(step, Step::Settle(_)));
+    if let Some(step) = acts.or(next.run.first()) {
         let batch = step.batch().map(|batch| match (batch, rotation.batch_count()) {
             (0, _) => format!("{}: ", batch_name(0)),
             (_, count) => format!("{} of {}: ", batch_name(batch), count - 1),
         });
-        return format!("{}{}", batch.unwrap_or_default(), doing(*step));
+        let what = match step {
+            Step::Settle(_) => awaited(rotation),
+            step => doing(*step).to_string(),
+        };
+        return format!("{}{what}", batch.unwrap_or_default());
     }
     match (room, next.wake) {
         (Some(room), _) => format!("waits: {room}"),

@@ -127,7 +127,7 @@ impl Teller {
                     (0, 1) => "host key not read: the machine is off, or out of reach".to_string(),
                     (0, all) => format!("host keys read of none of {all} machines: off, or out of reach"),
                     (1, 1) => "host key read".to_string(),
-                    (reached, all) if reached == all => format!("host keys read of all {all} machines"),
+                    (reached, all) if reached == all => format!("host keys read of {all} machines"),
                     (reached, all) => {
                         format!("host keys read of {reached} of {all} machines; the others are off, or out of reach")
                     }

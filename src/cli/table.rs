@@ -7,8 +7,10 @@ use console::{measure_text_width as width_of, truncate_str};
 const GAP: usize = 2;
 /// No column is cut to less: the beginning of an id still tells what it is …
 const COLUMN_MIN: usize = 13;
-/// … and the last one is wrapped to no less.
-const LAST_MIN: usize = 24;
+/// … the last one is wrapped to this before others are cut …
+const LAST_WANTS: usize = 24;
+/// … and to no less than this.
+const LAST_MIN: usize = 12;
 
 /// A table, the first row being the heads, indented by `indent`. `fit`: the terminal's columns; `None`: as wide as it is.
 pub(super) fn table(indent: usize, heads: &[&str], rows: &[Vec<String>], fit: Option<usize>) -> String {
@@ -44,13 +46,13 @@ fn fitted(natural: &[usize], fit: usize) -> Vec<usize> {
     let Some((last, others)) = widths.split_last_mut() else { return widths };
     let room = fit.saturating_sub(GAP * others.len());
     let left = |others: &[usize]| room.saturating_sub(others.iter().sum());
-    let needs = (*last).min(LAST_MIN);
+    let needs = (*last).min(LAST_WANTS);
     while left(others) < needs {
         // The widest is cut first; of equals the later one.
         let Some(widest) = others.iter_mut().max().filter(|widest| **widest > COLUMN_MIN) else { break };
         *widest -= 1;
     }
-    *last = (*last).min(left(others).max(needs));
+    *last = (*last).min(left(others).max(LAST_MIN));
     widths
 }
 

@@ -255,4 +255,6 @@ fn parse_directory(text: &str) -> Result<PathBuf, String> {
 }
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;

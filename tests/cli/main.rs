@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod custody;
+mod people;
 mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]
