@@ -85,7 +85,11 @@ fn write(to: &Path, mode: u32, ids: Option<Ids>, content: &[u8]) -> io::Result<(
     let written = (|| {
         file.write_all(content)?;
         if let Some((uid, gid)) = ids {
-            std::os::unix::fs::fchown(&file, uid, gid)?;
+            let made = file.metadata()?;
+            let differs = uid.is_some_and(|uid| uid != made.uid()) || gid.is_some_and(|gid| gid != made.gid());
+            if differs {
+                std::os::unix::fs::fchown(&file, uid, gid)?;
+            }
         }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;

@@ -70,13 +70,13 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
 async fn adopt_all(out: Output, config: &Config, engine: &mut Engine) -> Result<Exit, AdoptError> {
     let mut held = false;
     for (id, reached) in go_on(engine).await? {
-        held |= say(out, config, engine, id, &reached);
+        held |= say(out, config, engine, id, &reached).await?;
     }
     let inventory = take_stock(engine.tools(), &daemon::fleets(config)).await?;
     out.print(&text(out, &inventory, &engine.heads().await?.readable));
     if !held {
         for (id, reached) in record(engine, &inventory).await? {
-            held |= say(out, config, engine, id, &reached);
+            held |= say(out, config, engine, id, &reached).await?;
         }
     }
     if held {
@@ -88,16 +88,23 @@ async fn adopt_all(out: Output, config: &Config, engine: &mut Engine) -> Result<
 }
 
 /// Says how a rotation stands, and whether it is held.
-fn say(out: Output, config: &Config, engine: &Engine, id: JournalId, reached: &Reached) -> bool {
-    let Some(rotation) = engine.rotation(id) else { return false };
+async fn say(
+    out: Output,
+    config: &Config,
+    engine: &Engine,
+    id: JournalId,
+    reached: &Reached,
+) -> Result<bool, AdoptError> {
+    let Some(rotation) = engine.rotation(id) else { return Ok(false) };
     match reached {
         Reached::Ended(outcome) => {
-            out.line(say_ended(out, &config.custody.keeper, rotation, *outcome));
-            false
+            let planned = engine.tools().journal.instances(id).await?;
+            out.line(say_ended(out, &config.custody.keeper, rotation, &planned, *outcome));
+            Ok(false)
         }
         Reached::Held { reason, down } => {
             say_held(out, rotation, reason, down);
-            true
+            Ok(true)
         }
     }
 }

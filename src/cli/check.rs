@@ -1,5 +1,6 @@
 //! `rekeyd check`: everything that is wrong with the config file, at once, each with file and line; then the credentials
-//! of every account, the settings of every cloud, and what custody's directory holds. It sends nothing, and makes nothing.
+//! of every account, the settings of every cloud, the keys of jump hosts, and what custody's directory holds. It sends nothing,
+//! and makes nothing.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -7,6 +8,8 @@ use serde_json::{Value, json};
 use crate::config::{self, Config, Remark};
 use crate::custody::{Examined, Keeper, Settings};
 use crate::daemon::{self, Clouds, keeping};
+use crate::rotation::{SshLogin, Verify};
+use crate::ssh::read_key_file;
 
 use super::output::{self, Tone};
 use super::{Exit, Scene, credentials};
@@ -103,6 +106,14 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
         let checked = checked.and_then(|settings| settings.check().map_err(|error| error.to_string()));
         if let Err(problem) = checked {
             let text = format!("{}: fleets.{name}: account {}: {problem}", scene.config.display(), place.account);
+            problems.push(Finding { text, remark: None });
+        }
+    }
+    // Read as a rotation would read it: here it is said before one is planned.
+    for (name, fleet) in &config.fleets {
+        let Verify::Ssh(SshLogin { jump: Some(jump), .. }) = &fleet.verify else { continue };
+        if let Err(error) = read_key_file(&jump.key_file) {
+            let text = format!("{}: fleets.{name}.verify.ssh.jump.key_file: {error}", scene.config.display());
             problems.push(Finding { text, remark: None });
         }
     }

@@ -17,6 +17,7 @@ use crate::model::{FleetName, Mark};
 use crate::rotation::{Deviation, DriftKind};
 use crate::store::{self, DriverLock, Journal, Sqlite};
 
+use super::lost::lost;
 use super::output::{Output, Tone, count, some};
 use super::{Exit, Scene, credentials};
 
@@ -55,7 +56,7 @@ struct Unseen {
     why: String,
 }
 
-/// Machines that were not reached to be offered their old keys.
+/// Machines that were not reached to be offered their old keys, or to show their host keys.
 #[derive(Debug, Serialize)]
 struct Unreached {
     fleet: Option<FleetName>,
@@ -75,6 +76,10 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     // Whose lock this account may not look at is taken to be driving: a young debt is then no drift.
     let driven = DriverLock::is_held(&config.store).unwrap_or(true);
     let mut report = Report { deviations: Vec::new(), unseen: Vec::new(), unreached: Vec::new() };
+    if let Some(lost) = lost(&config, &scene.env, &tools.journal.heads().await?).await {
+        // Nothing is left to hold the world against.
+        report.unseen.push(Unseen { fleet: None, why: lost.to_string() });
+    }
     if arguments.fleets.is_empty() {
         report.take(None, survey::holdings(&tools, &fleets).await);
     } else {
@@ -155,7 +160,7 @@ impl Report {
         }
         for Unreached { fleet, machines } in &self.unreached {
             let machines = count(*machines, "machine");
-            line(format!("{}: {machines} not reached: whether old keys are still taken there is not known", of(fleet)));
+            line(format!("{}: {machines} not reached: their old keys and host keys could not be tried", of(fleet)));
         }
         for Unseen { fleet, why } in &self.unseen {
             line(out.tone(Tone::Bad, format!("{}: not seen: {why}", of(fleet))));

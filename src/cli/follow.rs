@@ -1,6 +1,7 @@
 //! `rekeyd rotate` beside a driver: the request is handed over, and the journal that comes of it is told as it grows, to
 //! the same exit codes. It reads; the only things that it writes are its request and, when it goes away, its withdrawal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,7 +11,7 @@ use crate::engine::operate::{OrderError, operate};
 use crate::engine::{Observer, View};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Step};
+use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Rule, Step};
 use crate::store::{Agenda, Answer, Ask, DriverLock, Head, Journal, Request, Sqlite};
 
 use super::exposure::say_exposure;
@@ -21,9 +22,10 @@ use super::progress::Progress;
 use super::rotate::PATIENCE;
 use super::signals::Signals;
 use super::target::store_beside;
-use super::{Exit, Scene};
+use super::{Exit, Scene, owner};
 use crate::config::Config;
 use crate::engine::drive::Retiring;
+use crate::engine::planner::Aim;
 use crate::rotation::Author;
 
 /// Between two looks at the store.
@@ -34,23 +36,67 @@ const SILENCE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(2);
 
 /// What came of handing over.
-pub(super) enum Followed {
+enum Followed {
     /// It was followed to its end, or to a hold.
-    To(Exit),
+    To(Exit, Option<Outcome>),
+    /// There is nobody to do it for, in these words.
+    Nobody(String),
     /// Nobody drives any more: drive it here.
     NobodyDrives,
 }
 
-/// Whoever drives answered that it does not begin.
-#[derive(Debug, thiserror::Error)]
-#[error("no rotation of {fleet} was begun: {why}")]
-pub(super) struct NotBegun {
-    fleet: FleetName,
-    why: String,
+/// Hands over what is aimed at, and follows all that comes of it. `None`: nobody drives any more, it is to be driven here.
+pub(super) async fn follow_all(
+    scene: &Scene,
+    config: &Config,
+    fleet: &FleetName,
+    (aim, force): (Aim, &[Rule]),
+    signals: &mut Signals,
+) -> Result<Option<Exit>> {
+    let by = Author::Operator(owner::person(&*scene.env));
+    let mut follower = Follower::open(scene, config, fleet, ask_for(aim, force)).await?;
+    let exit = loop {
+        let followed = !follower.told.is_empty();
+        match follower.run(&by, signals).await? {
+            Followed::To(_, Some(Outcome::Completed)) if goes_on(aim, followed) => {}
+            Followed::To(exit, _) => break Some(exit),
+            Followed::Nobody(_) if followed => break follower.finish().await?,
+            Followed::Nobody(problem) if matches!(aim, Aim::CatchUp { .. }) => {
+                scene.out.line(format!("{fleet}: {problem}"));
+                break Some(Exit::Done);
+            }
+            Followed::Nobody(problem) => bail!("no rotation of {fleet} was begun: {problem}"),
+            Followed::NobodyDrives => break None,
+        }
+    };
+    follower.store.close().await;
+    Ok(exit)
+}
+
+/// Whether there may be more to follow: a way back to several pairs is several rotations, asked for until nothing is left; the
+/// new ones are caught up with after those who are back.
+fn goes_on(aim: Aim, followed: bool) -> bool {
+    match aim {
+        Aim::Back(_) => true,
+        Aim::CatchUp { .. } => !followed,
+        Aim::Rotate | Aim::Compromised { .. } => false,
+    }
+}
+
+/// What is asked of whoever drives.
+fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
+    match aim {
+        Aim::Rotate => Ask::Rotate { force: force.to_vec(), compromised: false, unavailable_max: None },
+        Aim::Compromised { unavailable_max } => {
+            Ask::Rotate { force: force.to_vec(), compromised: true, unavailable_max }
+        }
+        Aim::Back(rotation) => Ask::Rollback { rotation },
+        Aim::CatchUp { .. } => Ask::CatchUp,
+    }
 }
 
 /// Hands a fleet's rotation over to whoever drives, and follows it.
-pub(super) struct Follower<'a> {
+struct Follower<'a> {
     config: &'a Config,
     store: Sqlite,
     ask: Ask,
@@ -60,10 +106,12 @@ pub(super) struct Follower<'a> {
     begun: Timestamp,
     driverless: Option<Timestamp>,
     given_up: Option<JournalId>,
+    /// The rotations that were followed to their ends.
+    told: BTreeSet<JournalId>,
 }
 
 impl<'a> Follower<'a> {
-    pub(super) async fn open(scene: &Scene, config: &'a Config, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
+    async fn open(scene: &Scene, config: &'a Config, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
         let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
@@ -79,25 +127,46 @@ impl<'a> Follower<'a> {
             begun: SystemClock.now(),
             driverless: None,
             given_up: None,
+            told: BTreeSet::new(),
         })
     }
 
     /// Asks, waits for the answer, follows. A signal withdraws what was not taken yet; what was taken goes on without us.
-    pub(super) async fn run(mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
-        self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
+    async fn run(&mut self, by: &Author, signals: &mut Signals) -> Result<Followed> {
+        if self.told.is_empty() {
+            self.out.line(format!("{}: another rekeyd drives this store; handed over, following it", self.fleet));
+        }
         let id = self.store.ask(self.fleet, &self.ask, by, SystemClock.now()).await?;
-        let result = tokio::select! {
+        let (store, fleet) = (self.store.clone(), self.fleet);
+        tokio::select! {
             result = self.hand_over(id, by) => result,
             () = signals.next() => {
-                if self.store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
+                if store.answer(id, &Answer::Withdrawn, SystemClock.now()).await? {
                     bail!("stopped as asked; the request was withdrawn before it was taken");
                 }
-                let fleet = self.fleet;
                 bail!("stopped following, as asked; whoever drives goes on: `rekeyd status {fleet}`, `rekeyd hold {fleet}`");
             }
-        };
-        self.store.close().await;
-        result
+        }
+    }
+
+    /// All that was asked for is done: what of it began and ended unseen between two questions is told, and what follows. `None`:
+    /// nobody drives any more.
+    async fn finish(&mut self) -> Result<Option<Exit>> {
+        let Ask::Rollback { rotation } = self.ask else { return Ok(Some(Exit::Done)) };
+        let is_of_it = |plan: &Plan| matches!(plan, Plan::Rotate(plan) if plan.undoes == Some(rotation));
+        let heads = self.store.heads().await?;
+        let untold = heads
+            .of(self.fleet)
+            .filter(|head| is_of_it(&head.plan) && head.begun >= self.begun && !self.told.contains(&head.id));
+        for id in untold.map(|head| head.id).collect::<Vec<_>>() {
+            match self.follow(id).await? {
+                Followed::To(exit @ Exit::Held, _) => return Ok(Some(exit)),
+                Followed::NobodyDrives => return Ok(None),
+                Followed::To(..) | Followed::Nobody(_) => {}
+            }
+        }
+        self.follow_retirements().await?;
+        Ok(Some(Exit::Done))
     }
 
     /// The fleet's open rotation: whoever drives, it is followed, and no other one begins.
@@ -137,7 +206,8 @@ impl<'a> Follower<'a> {
             let Request { answer, .. } = self.store.request(id).await?;
             match answer {
                 Some((_, Answer::Rotation(rotation))) => break rotation,
-                Some((_, Answer::Refused(why))) => return Err(NotBegun { fleet: fleet.clone(), why }.into()),
+                Some((_, Answer::Nobody(why))) => return Ok(Followed::Nobody(why)),
+                Some((_, Answer::Refused(why))) => bail!("no rotation of {fleet} was begun: {why}"),
                 Some((_, other)) => bail!("no rotation of {fleet} was begun: the request was answered {other:?}"),
                 None => {}
             }
@@ -177,13 +247,14 @@ impl<'a> Follower<'a> {
             let view = View::Rotation { rotation: &rotation, waiting: None };
             self.progress.turned(id, view, SystemClock.now());
             if let Some((_, outcome)) = rotation.ended {
-                self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, outcome));
+                self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, &instances, outcome));
                 say_exposure(self.out, &rotation, &instances);
-                // After an abandon the pair waits for the next rotation to take over.
-                if outcome == Outcome::Completed {
+                self.told.insert(id);
+                // After an abandon the pair waits for the next rotation to take over; on a way back more may come first.
+                if outcome == Outcome::Completed && !matches!(self.ask, Ask::Rollback { .. }) {
                     self.follow_retirements().await?;
                 }
-                return Ok(Followed::To(Exit::Done));
+                return Ok(Followed::To(Exit::Done, Some(outcome)));
             }
             let now = SystemClock.now();
             let nothing_left = rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none();
@@ -193,7 +264,7 @@ impl<'a> Follower<'a> {
                 let down: Vec<_> = owed.map(|(id, _)| id.clone()).collect();
                 say_held(self.out, &rotation, reason, &down);
                 say_exposure(self.out, &rotation, &instances);
-                return Ok(Followed::To(Exit::Held));
+                return Ok(Followed::To(Exit::Held, None));
             }
             if self.nobody_drives() {
                 self.progress.say(self.fleet, "whoever drove is gone");

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::custody::Keeper;
 use crate::model::{FleetName, JournalId, KeyPairName};
 use crate::rotation::{Entry, Plan, PlannedInstance, Retirement, Rotation};
-use crate::store::{Agenda as _, DueTime, Head, Heads, Journal, Request, Sqlite};
+use crate::store::{Agenda as _, DueTime, Head, Heads, Journal, LateLook, Request, Sqlite};
 
 /// The journals of a store; none where there is no database yet.
 pub(super) struct Journals {
@@ -16,13 +16,14 @@ pub(super) struct Journals {
     custody: Keeper,
 }
 
-/// What is asked of fleets and not answered yet, which are held, when they are due, and what was refused last.
+/// What is asked of fleets and not answered yet, which are held, when they are due, what was refused last, and who came late.
 #[derive(Default)]
 pub(super) struct Agenda {
     pub(super) asked: Vec<Request>,
     pub(super) paused: BTreeMap<FleetName, Request>,
     pub(super) due: BTreeMap<FleetName, DueTime>,
     pub(super) refused: BTreeMap<FleetName, Request>,
+    pub(super) late: BTreeMap<FleetName, LateLook>,
 }
 
 /// A journal, folded.
@@ -58,7 +59,8 @@ impl Journals {
     pub(super) async fn agenda(&self) -> anyhow::Result<Agenda> {
         let Some(store) = &self.store else { return Ok(Agenda::default()) };
         let (asked, paused) = (store.asked().await?, store.paused().await?);
-        Ok(Agenda { asked, paused, due: store.due_times().await?, refused: store.refused().await? })
+        let (due, refused, late) = (store.due_times().await?, store.refused().await?, store.late_looks().await?);
+        Ok(Agenda { asked, paused, due, refused, late })
     }
 
     /// The readable heads of one fleet's journals, oldest first.

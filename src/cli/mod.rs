@@ -18,6 +18,7 @@ mod hold;
 mod init;
 mod journals;
 mod live;
+mod lost;
 mod outcome;
 mod output;
 mod owner;
@@ -88,8 +89,8 @@ enum Verb {
     Check(check::Arguments),
     /// Show what a rotation of a fleet would do now, and make nothing
     ///
-    /// With an open rotation: what that one would do next. Exit code 2: there is something to do. 0: an open rotation has
-    /// nothing left to do. 1: error.
+    /// With an open rotation: what that one would do next, or why it is held. Exit code 2: there is something to do, be it after a
+    /// release. 0: an open rotation has nothing left to do. 1: error.
     Plan(plan::Arguments),
     /// Run the daemon: rotate fleets when they are due, until told to stop
     ///

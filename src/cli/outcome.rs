@@ -5,8 +5,9 @@ use crate::custody::Keeper;
 use crate::engine::drive::Retiring;
 use crate::model::InstanceId;
 use crate::rotation::back::touched;
-use crate::rotation::{HoldReason, Outcome, Rotation};
+use crate::rotation::{HoldReason, Outcome, PlannedInstance, Rotation};
 
+use super::counts::Counts;
 use super::output::{Output, Tone, moment, some};
 
 /// Says why a rotation is held, who is down because of it, and the way on.
@@ -41,20 +42,15 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
     ));
 }
 
-/// What became of a rotation that ended.
-pub(super) fn say_ended(out: Output, custody: &Keeper, rotation: &Rotation, outcome: Outcome) -> String {
-    let number = |which: &dyn Fn(&crate::rotation::Member) -> bool| {
-        rotation.members().filter(|(_, member)| which(member)).count()
-    };
-    let mut parts = vec![format!("{} active", number(&|member| member.active))];
-    let mut part = |number: usize, what: &str| {
-        if number > 0 {
-            parts.push(format!("{number} {what}"));
-        }
-    };
-    part(number(&|member| member.is_straggler() && member.excluded.is_none()), "bound, waiting for their next boot");
-    part(number(&|member| member.excluded.is_some()), "excluded");
-    part(number(&|member| member.gone), "gone");
+/// What became of a rotation that ended; `planned`: all the instances of its plan.
+pub(super) fn say_ended(
+    out: Output,
+    custody: &Keeper,
+    rotation: &Rotation,
+    planned: &[PlannedInstance],
+    outcome: Outcome,
+) -> String {
+    let counts = Counts::of(rotation, planned).text();
     let fleet = &rotation.plan.fleet;
     let key = match &rotation.key {
         Some((_, fingerprint)) if rotation.plan.key.is_strangers() => {
@@ -69,7 +65,7 @@ pub(super) fn say_ended(out: Output, custody: &Keeper, rotation: &Rotation, outc
     };
     let tone = if outcome == Outcome::Completed { Tone::Good } else { Tone::Careful };
     let what = rotation.plan.purpose().name();
-    out.tone(tone, format!("{fleet}: {what} {} {outcome}: {}{key}", rotation.id, parts.join(", ")))
+    out.tone(tone, format!("{fleet}: {what} {} {outcome}: {}{key}", rotation.id, counts))
 }
 
 /// How a retire journal stands.

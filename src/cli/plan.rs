@@ -1,5 +1,5 @@
 //! `rekeyd plan FLEET`: what a rotation would do now, or an open one next. It looks at the cloud and makes nothing: no
-//! key, no journal, no database.
+//! key, no journal, no database. With `--compromised` it shows what `rotate --compromised` would do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, Clouds};
-use crate::engine::planner::{Proposal, propose};
+use crate::engine::planner::{Aim, Proposal, propose_for};
 use crate::engine::rules;
-use crate::model::{FleetName, InstanceId, Timestamp, show_duration};
+use crate::model::{Amount, FleetName, InstanceId, JournalId, Timestamp, show_duration};
 use crate::provider::Power;
 use crate::rotation::policy::SETTLE_DEADLINE;
 use crate::rotation::preflight::{Finding, Level, refusals};
 use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation, Rule, Verify};
-use crate::store::Head;
+use crate::store::{Head, Request};
 
 use super::journals::{Folded, Journals};
 use super::output::{self, Output, Tone, moment, some};
@@ -31,6 +31,12 @@ const SHOWN: usize = 6;
 pub(super) struct Arguments {
     /// The fleet, as the config file names it
     fleet: FleetName,
+    /// What `rotate --compromised` would do: at once, without windows, soak and grace; an open rotation is given up first
+    #[arg(long)]
+    compromised: bool,
+    /// So many machines may be down at once, a number or a share (100%), in place of the fleet's own
+    #[arg(long, value_name = "AMOUNT", requires = "compromised")]
+    unavailable_max: Option<Amount>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,7 +47,11 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let journals = Journals::open(&config).await?;
     let heads = journals.heads().await?.readable;
     let is_open = |head: &&Head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none();
-    if let Some(head) = heads.iter().filter(is_open).find(|head| head.plan.fleet() == fleet) {
+    let is_other = |plan: &Plan| matches!(plan, Plan::Rotate(plan) if !plan.compromised);
+    let open = heads.iter().filter(is_open).find(|head| head.plan.fleet() == fleet);
+    // What is open is given up for a compromised key, and only another rotation for one is not.
+    let gives_up = open.filter(|head| arguments.compromised && is_other(&head.plan)).map(|head| head.id);
+    if let Some(head) = open.filter(|_| gives_up.is_none()) {
         let Folded::Rotation(rotation, _) = journals.fold(head).await? else { bail!("journal {} is damaged", head.id) };
         return show_open(scene.out, arguments.json, &rotation, SystemClock.now());
     }
@@ -51,11 +61,17 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     credentials::at_hand(scene, &config, [&planned.place.account])?;
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
     let tools = clouds.tools_to_plan();
-    let proposal = propose(&tools, &planned, &daemon::fleets(&config)).await.context("no plan can be made")?;
+    let aim = match arguments.compromised {
+        true => Aim::Compromised { unavailable_max: arguments.unavailable_max },
+        false => Aim::Rotate,
+    };
+    let proposal = propose_for(&tools, &planned, &daemon::fleets(&config), aim).await.context("no plan can be made")?;
     let taken = taken_by_others(&journals, &heads, fleet, &planned.place).await?;
-    let refusals = forbidden(&journals, &heads, &proposal).await?;
+    let mut refusals = forbidden(&journals, &heads, &proposal).await?;
+    refusals
+        .extend(journals.agenda().await?.paused.remove(fleet).and_then(Request::refusal).map(|held| held.to_string()));
     let (taken, superseded) = (taken_of(&proposal, &taken), superseded(&heads, fleet));
-    let outlook = Outlook { taken, superseded, refusals, proposal };
+    let outlook = Outlook { taken, superseded, refusals, proposal, gives_up };
     if outlook.batched().all(|instance| outlook.taken.contains_key(&instance.id)) {
         bail!("fleet {fleet}: everybody who could be bound is in another fleet's open rotation; nothing was done");
     }
@@ -77,7 +93,8 @@ async fn forbidden(journals: &Journals, heads: &[Head], proposal: &Proposal) -> 
     };
     let outside = rules::outside(proposal, SystemClock.now());
     let found = [(Rule::Window, outside), (Rule::SizeChange, changed)].into_iter();
-    let say = |(rule, problem)| format!("{problem}: refused now without `rekeyd rotate {fleet} --force={rule}`");
+    let flag = rules::flag(&proposal.plan);
+    let say = |(rule, problem)| format!("{problem}: refused now without `rekeyd rotate {fleet}{flag} --force={rule}`");
     Ok(found.filter_map(|(rule, problem): (Rule, Option<String>)| Some(say((rule, problem?)))).collect())
 }
 
@@ -124,6 +141,8 @@ struct Outlook {
     superseded: Option<String>,
     /// What `rotate` would refuse it for, unless that is forced.
     refusals: Vec<String>,
+    /// The open rotation that does not wait for it.
+    gives_up: Option<JournalId>,
 }
 
 impl Outlook {
@@ -190,6 +209,8 @@ impl Outlook {
         json!({
             "fleet": plan.fleet,
             "open_rotation": null,
+            "compromised": plan.compromised,
+            "gives_up": self.gives_up,
             "account": plan.place.account,
             "provider": plan.place.provider,
             "region": plan.place.region,
@@ -220,6 +241,12 @@ impl Outlook {
         };
         let title = format!("fleet {}: {} {}, account {}", plan.fleet, place.provider, place.region, place.account);
         line(out.tone(Tone::Strong, title));
+        if plan.compromised {
+            line("as of a key in wrong hands: at once, without windows, soak and grace".to_string());
+        }
+        if let Some(open) = self.gives_up {
+            line(format!("first: rotation {open} is given up, and ends once nothing of it is in flight"));
+        }
         line(format!(
             "a new RSA key of {} bits for {}",
             plan.key_bits,
@@ -274,7 +301,8 @@ impl Outlook {
             line(out.tone(Tone::Careful, format!("note: {note}")));
         }
         if !refusals(&self.proposal.findings).is_empty() {
-            line(out.tone(Tone::Bad, format!("`rekeyd rotate {}` is refused until that is put right", plan.fleet)));
+            let rotate = format!("`rekeyd rotate {}{}`", plan.fleet, rules::flag(plan));
+            line(out.tone(Tone::Bad, format!("{rotate} is refused until that is put right")));
         }
         text
     }
@@ -296,7 +324,11 @@ fn whom(finding: &Finding) -> String {
 /// What an open rotation would do next: the brain's answer, as of now.
 fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) -> Result<Exit> {
     let next = rotation.next(now);
-    let is_something = !next.run.is_empty() || !next.record.is_empty() || next.wake.is_some();
+    // What is held goes on once a person releases it: that is something to do, though not now.
+    let is_something =
+        !next.run.is_empty() || !next.record.is_empty() || next.wake.is_some() || rotation.held.is_some();
+    let held = rotation.held.as_ref().filter(|_| !rotation.abandoned);
+    let way_on = held.map(|reason| reason.way_on(rotation.id));
     let exit = if is_something { Exit::Something } else { Exit::Done };
     let whom = |step: &crate::rotation::Step| -> Vec<&InstanceId> {
         let batch = step.batch().map(|batch| rotation.batch(batch)).unwrap_or_default();
@@ -309,7 +341,8 @@ fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) ->
             .map(|step| json!({ "step": step.name(), "batch": step.batch(), "instances": whom(step) }))
             .collect();
         out.json(&json!({
-            "fleet": rotation.plan.fleet, "open_rotation": rotation.id, "held": rotation.held, "next": steps,
+            "fleet": rotation.plan.fleet, "open_rotation": rotation.id, "held": rotation.held,
+            "held_because": rotation.held.as_ref().map(ToString::to_string), "way_on": way_on, "next": steps,
             "records": next.record, "wakes_at": next.wake, "owed_starts": owed(rotation),
         }))?;
         return Ok(exit);
@@ -339,10 +372,11 @@ fn show_open(out: Output, as_json: bool, rotation: &Rotation, now: Timestamp) ->
     if !owed.is_empty() {
         out.line(out.tone(Tone::Careful, format!("owed a start: {}", some(owed, SHOWN))));
     }
-    out.line(if is_something {
-        format!("`rekeyd rotate {fleet}` goes on with it")
-    } else {
-        "nothing left to do".into()
+    out.line(match (way_on, is_something) {
+        (Some(way_on), _) if next.run.is_empty() => format!("nothing is done until it is released: {way_on}"),
+        (Some(way_on), _) => format!("nobody else is disturbed until it is released: {way_on}"),
+        (None, true) => format!("`rekeyd rotate {fleet}` goes on with it"),
+        (None, false) => "nothing left to do".to_string(),
     });
     Ok(exit)
 }

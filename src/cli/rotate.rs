@@ -17,16 +17,17 @@ use crate::engine::{Engine, EngineError, rules};
 use crate::model::{Amount, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
-use crate::store::{Ask, Journal};
+use crate::store::Journal;
 
 use super::exposure::say_exposure;
-use super::follow::{Followed, Follower, NotBegun};
+use super::follow::follow_all;
 use super::give_up::COMPROMISED;
 use super::outcome::{say_ended, say_held, say_retired};
 use super::output::{Output, count, moment, some};
 use super::plan::owed;
 use super::progress::Progress;
 use super::signals::Signals;
+use super::story::batch_name;
 use super::{Exit, Scene, credentials, output, owner};
 
 /// A soak or a grace of no more than this is waited out; what lasts longer is left to the next run.
@@ -78,20 +79,10 @@ pub(super) async fn run_for(
         let driver = match Driver::start(config.clone(), scene.env.clone()).await {
             Ok(driver) => driver,
             Err(StartError::Busy { .. }) => {
-                let by = Author::Operator(owner::person(&*scene.env));
-                let mut followed = false;
-                loop {
-                    let follower = Follower::open(scene, &config, fleet, ask_for(aim, force)).await?;
-                    match follower.run(&by, &mut signals).await {
-                        // A way back to several pairs is several rotations: asked for until nothing is left.
-                        Ok(Followed::To(Exit::Done)) if matches!(aim, Aim::Back(_)) => followed = true,
-                        Ok(Followed::To(exit)) => return Ok(exit),
-                        Ok(Followed::NobodyDrives) => break,
-                        Err(error) if followed && error.is::<NotBegun>() => return Ok(Exit::Done),
-                        Err(error) => return Err(error),
-                    }
+                match follow_all(scene, &config, fleet, (aim, force), &mut signals).await? {
+                    Some(exit) => return Ok(exit),
+                    None => continue,
                 }
-                continue;
             }
             Err(error) => return Err(error.into()),
         };
@@ -124,18 +115,6 @@ async fn drive(
     drop(engine);
     driver.close().await;
     result
-}
-
-/// What is asked of whoever drives.
-fn ask_for(aim: Aim, force: &[Rule]) -> Ask {
-    match aim {
-        Aim::Rotate => Ask::Rotate { force: force.to_vec(), compromised: false, unavailable_max: None },
-        Aim::Compromised { unavailable_max } => {
-            Ask::Rotate { force: force.to_vec(), compromised: true, unavailable_max }
-        }
-        Aim::Back(rotation) => Ask::Rollback { rotation },
-        Aim::CatchUp { .. } => Ask::CatchUp,
-    }
 }
 
 /// One fleet, once around.
@@ -183,7 +162,9 @@ impl Round<'_> {
                 Reached::Ended(outcome) => {
                     let outcome = *outcome;
                     if let Some(rotation) = engine.rotation(id) {
-                        self.out.line(say_ended(self.out, &self.config.custody.keeper, rotation, outcome));
+                        let planned = engine.tools().journal.instances(id).await?;
+                        let custody = &self.config.custody.keeper;
+                        self.out.line(say_ended(self.out, custody, rotation, &planned, outcome));
                     }
                     self.say_exposure(engine, id).await?;
                     if outcome != Outcome::Completed {
@@ -336,7 +317,7 @@ fn waits(rotation: &Rotation, now: Timestamp) -> String {
     let in_flight = rotation.in_flight(now);
     if in_flight.is_empty() {
         if let Some((hook, batch)) = rotation.hook_due(now) {
-            return format!("waiting for the {} hook of batch {batch}", hook.name());
+            return format!("waiting for the {} hook: {}", hook.name(), batch_name(batch));
         }
         return match rotation.next(now).wake {
             Some(wake) if rotation.waits_for_window(now).is_some() => {

@@ -1,14 +1,18 @@
-//! `rekeyd status [FLEET]`: how each fleet stands, by its journals alone. It asks no cloud and needs no secret.
+//! `rekeyd status [FLEET]`: how each fleet stands, by its journals and what the daemon saw last. It asks no cloud and needs no
+//! secret.
 
+mod who;
 mod words;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
+use crate::daemon::SharedEnv;
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::standing::stands;
 use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, Stage, Stand, Step};
@@ -17,8 +21,8 @@ use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 use super::counts::Counts;
 use super::journals::{Agenda, Folded, Journals};
 use super::output::{Tone, some};
-use super::waits::Crowd;
-use super::{Exit, Scene, plan};
+use super::{Exit, Scene, lost::lost, plan, waits::Crowd};
+use who::{LeftOut, Past, left_out, new_ones, waits_for};
 
 /// So many ids a line.
 const SHOWN: usize = 10;
@@ -37,6 +41,8 @@ pub(super) struct Arguments {
 struct Survey {
     /// Whether a rekeyd drives the store; `None`: this account may not look.
     driver: Option<bool>,
+    /// The journals are lost beside private keys that are not: why nothing begins, and the way on.
+    lost: Option<String>,
     /// Journals that cannot be read and may be any fleet's.
     problems: Vec<String>,
     fleets: Vec<FleetStatus>,
@@ -59,11 +65,16 @@ struct FleetStatus {
     /// The last start that was refused, if none has begun since.
     refused: Option<Refused>,
     open: Option<Progress>,
+    /// The newest that was completed.
     last: Option<Progress>,
+    /// The newest of the whole fleet that was completed, where that is another one.
+    last_whole: Option<Progress>,
     retiring: Vec<Retiring>,
     kept: Vec<Kept>,
     /// Bound to the fleet's key by earlier rotations, and not seen to accept it since: switched off, or never proven.
     late: BTreeSet<InstanceId>,
+    /// Came after the last rotation, as the daemon saw it in its newest hourly look, unless a rotation began since.
+    new: Option<NewOnes>,
     /// Journals that cannot be read, and why.
     problems: Vec<String>,
 }
@@ -81,6 +92,14 @@ struct FleetHold {
 struct Refused {
     at: Timestamp,
     why: String,
+}
+
+/// Machines with the fleet's tag that no rotation had.
+#[derive(Debug, Serialize)]
+struct NewOnes {
+    /// When it was looked.
+    at: Timestamp,
+    instances: Vec<InstanceId>,
 }
 
 /// How far a rotation is, or was when it ended.
@@ -102,14 +121,16 @@ pub(super) struct Progress {
     waits: Option<String>,
     key_pair: KeyPairName,
     fingerprint: Option<Fingerprint>,
-    /// Where custody has it: a path, if it is a file.
-    private_key: String,
+    /// Where custody has it: a path, if it is a file. Nobody here has a stranger's.
+    private_key: Option<String>,
     /// How to get in with it, where `ssh -i` does not simply take a file.
     way_in: Option<String>,
     /// The batch that is being worked at, and how many there are.
     batch: Option<u32>,
     batches: usize,
     pub(super) counts: Counts,
+    /// Who goes no further, and who was left out by the plan.
+    excluded: Vec<LeftOut>,
     owed_starts: BTreeSet<InstanceId>,
     /// Since when the oldest of them is owed.
     owed_since: Option<Timestamp>,
@@ -123,6 +144,8 @@ struct Retiring {
     state: &'static str,
     until: Option<Timestamp>,
     why: String,
+    /// Who may still need the pair or its private key, as far as the journals know.
+    waits_for: BTreeSet<InstanceId>,
 }
 
 /// A private half whose pair is retired, still in custody.
@@ -136,7 +159,7 @@ struct Kept {
 pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let journals = Journals::open(&config).await?;
-    let survey = survey(&config, &journals, arguments.fleet.as_ref()).await?;
+    let survey = survey(&scene.env, &config, &journals, arguments.fleet.as_ref()).await?;
     if arguments.json {
         scene.out.json(&survey)?;
     } else {
@@ -145,7 +168,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             Some(false) => scene.out.line(scene.out.tone(Tone::Careful, "no rekeyd drives this store now")),
             None => {}
         }
-        if !journals.exist() {
+        if let Some(lost) = &survey.lost {
+            scene.out.line(scene.out.tone(Tone::Bad, lost));
+        } else if !journals.exist() {
             scene.out.line(format!("there is no database at {} yet", config.store.display()));
         }
         for problem in &survey.problems {
@@ -159,7 +184,12 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     Ok(survey.exit())
 }
 
-async fn survey(config: &Config, journals: &Journals, asked: Option<&FleetName>) -> Result<Survey> {
+async fn survey(
+    env: &SharedEnv,
+    config: &Arc<Config>,
+    journals: &Journals,
+    asked: Option<&FleetName>,
+) -> Result<Survey> {
     let heads = journals.heads().await?;
     let agenda = journals.agenda().await?;
     let mut fleets: BTreeSet<FleetName> = config.fleets.keys().cloned().collect();
@@ -173,18 +203,22 @@ async fn survey(config: &Config, journals: &Journals, asked: Option<&FleetName>)
     }
     let unknown = heads.unreadable.iter().filter(|one| one.fleet.is_none());
     let driver = DriverLock::is_held(&config.store).ok();
-    let mut survey = Survey { driver, problems: unknown.map(problem).collect(), fleets: Vec::new() };
+    let lost = lost(config, env, &heads).await.map(|lost| lost.to_string());
+    let mut survey = Survey { driver, lost, problems: unknown.map(problem).collect(), fleets: Vec::new() };
+    let mut past = Past::default();
     let crowd = Crowd::of(config, journals, &heads).await;
     for fleet in fleets {
         let configured = config.fleets.get(&fleet);
-        survey.fleets.push(status(journals, fleet, configured, &heads, &agenda, &crowd).await);
+        survey.fleets.push(status(journals, fleet, configured, &heads, &agenda, &crowd, &mut past).await);
     }
     Ok(survey)
 }
 
 impl Survey {
     fn exit(&self) -> Exit {
-        let spoilt = !self.problems.is_empty() || self.fleets.iter().any(|fleet| !fleet.problems.is_empty());
+        let spoilt = self.lost.is_some()
+            || !self.problems.is_empty()
+            || self.fleets.iter().any(|fleet| !fleet.problems.is_empty());
         if spoilt { Exit::Failed } else { Exit::Done }
     }
 }
@@ -200,6 +234,7 @@ async fn status(
     heads: &Heads,
     agenda: &Agenda,
     crowd: &Crowd,
+    past: &mut Past,
 ) -> FleetStatus {
     let of_fleet: Vec<&Head> = heads.of(&fleet).collect();
     let unreadable = heads.unreadable.iter().filter(|one| one.fleet.as_ref() == Some(&fleet));
@@ -225,9 +260,11 @@ async fn status(
         refused: refused_last(agenda, &fleet, &of_fleet),
         open: None,
         last: None,
+        last_whole: None,
         retiring: Vec::new(),
         kept: Vec::new(),
         late: BTreeSet::new(),
+        new: new_ones(agenda, &fleet, &of_fleet),
         problems,
         fleet,
     };
@@ -244,7 +281,11 @@ async fn status(
     for head in of_fleet.into_iter().rev() {
         let of_interest = match (&head.plan, &head.ended) {
             (Plan::Rotate(_), None) | (Plan::Retire(_), None | Some((_, Outcome::Kept))) => true,
-            (Plan::Rotate(_), Some((_, outcome))) => *outcome == Outcome::Completed && status.last.is_none(),
+            (Plan::Rotate(_), Some((_, outcome))) => {
+                let whole =
+                    is_whole(head) && status.last_whole.is_none() && status.last.as_ref().is_none_or(Progress::is_part);
+                *outcome == Outcome::Completed && (status.last.is_none() || whole)
+            }
             (Plan::Retire(_), Some(_)) => false,
         };
         if !of_interest {
@@ -256,10 +297,15 @@ async fn status(
                 status.open = Some(Progress { waits, ..Progress::of(journals, head, &rotation, &instances) });
             }
             (Ok(Folded::Rotation(rotation, instances)), Some(_)) => {
-                status.last = Some(Progress::of(journals, head, &rotation, &instances));
+                let progress = Some(Progress::of(journals, head, &rotation, &instances));
+                match status.last {
+                    None => status.last = progress,
+                    Some(_) => status.last_whole = progress,
+                }
             }
             (Ok(Folded::Retirement(retirement)), None) => {
-                status.retiring.push(retiring(&retirement, SystemClock.now()))
+                let waits_for = waits_for(journals, heads, past, &retirement, SystemClock.now()).await;
+                status.retiring.push(Retiring { waits_for, ..retiring(&retirement, SystemClock.now()) })
             }
             (Ok(Folded::Retirement(retirement)), Some(_)) => {
                 let name = &retirement.plan.key_name;
@@ -289,10 +335,16 @@ fn refused_last(agenda: &Agenda, fleet: &FleetName, heads: &[&Head]) -> Option<R
 }
 
 impl Progress {
+    /// Whether it was of a part of the fleet: a way back, a catch-up.
+    fn is_part(&self) -> bool {
+        self.kind != Purpose::Rotate.name()
+    }
+
     pub(super) fn of(journals: &Journals, head: &Head, rotation: &Rotation, planned: &[PlannedInstance]) -> Self {
         let current = (0..).take_while(|batch| (*batch as usize) < rotation.batch_count()).find(|batch| {
             rotation.batch(*batch).iter().any(|id| rotation.member(id).is_some_and(|member| !member.is_done()))
         });
+        let ours = !rotation.plan.key.is_strangers();
         Self {
             rotation: head.id,
             kind: rotation.plan.purpose().name(),
@@ -306,11 +358,12 @@ impl Progress {
             waits: None,
             key_pair: rotation.plan.key_name.clone(),
             fingerprint: rotation.key.as_ref().map(|(_, fingerprint)| fingerprint.clone()),
-            private_key: journals.whereabouts(&rotation.plan.key_name),
-            way_in: journals.way_in(&rotation.plan.key_name),
+            private_key: ours.then(|| journals.whereabouts(&rotation.plan.key_name)),
+            way_in: ours.then(|| journals.way_in(&rotation.plan.key_name)).flatten(),
             batch: current.filter(|_| rotation.key_pair.is_some()),
             batches: rotation.batch_count(),
             counts: Counts::of(rotation, planned),
+            excluded: left_out(rotation, planned),
             owed_starts: plan::owed(rotation),
             owed_since: rotation.members().filter_map(|(_, member)| member.owed).min(),
         }
@@ -335,7 +388,14 @@ fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
         }
     };
     let state = stage.map_or("ended", Stage::name);
-    Retiring { journal: retirement.id, key_pair: retirement.plan.key_name.clone(), state, until: next.wake, why }
+    Retiring {
+        journal: retirement.id,
+        key_pair: retirement.plan.key_name.clone(),
+        state,
+        until: next.wake,
+        why,
+        waits_for: BTreeSet::new(),
+    }
 }
 
 #[cfg(test)]
@@ -389,7 +449,8 @@ mod tests {
         hand.close().await.unwrap();
         store.close().await;
         let journals = Journals::open(&config).await.unwrap();
-        survey(&config, &journals, asked.map(FleetName::from).as_ref()).await.unwrap()
+        let env: SharedEnv = Arc::new(|_| None);
+        survey(&env, &Arc::new(config), &journals, asked.map(FleetName::from).as_ref()).await.unwrap()
     }
 
     #[tokio::test]

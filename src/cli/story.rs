@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{InstanceId, Power};
+pub(super) use crate::rotation::batch_name;
 use crate::rotation::{
-    Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Purpose, Step,
+    Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Purpose, Step, Verify,
 };
 
 use super::output::{count, moment, some};
@@ -82,9 +83,15 @@ impl Teller {
                 let batch = batch_of(step.batch());
                 format!("{batch}{what} failed{whom}: {error}; not again before {}", moment(*retry_at))
             }
+            Event::KeyStored { fingerprint, .. } if self.was_there(plan, Step::StoreKey) => {
+                format!("its private key is in custody already, {fingerprint}")
+            }
             Event::KeyStored { fingerprint, .. } => format!("private key kept in custody, {fingerprint}"),
             Event::KeyImported { key_pair } if is_strangers(plan) => {
                 format!("key pair {key_pair} is there: a stranger's, nobody here has its private half")
+            }
+            Event::KeyImported { key_pair } if self.was_there(plan, Step::ImportKey) => {
+                format!("key pair {key_pair} is in the cloud already")
             }
             Event::KeyImported { key_pair } => format!("key pair imported, the cloud calls it {key_pair}"),
             Event::Down { stopped, changing } => {
@@ -102,6 +109,11 @@ impl Teller {
                     _ => format!("; switched off, so the key counts from the next boot: {}", these(&off)),
                 };
                 format!("{}bound {}{off}", self.batch(&ids), these(&ids))
+            }
+            Event::Activated { instances } if is_to_be_proven(plan) => {
+                let are = if instances.len() == 1 { "is" } else { "are" };
+                let batch = self.batch(instances);
+                format!("{batch}active: {} {are} bound and active, and to be proven by a login", these(instances))
             }
             Event::Activated { instances } => {
                 let key = if is_new(plan) { "the new key" } else { "the key" };
@@ -186,6 +198,11 @@ impl Teller {
         }
     }
 
+    /// Whether an earlier rotation made what this step makes sure of, and this one made nothing.
+    fn was_there(&self, plan: &Plan, step: Step) -> bool {
+        !is_new(plan) && !self.calls.contains_key(&step)
+    }
+
     /// The batches of these instances, as a prefix; nothing where they are not known.
     fn batch<'a>(&self, instances: impl IntoIterator<Item = &'a InstanceId>) -> String {
         let batches: BTreeSet<u32> = instances.into_iter().filter_map(|id| self.batches.get(id).copied()).collect();
@@ -194,11 +211,6 @@ impl Teller {
             _ => String::new(),
         }
     }
-}
-
-/// A batch by its name: the first is the canary.
-pub(super) fn batch_name(batch: u32) -> String {
-    if batch == 0 { "canary".to_string() } else { format!("batch {batch}") }
 }
 
 /// A step in words, as something that is going on.
@@ -276,6 +288,11 @@ fn is_strangers(plan: &Plan) -> bool {
 
 fn is_new(plan: &Plan) -> bool {
     matches!(plan, Plan::Rotate(plan) if plan.purpose() == Purpose::Rotate)
+}
+
+/// Whether a login is to show that a machine takes the key: until then that it is active is the cloud's word.
+fn is_to_be_proven(plan: &Plan) -> bool {
+    matches!(plan, Plan::Rotate(plan) if matches!(plan.policy.verify, Verify::Ssh(_)) && plan.can_prove())
 }
 
 fn these(ids: &[InstanceId]) -> String {

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 
 use crate::model::InstanceId;
 use crate::rotation::{HoldReason, Order};
+use crate::store::DriverLock;
 
 use super::target::{Desk, name};
 use super::{Exit, Scene};
@@ -28,8 +29,10 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
                 Some(HoldReason::WrongHost { instance: held, seen, .. }) if held == instance => {
                     let order = Order::Trust { instance: instance.clone(), note: arguments.note.clone() };
                     desk.order(head, &order).await?;
-                    desk.out
-                        .line(format!("{fleet}: {instance} is known by {seen} from now on; {} goes on", name(head)));
+                    let driven = DriverLock::is_held(&desk.config.store).unwrap_or(true);
+                    let way =
+                        if driven { "goes on".to_string() } else { format!("goes on with `rekeyd rotate {fleet}`") };
+                    desk.out.line(format!("{fleet}: {instance} is known by {seen} from now on; {} {way}", name(head)));
                     desk.close().await;
                     return Ok(Exit::Done);
                 }
@@ -39,7 +42,10 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         }
     }
     match others.is_empty() {
-        true => bail!("no rotation is held for a host key: there is nothing to trust {instance} in"),
+        true => bail!(
+            "no rotation is held for a host key: there is nothing to trust {instance} in. What a machine shows is seen by whoever \
+             drives: where no `rekeyd run` does, `rekeyd rotate FLEET` goes on with a rotation until it is held or ended"
+        ),
         false => bail!("no rotation is held for the host key of {instance}; held for: {}", others.join(", ")),
     }
 }

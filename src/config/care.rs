@@ -46,13 +46,19 @@ pub(super) fn read_windows(
         && !ever_falls_inside(schedule, &windows, takes)
     {
         let slack = show_duration(schedule.slack);
-        report.note(
-            &field.at,
-            format!(
+        // Freezes end: there are ticks after the last one.
+        let frozen = windows.freeze.iter().map(|freeze| freeze.last).max().filter(|_| windows.windows.is_empty());
+        let note = match frozen {
+            Some(last) => format!(
+                "falls on days of the fleet's freeze again and again: those ticks are skipped, and `rekeyd rotate` is refused \
+                 without --force=window; after {last} nothing is frozen"
+            ),
+            None => format!(
                 "never falls into one of the fleet's windows, nor does one open within schedule_slack ({slack}): every \
                  tick would be skipped"
             ),
-        );
+        };
+        report.note(&field.at, note);
     }
     windows
 }

@@ -728,6 +728,11 @@ fn windows_freezes_and_hooks_are_read_and_what_could_never_work_is_refused() {
         ],
     );
     check_notes(&with("    windows: [{ from: '04:30', to: '09:00' }]\n"), &[]);
+    // No window, and a freeze: it does not last for ever.
+    let frozen = "again and again: those ticks are skipped, and `rekeyd rotate` is refused without --force=window; after \
+                  2098-12-31 nothing is frozen";
+    check_notes(&with("    freeze: [2020-01-01..2098-12-31]\n"), &[frozen]);
+    check_notes(&with("    freeze: [2026-01-01..2026-03-31]\n"), &[]);
     // A zone is of use to windows as well.
     let text = LEAST.replace(
         ", verify: none }",

@@ -74,7 +74,8 @@ fn read_jump(report: &mut Report, ssh: &Group<'_>) -> Option<JumpHost> {
         .and_then(|field| field.parse(report, parse_user));
     let key_file = jump.need(report, "key_file", "write the file of the private key that the jump host takes");
     let key_file = key_file.and_then(|field| field.parse(report, parse_key_file));
-    const SCAN: &str = "write the public half of its host key, as `ssh-keyscan HOST` shows it: \"ssh-ed25519 AAAA…\"";
+    const SCAN: &str = "write its host key, as `ssh-keyscan -t ed25519 HOST | cut -d' ' -f2-` prints it: host_key: \
+                        \"ssh-ed25519 AAAA…\"";
     let host_key = jump.need(report, "host_key", SCAN).and_then(|field| field.parse(report, parse_host_key));
     Some(JumpHost { host: host?, port, user: user?, key_file: key_file?, host_key: host_key? })
 }
@@ -96,7 +97,11 @@ fn parse_key_file(text: &str) -> Result<PathBuf, String> {
 
 fn parse_host_key(text: &str) -> Result<HostKey, String> {
     let key = PublicKey::parse(text)
-        .map_err(|_| "is no public key: \"ssh-ed25519 AAAA…\", without the host's name".to_string())?;
+        .map_err(|_| {
+            "is no public key: write host_key: \"ssh-ed25519 AAAA…\", without the host's name before it, as `ssh-keyscan -t \
+             ed25519 HOST | cut -d' ' -f2-` prints it"
+                .to_string()
+        })?;
     Ok(HostKey::of(&key))
 }
 
@@ -166,7 +171,8 @@ mod tests {
         assert!(parse_key_file("/etc/key").is_ok() && parse_key_file("key").is_err());
         const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKRt5fUrGTvf1m8NgBbQ6BBAjSLiQbbcyYFhPzhB6YAF";
         assert_eq!(parse_host_key(KEY).unwrap().algorithm, "ssh-ed25519");
-        assert!(parse_host_key(&format!("bastion {KEY}")).is_err());
+        let why = parse_host_key(&format!("bastion {KEY}")).unwrap_err();
+        assert!(why.contains("host_key: \"ssh-ed25519 AAAA…\"") && why.contains("cut -d' ' -f2-"), "{why}");
         assert_eq!(parse_old_key("warn"), Ok(OldKey::Warn));
         assert!(parse_old_key("ignore").is_err());
         assert_eq!(parse_timeout("5s"), Ok(Duration::from_secs(5)));

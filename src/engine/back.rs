@@ -8,7 +8,7 @@ use crate::provider::{Instance, Select};
 use crate::rotation::back::{
     Target, Undoable, Ways, leads_nowhere, may_undo, own_pairs, touched, undone_already, ways,
 };
-use crate::rotation::{Outcome, Part, PlannedInstance, Refusal, Rotation};
+use crate::rotation::{Outcome, Part, PlannedInstance, Purpose, Refusal, Rotation};
 
 use super::Tools;
 use super::past::past;
@@ -51,6 +51,8 @@ pub(super) async fn propose_back(
     let shown = provider.key_pairs("").await?;
     let Ways { back, mut stays, in_part } = ways(rotation, &done, &listing, &ours, &shown);
     let claimed = claimed_by(fleet, others);
+    // Not all go back to one key, or only those go whom a catch-up brought: the fleet's files stay as they are.
+    let parted = back.len() > 1 || !done.is_empty() || rotation.plan.purpose() == Purpose::CatchUp;
     let mut found = None;
     for (target, ids) in back {
         let chosen: Vec<Instance> = listing.iter().filter(|seen| ids.contains(&seen.id)).cloned().collect();
@@ -84,6 +86,10 @@ pub(super) async fn propose_back(
     proposal.plan.select = Select::Ids(ids.clone());
     // A person wants back: not at the next window.
     proposal.plan.policy.pace.windows = Default::default();
+    if parted && !proposal.plan.policy.deliver.is_empty() {
+        proposal.plan.policy.deliver.clear();
+        proposal.notes.push(format!("{names_key} is delivered nowhere: it is not the key of the whole fleet"));
+    }
     let part: Vec<&InstanceId> = in_part.iter().filter(|id| ids.contains(id)).collect();
     if !part.is_empty() {
         let some: Vec<&str> = part.iter().take(20).map(|id| id.as_str()).collect();

@@ -105,6 +105,8 @@ pub(super) struct Case {
     pub(super) undone: Option<Box<Rotation>>,
     /// When a turn was taken last.
     pub(super) turned: Option<Timestamp>,
+    /// The public half of what custody gave, and when: a keeper that takes long must not make every look old.
+    pub(super) kept: Option<(Timestamp, PublicKey)>,
     /// How often machines were logged in to: another part of a batch comes first each time.
     pub(super) logins: usize,
     /// The hook that runs now: killed with this process, and run again by the next one.
@@ -129,6 +131,7 @@ impl Case {
             compromised: Vec::new(),
             undone: None,
             turned: None,
+            kept: None,
             logins: 0,
             hook: None,
             looks: BTreeMap::new(),

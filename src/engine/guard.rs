@@ -1,7 +1,7 @@
 //! The last look before a call that cannot be taken back. Pure: evidence in, refusal out. Whatever the brain decided, a
 //! guard that refuses wins (DESIGN, the promise, numbers 2, 3, 5 and 9).
 
-use crate::model::{InstanceId, KeyPairId, Mark, PrivateKey, PublicKey};
+use crate::model::{InstanceId, KeyPairId, Mark, PublicKey};
 use crate::provider::{Error, Instance, KeyPair, Power};
 use crate::rotation::policy::CLOCK_DIFFERENCE_MAX;
 use crate::rotation::{Found, HoldReason, Rotation};
@@ -19,7 +19,7 @@ pub fn clock(difference: Option<jiff::SignedDuration>) -> Result<(), HoldReason>
 /// Before a bind: the private half is durable in every copy, and is the half of the pair that the cloud shows now.
 pub fn bind(
     journalled: &PublicKey,
-    kept: Result<PrivateKey, String>,
+    kept: Result<PublicKey, String>,
     shown: Option<&KeyPair>,
 ) -> Result<(), HoldReason> {
     custody(journalled, kept)?;
@@ -29,10 +29,11 @@ pub fn bind(
     }
 }
 
-/// Before an import: the private half is durable in every copy, and is the half that the journal names.
-pub fn custody(journalled: &PublicKey, kept: Result<PrivateKey, String>) -> Result<(), HoldReason> {
+/// Before an import: the private half is durable in every copy, and is the half that the journal names. `kept`: the public
+/// half of what custody gave.
+pub fn custody(journalled: &PublicKey, kept: Result<PublicKey, String>) -> Result<(), HoldReason> {
     match kept {
-        Ok(kept) if kept.public() == journalled => Ok(()),
+        Ok(kept) if kept == *journalled => Ok(()),
         Ok(_) => Err(HoldReason::Custody { problem: "the private half is not the one that the journal names".into() }),
         Err(problem) => Err(HoldReason::Custody { problem }),
     }
@@ -166,7 +167,7 @@ pub fn says_gone(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{KeyPairId, KeyPairName};
+    use crate::model::{KeyPairId, KeyPairName, PrivateKey};
 
     fn pair(name: &str, key: Option<&PrivateKey>) -> KeyPair {
         KeyPair {
@@ -199,7 +200,7 @@ mod tests {
     fn the_bind_guard_refuses_unless_custody_journal_and_cloud_agree() {
         let (ours, other) = (PrivateKey::sample(1), PrivateKey::sample(2));
         let check = |kept: Result<&PrivateKey, &str>, shown: Option<KeyPair>, expect: Option<&str>| {
-            let kept = kept.cloned().map_err(str::to_string);
+            let kept = kept.map(|key| key.public().clone()).map_err(str::to_string);
             let refusal = bind(ours.public(), kept, shown.as_ref()).err().map(|reason| reason.kind());
             assert_eq!(refusal, expect);
         };

@@ -14,7 +14,7 @@ use crate::rotation::{
 use crate::ssh::LoginProbe;
 use crate::store::Head;
 
-use super::act::login_target;
+use super::act::Way;
 use super::drive::pairs;
 use super::past::{Past, past};
 use super::planner::{Fleet, PlanError, Proposal, claimed_by, drafted, planned_of};
@@ -55,6 +55,8 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
     };
     let past = past(tools.journal.as_ref(), &fleet.place).await?;
     let Some(key) = key_of(&past, name) else { return Ok(Late::default()) };
+    // Without the way to them nobody can be told to be out of reach.
+    let way = preflight::way(&fleet.name, &fleet.verify)?;
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let mut listing = provider.instances(&fleet.select).await?;
     // New ones that a stop could hurt are left out like those of any rotation.
@@ -90,9 +92,9 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
         seen: seen.clone(),
     };
     let jobs: Vec<Job> = asked.into_iter().map(planned).collect();
-    let (probe, verify, public_key) = (tools.probe.as_ref(), &fleet.verify, &key.public_key);
+    let (probe, way, public_key) = (tools.probe.as_ref(), way.as_ref(), &key.public_key);
     let answers: Vec<(PlannedInstance, bool)> =
-        stream::iter(jobs).map(|job| takes(probe, verify, job, public_key)).buffer_unordered(AT_ONCE).collect().await;
+        stream::iter(jobs).map(|job| takes(probe, way, job, public_key)).buffer_unordered(AT_ONCE).collect().await;
     for (planned, takes) in answers {
         if takes { late.back.push(planned) } else { late.waiting.push(planned.id) }
     }
@@ -117,13 +119,13 @@ struct Job {
 
 /// Whether a machine runs, and would take the key: a journal is begun only where something will come of it. Without logins
 /// that it runs is all that can be asked.
-async fn takes(probe: &dyn LoginProbe, verify: &Verify, job: Job, key: &PublicKey) -> (PlannedInstance, bool) {
+async fn takes(probe: &dyn LoginProbe, way: Option<&Way>, job: Job, key: &PublicKey) -> (PlannedInstance, bool) {
     let Job { seen, planned } = job;
     let runs = seen.power == Power::Running && !seen.is_busy();
-    let takes = match (verify, runs) {
+    let takes = match (way, runs) {
         (_, false) => false,
-        (Verify::None, true) => true,
-        (Verify::Ssh(login), true) => match login_target(login, &seen) {
+        (None, true) => true,
+        (Some(way), true) => match way.target(&seen) {
             Err(_) => false,
             Ok(target) => {
                 let pin = planned.pin.as_ref().filter(|pin| !pin.is_outlived(seen.image.as_ref()));

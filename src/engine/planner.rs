@@ -15,8 +15,7 @@ use crate::store::{Head, StoreError};
 
 use super::back::propose_back;
 use super::late::{late, propose_catch_up};
-use super::past::past;
-use super::{Tools, preflight};
+use super::{Tools, past::past, preflight};
 
 /// A fleet, as the config file has it.
 #[derive(Clone, Debug)]
@@ -325,6 +324,8 @@ pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError
     if !findings.is_empty() {
         return Err(PlanError::Preflight { fleet: proposal.plan.fleet.clone(), findings });
     }
+    // Ways back and catch-ups have no preflight of their own; and the file may have gone since.
+    preflight::way(&proposal.plan.fleet, &proposal.plan.policy.verify)?;
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
     let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;

@@ -7,13 +7,14 @@ use futures_util::{StreamExt, stream};
 
 use crate::model::{FleetName, Instance, InstanceId, KeyPairName, ProviderKind};
 use crate::provider::{Error, Kind, Power, PowerChange, Provider, changes, grant};
-use crate::rotation::preflight::{Evidence, Finding, KeyPairs, Reach, Tried, judge};
+use crate::rotation::preflight::{Evidence, Finding, KeyPairs, Reach, Tried, judge, jump_key};
 use crate::rotation::{Draft, Part, PlannedInstance, Verify, hazard};
 use crate::ssh::{LoginProbe, Target};
 
 use super::Tools;
-use super::act::verify::{AT_ONCE, target};
-use super::planner::Fleet;
+use super::act::Way;
+use super::act::verify::AT_ONCE;
+use super::planner::{Fleet, PlanError};
 
 /// So many machines are asked for their host keys for each one of the canary …
 const ASKED_EACH: usize = 4;
@@ -52,7 +53,15 @@ pub(super) async fn leave_out(provider: &dyn Provider, fleet: &Fleet, listing: &
     }
 }
 
-/// Who of the first machines of a draft answers at sshd. Nobody logs in. `None` where no login proves a key.
+/// The way to a fleet's machines, where logins prove keys; refused where the jump host's key cannot be used.
+pub(super) fn way(fleet: &FleetName, verify: &Verify) -> Result<Option<Way>, PlanError> {
+    let Verify::Ssh(login) = verify else { return Ok(None) };
+    let refused = |problem: String| PlanError::Preflight { fleet: fleet.clone(), findings: vec![jump_key(&problem)] };
+    Way::open(login).map(Some).map_err(|error| refused(error.to_string()))
+}
+
+/// Who of the first machines of a draft answers at sshd. Nobody logs in. `None` where no login proves a key, or the way
+/// there is closed.
 pub(super) async fn reach(
     tools: &Tools,
     verify: &Verify,
@@ -60,6 +69,7 @@ pub(super) async fn reach(
     draft: &Draft,
 ) -> Option<(BTreeSet<InstanceId>, Reach)> {
     let Verify::Ssh(login) = verify else { return None };
+    let way = Way::open(login).ok()?;
     let canary = draft.instances.iter().filter(|one| one.part == Part::Batch(0)).count();
     let seen: BTreeMap<&InstanceId, &Instance> = listing.iter().map(|seen| (&seen.id, seen)).collect();
     let runs = |one: &&PlannedInstance| matches!(one.part, Part::Batch(_)) && one.power == Power::Running;
@@ -67,7 +77,7 @@ pub(super) async fn reach(
         .instances
         .iter()
         .filter(runs)
-        .filter_map(|one| Some((one.id.clone(), target(login, seen.get(&one.id)?))))
+        .filter_map(|one| Some((one.id.clone(), way.target(seen.get(&one.id)?))))
         .take((canary * ASKED_EACH).min(ASKED_MAX))
         .collect();
     let (number, probe) = (asked.len(), tools.probe.as_ref());
@@ -79,7 +89,7 @@ pub(super) async fn reach(
 }
 
 async fn answers(probe: &dyn LoginProbe, (id, target): (InstanceId, Result<Target, String>)) -> Option<InstanceId> {
-    probe.host_key(&target.ok()?).await.ok().map(|_| id)
+    probe.host_key(&target.ok()?, None).await.ok().map(|_| id)
 }
 
 /// Everything that can be found out about a draft. Only a fault that would stop the planning too is an error: the cloud is
@@ -135,6 +145,10 @@ pub(super) async fn findings(
         loses_password: ids(&mut in_batches().filter(|seen| seen.keys.is_empty())),
         canary_runs: batched.values().any(|one| one.part == Part::Batch(0) && one.power == Power::Running),
         reach,
+        jump_key: match &fleet.verify {
+            Verify::Ssh(login) => Way::open(login).err().map(|error| error.to_string()),
+            Verify::None => None,
+        },
     };
     Ok(judge(&evidence))
 }

@@ -3,7 +3,7 @@
 
 use crate::model::{JournalId, Timestamp};
 use crate::rotation::rule::{SIZE_CHANGE_MAX, size_changed};
-use crate::rotation::{Outcome, Part, Plan, PlannedInstance, Purpose, Rule, Windows};
+use crate::rotation::{Outcome, Part, Plan, PlannedInstance, Purpose, RotatePlan, Rule, Windows};
 use crate::store::Head;
 
 use super::Tools;
@@ -12,7 +12,7 @@ use super::planner::{Fleet, PlanError, Proposal};
 /// Refuses a proposal that breaks a rule which is not forced. A window that is forced is left out of the plan: the whole
 /// rotation goes on without it.
 pub async fn check(tools: &Tools, proposal: &mut Proposal, force: &[Rule]) -> Result<(), PlanError> {
-    let flag = if proposal.plan.compromised { " --compromised" } else { "" };
+    let flag = flag(&proposal.plan);
     let refused = |rule, problem| Err(PlanError::Rule { fleet: proposal.plan.fleet.clone(), rule, flag, problem });
     if !force.contains(&Rule::Window)
         && let Some(problem) = outside(proposal, tools.clock.now())
@@ -32,6 +32,11 @@ pub async fn check(tools: &Tools, proposal: &mut Proposal, force: &[Rule]) -> Re
         proposal.plan.policy.pace.windows = Windows::default();
     }
     Ok(())
+}
+
+/// The flag with which a rotation of this kind was asked for, with a blank before it; empty for an ordinary one.
+pub fn flag(plan: &RotatePlan) -> &'static str {
+    if plan.compromised { " --compromised" } else { "" }
 }
 
 /// Whether so many machines that came later are more than the size rule lets through: then nobody binds them unasked (a tag

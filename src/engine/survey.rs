@@ -18,7 +18,7 @@ use crate::rotation::{
 use crate::ssh::{LoginProbe, Target};
 use crate::store::{Head, Heads};
 
-use super::act::{load, target};
+use super::act::{Way, load};
 use super::drive::pairs as pairs_of;
 use super::planner::Fleet;
 use super::unseen::{Blind, Unseen};
@@ -40,7 +40,7 @@ pub struct Survey {
     pub unseen: Vec<String>,
     /// Who or what did not answer.
     pub blind: BTreeSet<Blind>,
-    /// So many machines were not reached to be offered their old keys. That is no evidence of anything.
+    /// So many machines were not reached, to be offered old keys or to show host keys: no evidence of anything.
     pub unreached: usize,
     /// How full the places for key pairs are, where it is known how many there are.
     pub places: Vec<KeyPairPlaces>,
@@ -75,23 +75,17 @@ impl Survey {
 /// Surveys a fleet. `driven`: somebody drives the store, so that a start which is owed for a short while is being paid.
 pub async fn fleet(tools: &Tools, fleet: &Fleet, driven: bool) -> Survey {
     let at = tools.clock.now();
-    let mut survey = Survey::empty(at);
-    match look_at_fleet(tools, fleet, driven, at).await {
-        Ok((deviations, unreached)) => (survey.deviations, survey.unreached) = (deviations, unreached),
-        Err(unseen) => survey.miss(unseen),
-    }
-    survey
+    look_at_fleet(tools, fleet, driven, at).await.unwrap_or_else(|unseen| {
+        let mut survey = Survey::empty(at);
+        survey.miss(unseen);
+        survey
+    })
 }
 
 /// The journals of a fleet in one place, as far back as they matter.
 type Rotations = Vec<(Rotation, Vec<PlannedInstance>)>;
 
-async fn look_at_fleet(
-    tools: &Tools,
-    fleet: &Fleet,
-    driven: bool,
-    at: Timestamp,
-) -> Result<(Vec<Deviation>, usize), Unseen> {
+async fn look_at_fleet(tools: &Tools, fleet: &Fleet, driven: bool, at: Timestamp) -> Result<Survey, Unseen> {
     let provider = (tools.providers)(&fleet.place).map_err(Unseen::no_provider)?;
     let provider = provider.as_ref();
     let before = heads_of(tools, fleet).await?;
@@ -124,7 +118,13 @@ async fn look_at_fleet(
         ledger = Ledger::of(&fleet.name, meant.as_ref(), &rotations, at);
     }
     let retired = retired(tools, &after).await?;
-    let (offered, unreached) = offer(tools, fleet, &ledger, &seen).await;
+    let mut survey = Survey::empty(at);
+    let mut offered = BTreeMap::new();
+    match offer(tools, fleet, &ledger, &seen).await {
+        Ok(answers) => (offered, survey.unreached) = answers,
+        // The machines: all else was seen.
+        Err(unseen) => survey.miss(unseen),
+    }
     let looks = Looks {
         at,
         listed: &listed,
@@ -135,7 +135,8 @@ async fn look_at_fleet(
         offered: &offered,
         driven,
     };
-    Ok((ledger.judge(&looks), unreached))
+    survey.deviations = ledger.judge(&looks);
+    Ok(survey)
 }
 
 /// The heads of a fleet's journals. One that cannot be read, and may be the fleet's, leaves nothing to hold the world
@@ -276,37 +277,48 @@ struct Job {
     keys: Vec<(KeyPairName, PublicKey)>,
 }
 
-/// Offers each running machine the keys that were superseded on it, where logins prove keys. An open rotation does so itself.
-/// Answers also how many machines could not be asked.
+/// Offers each running machine the keys that were superseded on it, and reads the host key of those that have none but are
+/// known by one, where logins prove keys. An open rotation does so itself. Answers also how many machines could not be asked;
+/// Err: why none was.
 async fn offer(
     tools: &Tools,
     fleet: &Fleet,
     ledger: &Ledger,
     seen: &[&Instance],
-) -> (BTreeMap<InstanceId, Offered>, usize) {
-    let Verify::Ssh(login) = &fleet.verify else { return Default::default() };
+) -> Result<(BTreeMap<InstanceId, Offered>, usize), Unseen> {
+    let Verify::Ssh(login) = &fleet.verify else { return Ok(Default::default()) };
     if ledger.is_open() {
-        return Default::default();
+        return Ok(Default::default());
     }
+    let way = Way::open(login).map_err(Unseen::machines)?;
     let job = |seen: &&&Instance| Job {
         id: seen.id.clone(),
-        target: target(login, seen).ok(),
+        target: way.target(seen).ok(),
         // A disk that was made anew has other host keys.
         pin: ledger.pin(&seen.id).filter(|pin| !pin.is_outlived(seen.image.as_ref())).map(|pin| pin.host_key.clone()),
         keys: ledger.superseded(&seen.id),
     };
     let running = seen.iter().filter(|seen| seen.power == Power::Running);
-    let jobs: Vec<Job> = running.map(|seen| job(&seen)).filter(|job| !job.keys.is_empty()).collect();
+    let jobs: Vec<Job> =
+        running.map(|seen| job(&seen)).filter(|job| !job.keys.is_empty() || job.pin.is_some()).collect();
     let probe = tools.probe.as_ref();
     let answers: Vec<(InstanceId, Option<Offered>)> =
         stream::iter(jobs).map(|job| offer_to(probe, job)).buffer_unordered(AT_ONCE).collect().await;
     let unreached = answers.iter().filter(|(_, offered)| offered.is_none()).count();
-    (answers.into_iter().filter_map(|(id, offered)| Some((id, offered?))).collect(), unreached)
+    Ok((answers.into_iter().filter_map(|(id, offered)| Some((id, offered?))).collect(), unreached))
 }
 
 /// `None`: it could not be asked, or not to the end and has taken none so far.
 async fn offer_to(probe: &dyn LoginProbe, job: Job) -> (InstanceId, Option<Offered>) {
     let Some(target) = job.target else { return (job.id, None) };
+    if let (true, Some(pinned)) = (job.keys.is_empty(), &job.pin) {
+        // A key exchange and no login: nothing is offered.
+        let offered = probe.host_key(&target, Some(pinned)).await.ok().map(|host| match host.host_key == *pinned {
+            true => Offered::Takes(Vec::new()),
+            false => Offered::OtherHost { pinned: pinned.clone(), seen: host.host_key },
+        });
+        return (job.id, offered);
+    }
     let mut takes = Vec::new();
     for (name, public_key) in job.keys {
         match (probe.offer(&target, job.pin.as_ref(), &public_key).await, &job.pin) {

@@ -15,11 +15,13 @@ pub enum Blind {
     Custody,
     /// A journal cannot be read.
     Journals,
+    /// The key of the host before the machines cannot be read here, so that none was asked.
+    Machines,
 }
 
 impl Blind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Credentials, Self::Cloud, Self::Custody, Self::Journals];
+    pub const ALL: [Self; 5] = [Self::Credentials, Self::Cloud, Self::Custody, Self::Journals, Self::Machines];
 
     /// Its name, as metrics have it.
     pub fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Blind {
             Self::Cloud => "cloud",
             Self::Custody => "custody",
             Self::Journals => "journals",
+            Self::Machines => "machines",
         }
     }
 }
@@ -53,6 +56,9 @@ impl Unseen {
     }
     pub(super) fn journals(why: String) -> Self {
         Self { blind: Blind::Journals, why }
+    }
+    pub(super) fn machines(error: impl std::fmt::Display) -> Self {
+        Self { blind: Blind::Machines, why: format!("its machines: {error}") }
     }
     /// The same, and of whom.
     pub(super) fn of(self, whom: &str) -> Self {

@@ -122,12 +122,16 @@ pub fn ways(
     let seen: BTreeMap<&InstanceId, &Instance> = seen.iter().map(|seen| (&seen.id, seen)).collect();
     let mut ways = Ways::default();
     let Some((_, bound_to)) = &undone.key_pair else { return ways };
+    // Deleted and imported again since, the pair has another handle.
+    let same = |own: &OwnPair| own.key_name == undone.plan.key_name && !undone.plan.key.is_strangers();
+    let mut bound_to: BTreeSet<&KeyPairId> = [bound_to].into();
+    bound_to.extend(ours.iter().filter(|(_, own)| same(own)).map(|(handle, _)| handle));
     let mut back: BTreeMap<(bool, String), (Target, Vec<InstanceId>)> = BTreeMap::new();
     for id in touched(undone).filter(|id| !done.contains(*id)) {
         // Gone: there is nothing to bring back.
         let Some(now) = seen.get(id).filter(|now| now.power != Power::Gone) else { continue };
         let before = before(undone, id);
-        match way(now, bound_to, &before, ours, shown) {
+        match way(now, &bound_to, &before, ours, shown) {
             Err(why) => ways.stays.push((id.clone(), why)),
             Ok(target) => {
                 if before.len() > 1 {
@@ -147,12 +151,12 @@ pub fn ways(
 
 fn way(
     now: &Instance,
-    bound_to: &KeyPairId,
+    bound_to: &BTreeSet<&KeyPairId>,
     before: &[&KeyPairId],
     ours: &BTreeMap<KeyPairId, OwnPair>,
     shown: &[KeyPair],
 ) -> Result<Target, String> {
-    if !now.keys.contains(bound_to) {
+    if !now.keys.iter().any(|key| bound_to.contains(key)) {
         return Err(match now.keys.iter().find(|key| !before.contains(key)) {
             Some(other) => format!("bound to {other} by somebody else since: never bound over"),
             None => "it has what it had before".to_string(),

@@ -88,6 +88,11 @@ pub fn ssh_config(fleet: &str, hosts: &[Host], verify: &Verify, identity_file: &
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
     let is_single = |name: &str| names.iter().filter(|other| **other == name).count() == 1;
     for Host { instance, name, address } in hosts {
+        let legal = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+        if address.is_empty() || address.starts_with('-') || !address.chars().all(legal) {
+            text += &format!("\n# {instance} is left out: its address is neither a name nor a number\n");
+            continue;
+        }
         // A pattern, or a name that two machines have, would speak of others too.
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let known = !name.is_empty() && name.chars().all(plain) && !name.starts_with('-') && is_single(name);
@@ -97,7 +102,8 @@ pub fn ssh_config(fleet: &str, hosts: &[Host], verify: &Verify, identity_file: &
         if let Verify::Ssh(login) = verify {
             text += &format!("    User {}\n    Port {}\n", login.user, login.port);
             if let Some(jump) = &login.jump {
-                text += &format!("    ProxyJump {}@{}:{}\n", jump.user, jump.host, jump.port);
+                let host = if jump.host.contains(':') { format!("[{}]", jump.host) } else { jump.host.clone() };
+                text += &format!("    ProxyJump {}@{host}:{}\n", jump.user, jump.port);
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::model::{Fingerprint, HostKey, Image, InstanceId, JournalId, KeyPairId
 use super::hook::{Hook, HookFailure};
 use super::reason::{Allow, Exclusion, HoldReason, Outcome};
 
-pub use super::step::{Call, Step};
+pub use super::step::{Call, Step, batch_name};
 
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,7 @@ pub use draft::{Draft, draft};
 pub use drift::{Deviation, DriftKind, Holdings, Named};
 pub use event::{
     Author, BoundInstance, Call, Entry, Event, ExcludedInstance, Found, OldKeyFound, PinnedHost, Proof, Step,
+    batch_name,
 };
 pub use hook::{Hook, HookCommand, HookFailure, Hooks};
 pub use judge::{Finding, Sight, Want};

@@ -29,8 +29,9 @@ pub const AWAY: Duration = Duration::from_secs(180);
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// Bounded means so many tries.
 pub const TRIES_MAX: u32 = 5;
-/// A failure this long after the moment of the next try does not belong to those before it.
-pub const IN_A_ROW: Duration = Duration::from_secs(120);
+/// A failure this long after the moment of the next try does not belong to those before it: longer than a try takes, a program
+/// that keeps keys included.
+pub const IN_A_ROW: Duration = Duration::from_secs(240);
 /// Our clock may differ from the cloud's by so many seconds; else nothing that destroys or disturbs is done.
 pub const CLOCK_DIFFERENCE_MAX: i64 = 60;
 
@@ -66,7 +67,8 @@ impl Retry {
     ) {
         let fresh = || Self { tries: 0, since: now, last: now, at: retry_at, error: error.clone() };
         let retry = retries.entry(step).or_insert_with(fresh);
-        if now > later(retry.at, IN_A_ROW) {
+        // What is delivered may take long itself, and an end of that is written down.
+        if step != Step::Deliver && now > later(retry.at, IN_A_ROW) {
             *retry = fresh();
         }
         retry.tries += 1;

@@ -47,6 +47,8 @@ pub enum Rule {
     Passwords,
     /// Whether the canary proves anything.
     Canary,
+    /// The key that opens the jump host.
+    JumpKey,
 }
 
 impl Level {
@@ -71,6 +73,7 @@ impl Rule {
             Self::Hazards => "hazards",
             Self::Passwords => "passwords",
             Self::Canary => "canary",
+            Self::JumpKey => "jump_key",
         }
     }
 }
@@ -141,6 +144,8 @@ pub struct Evidence {
     pub canary_runs: bool,
     /// Who was asked for its host key and who answered, where keys are proven by logins.
     pub reach: Option<Reach>,
+    /// Why the jump host's key cannot be used, with the way on: nobody was asked for a host key then.
+    pub jump_key: Option<String>,
 }
 
 /// The key pairs of an account in a region.
@@ -189,6 +194,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     findings.extend(hazards(evidence));
     findings.extend(passwords(&evidence.loses_password));
     findings.extend(canary(evidence));
+    findings.extend(evidence.jump_key.as_deref().map(jump_key));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings
 }
@@ -196,6 +202,11 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
 /// Whether no rotation may begin.
 pub fn refusals(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().filter(|finding| finding.level == Level::Refusal).cloned().collect()
+}
+
+/// The refusal where the jump host's key cannot be used: nobody would be reached, and everybody would be a straggler.
+pub fn jump_key(problem: &str) -> Finding {
+    Finding::new(Level::Refusal, Rule::JumpKey, problem)
 }
 
 fn clock(difference: Option<i64>) -> Finding {

@@ -4,11 +4,14 @@
 
 use crate::model::{HostKey, Image, InstanceId, Login, Timestamp};
 
-use super::event::{OldKeyFound, Proof};
+use super::event::{OldKeyFound, Proof, Step};
 use super::plan::Verify;
 use super::policy::later;
 use super::reason::{Exclusion, HoldReason};
 use super::state::Rotation;
+
+/// The code of a failure that lies on this machine: the way to the others cannot be taken, and nobody was asked.
+pub const CUT_OFF: &str = "JumpKey";
 
 /// What a login proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,12 @@ impl Rotation {
             },
             Login::Refused(_) | Login::Unreachable { .. } => ProofFinding::Wait,
         }
+    }
+
+    /// Since when no login could be tried in this step for a fault of our own, unless somebody has resumed since.
+    pub fn cut_off_since(&self, step: Step) -> Option<Timestamp> {
+        let retry = self.retry(step).filter(|retry| retry.error.code == CUT_OFF)?;
+        (retry.last > self.resumed()).then_some(retry.since)
     }
 
     /// Why nobody logs in to a machine that shows this host key: it is known by another one, and its disk is the same as

@@ -10,6 +10,7 @@ use crate::model::{HostKey, InstanceId, KeyPairId};
 
 use super::event::Step;
 use super::hook::Hook;
+use super::step::batch_name;
 
 /// Why an instance was excluded while the rotation ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,13 +180,14 @@ impl fmt::Display for HoldReason {
             }
             Self::FailuresInARow { failed, limit } => write!(
                 f,
-                "{failed} instances failed in a row, with nobody active between them; failures_in_a_row is {limit}"
+                "{failed} instances failed one after another, with nobody active (where logins prove keys: proven) between \
+                 them; failures_in_a_row is {limit}: a release goes on, and counts anew"
             ),
             Self::Canary => {
                 f.write_str("nobody in the canary batch became active (where logins prove keys: was proven)")
             }
             Self::Hook { hook, batch, problem } => {
-                write!(f, "the {} hook of batch {batch} failed: {problem}", hook.name())
+                write!(f, "{}: the {} hook failed: {problem}", batch_name(*batch), hook.name())
             }
             Self::Step { step, error } => write!(f, "{step} cannot go on: {error}"),
             Self::KeyMismatch => f.write_str("the cloud shows a key pair of our name with another public key"),

@@ -253,15 +253,17 @@ pub fn due(pairs: &[Pair]) -> Vec<&Pair> {
 pub fn current(pairs: &[Pair]) -> Option<&KeyPairName> {
     let mut left: BTreeSet<&KeyPairName> = BTreeSet::new();
     for pair in pairs.iter().rev().filter(|pair| pair.ended == Some(Outcome::Completed)) {
-        if !pair.strangers && !left.contains(&pair.key_name) {
-            return Some(&pair.key_name);
-        }
         let undone = pair.undoes.and_then(|undone| pairs.iter().position(|pair| pair.rotation == undone));
         // A catch-up that was undone takes nothing from its fleet but its own few: the pair was there before it.
         let is_new = |index: &usize| {
             let name = &pairs[*index].key_name;
             pairs[..*index].iter().all(|pair| pair.key_name != *name || pair.ended != Some(Outcome::Completed))
         };
+        // Nor does the way back from it say where the fleet is to hang.
+        let of_few = undone.is_some_and(|index| !is_new(&index) && pairs[index].undoes.is_none());
+        if !pair.strangers && !of_few && !left.contains(&pair.key_name) {
+            return Some(&pair.key_name);
+        }
         left.extend(undone.filter(is_new).map(|index| &pairs[index].key_name));
     }
     None

@@ -76,6 +76,11 @@ impl fmt::Display for Step {
     }
 }
 
+/// A batch by its name: the first is the canary.
+pub fn batch_name(batch: u32) -> String {
+    if batch == 0 { "canary".to_string() } else { format!("batch {batch}") }
+}
+
 /// What a step asks of the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,16 +1,17 @@
 //! What begins though nobody asked and no schedule says so: the next rotation of a way back, and the hourly look for who is
 //! late in an idle fleet. It must never disturb machines but where the fleet's config allows it.
 
+use crate::engine::EngineError;
 use crate::engine::late::Late;
-use crate::engine::planner::Aim;
+use crate::engine::planner::{Aim, PlanError};
 use crate::model::{Duration, FleetName, InstanceId, JournalId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Outcome, Plan};
-use crate::store::Head;
+use crate::store::{Head, LateLook};
 
 use super::due::offset;
 use super::requests::ASKED_BACK_MAX;
-use super::start::{Cause, RETRY_MAX, Start, again};
+use super::start::{Begun, Cause, RETRY_MAX, Start, again};
 use super::tick::Scheduler;
 
 /// How often an idle fleet is looked at for who is late.
@@ -59,6 +60,14 @@ impl Scheduler {
         self.starting.contains_key(name) || self.queue.iter().any(|start| start.fleet.name == *name)
     }
 
+    /// Keeps who came after the last rotation, in the stead of what was seen before.
+    pub(super) async fn keep_late(&self, name: &FleetName, look: Option<LateLook>) -> Result<(), EngineError> {
+        match look {
+            Some(look) => Ok(self.agenda.set_late(name, &look).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Idle fleets are looked at once an hour, each at its own moment of it: who is late?
     pub(super) fn take_surveys(&mut self, now: Timestamp) {
         for (name, fleet) in &self.fleets {
@@ -69,7 +78,7 @@ impl Scheduler {
             }
             *due = next_survey(now, offset);
             let rotated = self.book.newest_begun(name).is_some() && self.book.open_rotation(name).is_none();
-            if rotated && !self.waits(name) && !self.paused.contains(name) {
+            if rotated && !self.waits(name) && !self.going_on.contains_key(name) && !self.paused.contains(name) {
                 let aim = Aim::CatchUp { new: fleet.binds_new };
                 self.queue.push_back(Start {
                     fleet: fleet.fleet.clone(),
@@ -80,6 +89,12 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Who came after the last rotation, if that was looked for: for `status`, which asks no cloud.
+pub(super) fn look_of(result: &Result<Begun, PlanError>, at: Timestamp) -> Option<LateLook> {
+    let late = result.as_ref().ok()?.late.as_ref()?;
+    Some(LateLook { at, new: late.new.clone() })
 }
 
 /// The rotation that this one undoes.

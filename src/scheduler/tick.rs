@@ -14,7 +14,7 @@ use crate::store::{Agenda, Answer, DueTime, StoreError, Unreadable};
 
 use super::book::{Book, Gate, gate};
 use super::due::{Judgement, Skip, Tick};
-use super::late::{tell_of_late, undoes};
+use super::late::{look_of, tell_of_late, undoes};
 use super::start::{Begun, Cause, Closed, RETRY_MAX, RETRY_MIN, Scheduled, Start, again, chain};
 use super::{Observer, Ticked};
 
@@ -144,7 +144,8 @@ impl Scheduler {
             self.due.keys().filter(|name| !is_scheduled(name)).map(|name| (name.clone(), None)).collect();
         for (name, fleet) in &self.fleets {
             let Some(schedule) = &fleet.schedule else { continue };
-            if self.waits(name) {
+            // What a person wants back goes first.
+            if self.waits(name) || self.going_on.contains_key(name) {
                 continue;
             }
             let kept = self.due.get(name).map(|due| (due.schedule.as_str(), due.at));
@@ -244,8 +245,9 @@ impl Scheduler {
                 tell_of_late(name, late);
             }
         }
+        let look = look_of(&result, now);
         let answer = match result {
-            Ok(Begun { head: None, .. }) => return Ok(()),
+            Ok(Begun { head: None, .. }) => return self.keep_late(name, look).await,
             Ok(Begun { head: Some(head), .. }) => {
                 self.failed.remove(name);
                 if let Cause::Due { late, .. } = start.cause {
@@ -262,6 +264,9 @@ impl Scheduler {
                 let head = self.tools.journal.head(journal).await?;
                 self.book.put(head);
                 Answer::Rotation(journal)
+            }
+            Err(PlanError::Nobody { problem, .. }) if matches!(start.aim, Aim::CatchUp { .. } | Aim::Back(_)) => {
+                Answer::Nobody(problem)
             }
             // What is broken here, and not in the fleet, is the daemon's to answer for.
             Err(PlanError::Store(error @ (StoreError::Database(_) | StoreError::Unusable(_)))) => {
@@ -296,7 +301,7 @@ impl Scheduler {
         if let Cause::Asked(id) = start.cause {
             self.agenda.answer(id, &answer, now).await?;
         }
-        Ok(())
+        self.keep_late(name, look).await
     }
 
     /// Keeps why a fleet that is due does not begin, for `status`: once for each due time and reason, whatever its numbers.

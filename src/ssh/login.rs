@@ -118,8 +118,8 @@ impl SshProbe {
 
 #[async_trait]
 impl LoginProbe for SshProbe {
-    async fn host_key(&self, target: &Target) -> Result<Seen, Unreachable> {
-        match self.meet("", target, Wanted::HostKey).await {
+    async fn host_key(&self, target: &Target, pinned: Option<&HostKey>) -> Result<Seen, Unreachable> {
+        match self.meet("", target, Wanted::HostKey(pinned)).await {
             // The exchange ends as if it were the wrong one: nothing more was wanted.
             Err(Missed::WrongHost(seen)) => Ok(seen),
             Err(Missed::Unreachable(why)) => Err(Unreachable { why }),

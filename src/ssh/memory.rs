@@ -97,7 +97,7 @@ impl Memory {
 
 #[async_trait]
 impl LoginProbe for Memory {
-    async fn host_key(&self, target: &Target) -> Result<Seen, Unreachable> {
+    async fn host_key(&self, target: &Target, _pinned: Option<&HostKey>) -> Result<Seen, Unreachable> {
         self.reach("", target).map(|guest| guest.seen()).map_err(|why| Unreachable { why })
     }
     async fn login(&self, target: &Target, pinned: Option<&HostKey>, key: &PrivateKey) -> Login {

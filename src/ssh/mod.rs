@@ -1,6 +1,7 @@
 //! SSH itself: making key pairs, and the proof by login. It must never write a private half anywhere; keeping it is
 //! custody's.
 
+mod key_file;
 mod keygen;
 mod login;
 mod memory;
@@ -12,6 +13,7 @@ mod target;
 mod wire;
 
 pub use crate::model::{HostKey, Login, Seen};
+pub use key_file::{KeyFileError, read_key_file};
 pub use keygen::{KeyMaker, KeygenError, RsaKeyMaker, generate};
 pub use login::SshProbe;
 pub use memory::{Guest, Memory};

@@ -24,8 +24,9 @@ pub struct Unreachable {
 /// What a login shell or a forced command would do is not asked.
 #[async_trait]
 pub trait LoginProbe: Send + Sync {
-    /// Reads the host key; needs no login.
-    async fn host_key(&self, target: &Target) -> Result<Seen, Unreachable>;
+    /// Reads the host key; needs no login, and offers no key. `pinned`: the one that it is known by, whose kind is asked for
+    /// first; whether it is the same is for the caller to see.
+    async fn host_key(&self, target: &Target, pinned: Option<&HostKey>) -> Result<Seen, Unreachable>;
 
     /// Logs in with this key, and out again. `pinned`: the host key that must be shown; None takes any.
     async fn login(&self, target: &Target, pinned: Option<&HostKey>, key: &PrivateKey) -> Login;

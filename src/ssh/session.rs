@@ -47,8 +47,8 @@ pub(super) enum Verdict {
 
 /// What is wanted of the first handshake.
 pub(super) enum Wanted<'a> {
-    /// The host key only: the connection ends once it is proven.
-    HostKey,
+    /// The host key only, of this one's kind if it has one: the connection ends once it is proven.
+    HostKey(Option<&'a HostKey>),
     /// A session with whoever shows this key (None: with anybody).
     Session(Option<&'a HostKey>),
 }
@@ -149,7 +149,7 @@ pub(super) async fn meet(
     patience: Patience,
 ) -> Result<Session, Missed> {
     let (pinned, go_on) = match wanted {
-        Wanted::HostKey => (None, false),
+        Wanted::HostKey(pinned) => (pinned.cloned(), false),
         Wanted::Session(pinned) => (pinned.cloned(), true),
     };
     let config = Arc::new(config(pinned.as_ref()).map_err(Missed::Unreachable)?);

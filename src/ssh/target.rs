@@ -2,10 +2,7 @@
 //! what it was told.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
-
-use zeroize::Zeroizing;
 
 use super::HostKey;
 use crate::model::PrivateKey;
@@ -36,17 +33,6 @@ pub struct Jump {
     pub key: PrivateKey,
     /// The host key that it must show; None takes any.
     pub pinned: Option<HostKey>,
-}
-
-impl Jump {
-    /// A jump host whose private key is read from this file. Errors: what is wrong with the file, for an operator.
-    pub fn with_key_file(target: Target, key_file: &Path, pinned: HostKey) -> Result<Self, String> {
-        let text = std::fs::read_to_string(key_file).map(Zeroizing::new);
-        let text = text.map_err(|error| format!("the jump host's key {}: {error}", key_file.display()))?;
-        let key =
-            PrivateKey::parse(text).map_err(|error| format!("the jump host's key {}: {error}", key_file.display()))?;
-        Ok(Self { target, key, pinned: Some(pinned) })
-    }
 }
 
 impl Target {

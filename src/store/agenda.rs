@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::model::{Amount, FleetName, JournalId, RequestId, Timestamp};
+use crate::model::{Amount, FleetName, InstanceId, JournalId, RequestId, Timestamp};
 use crate::rotation::{Author, Rule};
 
 /// What a person asks of a fleet.
@@ -64,6 +64,8 @@ pub enum Answer {
     Released,
     /// It was not done, for this reason.
     Refused(String),
+    /// There was nobody to do it for, in these words. Nothing is amiss.
+    Nobody(String),
     /// Who asked took it back.
     Withdrawn,
 }
@@ -108,6 +110,15 @@ pub struct DueTime {
     pub at: Timestamp,
 }
 
+/// Who came to a fleet after its last rotation, as whoever drives saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateLook {
+    /// When it was looked.
+    pub at: Timestamp,
+    /// Who.
+    pub new: Vec<InstanceId>,
+}
+
 /// Keeps what is asked of fleets, and when they are due. Contract, held by one conformance suite for every
 /// implementation:
 ///
@@ -148,6 +159,12 @@ pub trait Agenda: Send + Sync {
 
     /// Keeps when a fleet is due, in the stead of what was kept before; `None` forgets it.
     async fn set_due(&self, fleet: &FleetName, due: Option<&DueTime>) -> Result<(), StoreError>;
+
+    /// Who came after the last rotation, by fleet. It is looked for again within the hour: what cannot be read is left out.
+    async fn late_looks(&self) -> Result<BTreeMap<FleetName, LateLook>, StoreError>;
+
+    /// Keeps who came after the last rotation, in the stead of what was kept before.
+    async fn set_late(&self, fleet: &FleetName, look: &LateLook) -> Result<(), StoreError>;
 
     /// The journals that got an operator's entry behind position `after`, each once, in the order of their first such
     /// entry; and the newest position, to be asked from next. A position counts the entries of all journals; it means
@@ -194,6 +211,7 @@ mod tests {
         check(r#"{"answer":"held"}"#, answer(Answer::Held));
         check(r#"{"answer":"released"}"#, answer(Answer::Released));
         check(r#"{"answer":"refused","detail":"no such fleet"}"#, answer(Answer::Refused("no such fleet".into())));
+        check(r#"{"answer":"nobody","detail":"all are in"}"#, answer(Answer::Nobody("all are in".into())));
         check(r#"{"answer":"withdrawn"}"#, answer(Answer::Withdrawn));
     }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crate::model::{FleetName, JournalId, KeyPairName, RequestId, Timestamp};
 use crate::rotation::{Author, Entry, Event, Outcome, Plan, PlannedInstance};
 
-pub use agenda::{Agenda, Answer, Ask, DueTime, Request};
+pub use agenda::{Agenda, Answer, Ask, DueTime, LateLook, Request};
 pub use lock::DriverLock;
 pub use memory::Memory;
 pub use sqlite::{Sqlite, database_path};

@@ -39,4 +39,4 @@ pub(super) const BUDGETS: [&str; 3] = ["failures", "failures_in_a_row", "unavail
 /// What an open rotation waits for that is neither the cloud nor a person.
 pub(super) const WAITS_FOR: &[&str; 4] = &["window", "hook", "soak", "account"];
 /// What a survey for drift may have no answer from.
-pub(super) const UNSEEN_BY_SURVEYS: &[&str] = &["credentials", "cloud", "custody", "journals"];
+pub(super) const UNSEEN_BY_SURVEYS: &[&str] = &["credentials", "cloud", "custody", "journals", "machines"];

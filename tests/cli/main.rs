@@ -9,6 +9,7 @@ mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]
 mod stage;
+mod words;
 
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,7 @@ fn a_rollback_on_every_cloud_brings_the_older_pair_back_and_refuses_what_it_cann
         assert_eq!((&back["key_pair"], &back["outcome"]), (&first["key_pair"], &Value::from("completed")));
         let story = stage.run(&["show", &id(back)]);
         assert!(story.out.contains(&format!("rollback of rotation {} begun", id(&newest))), "{story:?}");
+        assert!(story.out.contains("its private key is in custody already, SHA256:"), "{story:?}");
         // Said again, nothing is left; and nobody is late.
         refused(&["rollback", &id(&newest)], "nothing is left to be undone");
         let said = stage.run(&["catch-up", "web"]);

@@ -215,3 +215,44 @@ fn a_canary_of_whom_nobody_answers_proves_nothing_and_that_is_said() {
     let shown = stage.run(&["plan", "web"]);
     assert!(shown.out.contains("verify: ssh: a login as root") && !shown.out.contains("verify: none"), "{shown:?}");
 }
+
+#[test]
+fn a_jump_hosts_key_that_cannot_be_used_is_refused_by_check_plan_and_rotate() {
+    use std::os::unix::fs::PermissionsExt;
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    let key = rekeyd::ssh::generate(2048, "jump").unwrap();
+    let file = stage.path("jump-key");
+    let ssh = format!(
+        "verify: {{ ssh: {{ user: root, address: private, connect_timeout: 1s, jump: {{ host: 127.0.0.1, port: 1, user: jump, \
+         key_file: {}, host_key: \"{}\" }} }} }}",
+        file.display(),
+        rekeyd::ssh::generate(2048, "host").unwrap().public().to_openssh()
+    );
+    stage.edit(|config| config.replace("verify: none", &ssh));
+    let named = file.display().to_string();
+    let refused_for = |words: &str| {
+        let said = stage.run(&["check"]);
+        assert_eq!(said.code, 1, "{said:?}");
+        for words in ["fleets.web.verify.ssh.jump.key_file: ", &named, words] {
+            assert!(said.err.contains(words), "{said:?} lacks {words}");
+        }
+        refused(&stage, "jump_key", words);
+    };
+    refused_for("put the private key there that the jump host takes");
+    let put = |text: &str, mode: u32| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    put(key.expose(), 0o644);
+    refused_for("chmod 600 ");
+    put("no key", 0o600);
+    refused_for("without a passphrase");
+    put(key.expose(), 0o600);
+    let said = stage.run(&["check"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let found = plan(&stage);
+    check(&found, "jump_key", &[]);
+    assert_eq!(found["refused"], false);
+    check(&found, "canary", &[("warning", "none of 4 running machines that were asked answers at sshd")]);
+}

@@ -48,7 +48,7 @@ fn a_hook_that_fails_holds_the_rotation_with_its_last_words_and_the_way_on() {
     let stage = Stage::of(&clouds, "tencent-cvm", hook);
     let held = stage.run(&["rotate", "web"]);
     assert_eq!(held.code, 3, "{held:?}");
-    let words = "the before_batch hook of batch 0 failed: exit code 9: the pool is not healthy";
+    let words = "canary: the before_batch hook failed: exit code 9: the pool is not healthy";
     assert!(held.out.contains(words) && held.out.contains("runs it again"), "{held:?}");
     let status = stage.read(&["status"]);
     let open = &status["fleets"][0]["open"];

@@ -209,6 +209,20 @@ fn a_start_that_a_killed_rotation_owes_is_drift_until_somebody_pays_it() {
     assert_eq!(drift(&stage).0, 0);
 }
 
+#[test]
+fn a_machine_with_another_host_key_is_drift_though_it_has_no_old_key_to_be_offered() {
+    let clouds = Clouds::open(&[&QUICK[..], &GUESTS[..]].concat());
+    let stage = Stage::of(&clouds, "baidu-bcc", "");
+    by_login(&clouds, &stage);
+    let (_, running) = planned(&stage);
+    assert_eq!(stage.run(&["rotate", "web"]).code, 0);
+    assert_eq!(drift(&stage), (0, BTreeSet::new()));
+    let masked = &running[1];
+    post(&clouds, &format!("/hostkey?instance={masked}"));
+    assert_eq!(drift(&stage), (2, BTreeSet::from([format!("other_host_key {masked}")])));
+    assert_eq!(clouds.violations(), serde_json::json!([]));
+}
+
 /// Loses the database.
 fn lose(stage: &Stage) {
     for file in std::fs::read_dir(stage.path("lib")).unwrap().map(|entry| entry.unwrap().path()) {
@@ -228,9 +242,10 @@ fn comes_back(clouds: &Clouds, stage: &Stage) {
     // Of 127.0.0.0/8: outgoing connections come from 127.0.0.1, so this one's ports stay free.
     let listen = std::net::TcpListener::bind("127.88.0.1:0").unwrap().local_addr().unwrap();
     stage.edit(|config| format!("listen: {listen}\n{config}"));
-    for refused in [&["rotate", "web"][..], &["run"][..]] {
+    for refused in [&["rotate", "web"][..], &["run"][..], &["drift"][..], &["status"][..], &["status", "--json"][..]] {
         let said = stage.run(refused);
-        assert!(said.code == 1 && said.err.contains("rekeyd adopt"), "{name}: {said:?}");
+        let told = format!("{}{}", said.out, said.err);
+        assert!(said.code == 1 && told.contains("`rekeyd adopt` does so"), "{name}: {refused:?}: {said:?}");
     }
     let dry = stage.run(&["adopt", "--dry-run"]);
     assert_eq!(dry.code, 2, "{name}: {dry:?}");

@@ -54,7 +54,7 @@ async fn check(rude: Rude, expect: &[&str]) {
     let (target, key, began) = (rude.start(closed).await, key(2048), Instant::now());
     check_why(probe().login(&target, None, &key).await, expect);
     check_why(probe().offer(&target, None, key.public()).await, expect);
-    check_why(Login::Unreachable { why: probe().host_key(&target).await.unwrap_err().why }, expect);
+    check_why(Login::Unreachable { why: probe().host_key(&target, None).await.unwrap_err().why }, expect);
     for _ in 0..3 {
         tokio::time::timeout(Duration::from_secs(10), ends.recv()).await.expect("the connection is closed").unwrap();
     }

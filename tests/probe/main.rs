@@ -55,7 +55,7 @@ struct Scene<'a> {
 async fn keeps_the_contract(scene: Scene<'_>) {
     let Scene { probe, target, host_key, taken, nowhere } = scene;
     let (other, stranger) = (key(2048), ed25519(9));
-    let seen = probe.host_key(&target).await.unwrap();
+    let seen = probe.host_key(&target, None).await.unwrap();
     assert_eq!(seen.host_key, host_key);
     assert!(seen.server.starts_with("SSH-2.0-"), "{}", seen.server);
     let wrong = HostKey::of(stranger.public());
@@ -75,13 +75,13 @@ async fn keeps_the_contract(scene: Scene<'_>) {
     let place = format!("{}:{}: connection refused", nowhere.host, nowhere.port);
     check_why(probe.login(&nowhere, None, taken).await, &[&place]);
     check_why(probe.offer(&nowhere, None, taken.public()).await, &[&place]);
-    assert!(probe.host_key(&nowhere).await.unwrap_err().why.starts_with(&place));
+    assert!(probe.host_key(&nowhere, None).await.unwrap_err().why.starts_with(&place));
 
     // Through a jump host, which is the machine itself.
     let through = |jump: Jump, target: &Target| Target { jump: Some(Box::new(jump)), ..target.clone() };
     let jump = Jump { target: target.clone(), key: taken.clone(), pinned: Some(host_key.clone()) };
     let by = through(jump.clone(), &target);
-    assert_eq!(probe.host_key(&by).await.unwrap(), seen);
+    assert_eq!(probe.host_key(&by, None).await.unwrap(), seen);
     assert_eq!(probe.login(&by, Some(&host_key), taken).await, Login::Accepted(seen.clone()));
     assert_eq!(probe.login(&by, Some(&host_key), &other).await, Login::Refused(seen.clone()));
     assert_eq!(probe.login(&by, Some(&wrong), taken).await, Login::WrongHost(seen.clone()));
@@ -158,7 +158,7 @@ async fn an_offer_signs_nothing_and_a_host_key_asks_nobody_in() {
     let (server, key) = (Sshd::start(&Setup::default()), key(2048));
     server.take(&[key.public()]);
     let target = server.target();
-    probe().host_key(&target).await.unwrap();
+    probe().host_key(&target, None).await.unwrap();
     server.wait("the first connection ends", |server| server.running() == 0);
     assert!(!server.log().contains("userauth-request"), "{}", server.log());
     assert!(matches!(probe().offer(&target, None, key.public()).await, Login::Accepted(_)));
@@ -175,13 +175,22 @@ async fn a_server_of_many_host_keys_shows_the_pinned_one_whichever_it_is() {
     let (server, key) = (Sshd::start(&Setup { host_keys: &kinds, ..Setup::default() }), key(2048));
     server.take(&[key.public()]);
     let target = server.target();
-    assert_eq!(probe().host_key(&target).await.unwrap().host_key, server.host_key("ed25519"), "the best without a pin");
+    assert_eq!(
+        probe().host_key(&target, None).await.unwrap().host_key,
+        server.host_key("ed25519"),
+        "the best without a pin"
+    );
     for kind in ["ed25519", "ecdsa"] {
         let pin = server.host_key(kind);
         let Login::Accepted(Seen { host_key, .. }) = probe().login(&target, Some(&pin), &key).await else {
             panic!("{kind}: {}", server.log());
         };
         assert_eq!(host_key, pin);
+        assert_eq!(
+            probe().host_key(&target, Some(&pin)).await.unwrap().host_key,
+            pin,
+            "of the pinned kind, without a login"
+        );
     }
     // Made by nobody here: RSA host keys are neither asked for nor pinned.
     check_why(probe().login(&target, Some(&server.host_key("rsa")), &key).await, &["kind that is not checked"]);
@@ -192,7 +201,7 @@ async fn a_server_of_many_host_keys_shows_the_pinned_one_whichever_it_is() {
     assert!(matches!(told, Login::WrongHost(Seen { host_key, .. }) if host_key == bare.host_key("ed25519")));
     assert!(!bare.log().contains("userauth-request"), "no key was offered");
     let only_rsa = Sshd::start(&Setup { host_keys: &["rsa"], ..Setup::default() });
-    let told = probe().host_key(&only_rsa.target()).await.unwrap_err().why;
+    let told = probe().host_key(&only_rsa.target(), None).await.unwrap_err().why;
     assert!(told.contains("no algorithm in common") && told.contains("rsa-sha2-512"), "{told}");
 }
 

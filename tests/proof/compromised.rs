@@ -17,6 +17,9 @@ fn a_compromised_key_is_replaced_with_three_times_and_who_is_out_of_reach_is_lis
         }
         wait_for(stage, "a fleet that runs", || running(stage).len() == planned.len());
         assert_eq!(stage.run(&["rotate", "web"]).code, 0, "{provider}");
+        let told = stage.run(&["show", "web"]).out;
+        assert!(told.contains("bound and active, and to be proven by a login"), "{provider}: {told}");
+        assert!(!told.contains("accept the new key") && !told.contains("accepts the new key"), "{provider}: {told}");
         stage.edit(|config| config.replace("soak: 0s", "soak: 10m"));
 
         let old = newest(stage);
@@ -27,6 +30,7 @@ fn a_compromised_key_is_replaced_with_three_times_and_who_is_out_of_reach_is_lis
             said.out.contains(&format!("{hosts} of {hosts} hosts proven to refuse the old key: 50 % after ")),
             "{said:?}"
         );
+        assert!(said.out.contains(&format!("completed: {hosts} proven by a login")), "{said:?}");
         assert!(said.out.contains(", 99 % after ") && said.out.contains(", 100 % after "), "{said:?}");
         assert!(!half(stage, &old).exists(), "{provider}: the old private key waits out its grace: {said:?}");
         let story = stage.read(&["show", "web"]);

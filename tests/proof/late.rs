@@ -23,6 +23,7 @@ fn a_machine_that_was_off_through_a_rotation_is_proven_once_it_is_back_and_only_
         assert!(status["late"].as_array().unwrap().contains(&json!(sleeper)), "{provider}: {status:#}");
         let [retiring] = &status["retiring"].as_array().unwrap()[..] else { panic!("{provider}: {status:#}") };
         assert!(old.exists(), "{provider}: {status:#}");
+        assert!(retiring["waits_for"].as_array().unwrap().contains(&json!(sleeper)), "{provider}: {retiring:#}");
         let told = stage.run(&["status", "web"]).out;
         assert!(told.contains(&sleeper) && told.contains("once all that had it are proven"), "{provider}: {told}");
         // Nothing comes of asking before it is back.

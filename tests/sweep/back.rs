@@ -298,6 +298,38 @@ async fn a_catch_up_that_was_rolled_back_stands_in_the_way_of_no_further_rollbac
     back_and_further_back(ProviderKind::BaiduBcc).await;
 }
 
+/// Two rotations are rolled back one after the other, though the pair between them was deleted, and imported anew for the first
+/// way back.
+async fn back_twice(provider: ProviderKind) {
+    let scenario = Scenario { refused: false, ..Scenario::of(provider) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    let mut engine = rig.engine();
+    for _ in 0..3 {
+        rig.rotate(&mut engine).await.unwrap();
+    }
+    let made = rotations(&rig).await;
+    go_back(&rig, &mut engine, made[2].id).await.unwrap();
+    go_back(&rig, &mut engine, made[1].id).await.unwrap();
+    assert!(rig.fuse.broken().is_empty(), "{}\n{:?}", rig.story().await, rig.fuse.broken());
+    let world = rig.world.lock().unwrap();
+    let first = made[0].plan.key_name().as_str();
+    let pair = world.key_pairs().find(|(_, pair)| pair.name == first).map(|(_, pair)| pair.id.clone());
+    let on_it = |id: &str| {
+        let mut machines = world.machines().map(|(_, machine)| machine);
+        machines.any(|machine| machine.id == id && machine.record_keys.iter().eq(pair.iter()))
+    };
+    let touched: Vec<String> = engine.rotation(made[1].id).unwrap().members().map(|(id, _)| id.to_string()).collect();
+    assert!(touched.len() > 3 && touched.iter().all(|id| on_it(id)), "{provider} {touched:?}");
+}
+
+#[tokio::test]
+async fn two_rotations_are_rolled_back_one_after_the_other() {
+    back_twice(ProviderKind::TencentLighthouse).await;
+    back_twice(ProviderKind::TencentCvm).await;
+    back_twice(ProviderKind::AlibabaEcs).await;
+    back_twice(ProviderKind::BaiduBcc).await;
+}
+
 /// Of a way back to two pairs the machines of one are unfit: the others are brought back all the same, and those are named.
 async fn unfit_in_part(provider: ProviderKind) {
     let scenario = Scenario { refused: false, rounds: 1, ..Scenario::of(provider) };

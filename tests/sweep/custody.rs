@@ -3,15 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use rekeyd::model::ProviderKind;
+use rekeyd::clock::Clock;
+use rekeyd::model::{Duration, ProviderKind};
 use rekeyd::rotation::Event;
+use rekeyd::rotation::policy::later;
 use rekeyd::store::Journal as _;
 
 use crate::pool;
 use crate::rig::{Rig, Scenario};
 
 fn scenario() -> Scenario {
-    Scenario { rounds: 2, refused: false, stopped: 0, by_login: true, ..Scenario::of(ProviderKind::TencentLighthouse) }
+    scenario_of(ProviderKind::TencentLighthouse)
+}
+
+fn scenario_of(provider: ProviderKind) -> Scenario {
+    Scenario { rounds: 2, refused: false, stopped: 0, by_login: true, ..Scenario::of(provider) }
 }
 
 /// The steps that failed, and whether anything is held.
@@ -47,4 +53,16 @@ async fn custody_that_is_away_for_a_while_is_waited_for_at_every_step_and_nothin
     assert!(away > 20, "{away} times");
     let expect = ["bind", "destroy_private_key", "import_key", "store_key", "verify"];
     assert_eq!(steps, expect.into(), "the steps that met it");
+}
+
+#[tokio::test]
+async fn custody_that_answers_slowly_keeps_nobody_from_being_bound() {
+    for provider in [ProviderKind::TencentLighthouse, ProviderKind::TencentCvm] {
+        let mut rig = Rig::new(Scenario { rounds: 1, ..scenario_of(provider) }, pool(), None);
+        let clock = rig.clock.clone();
+        rig.fuse.custody_takes(move || clock.advance_to(later(clock.now(), Duration::from_secs(25))));
+        let report = rig.run().await;
+        assert!(report.problems.is_empty(), "{provider}: {:#?}\n{}", report.problems, rig.story().await);
+        assert!(!failed(&rig).await.1, "{provider}: held");
+    }
 }

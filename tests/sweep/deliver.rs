@@ -8,8 +8,10 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use rekeyd::custody::Custodian;
+use rekeyd::engine::Engine;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::operate::operate;
+use rekeyd::engine::planner::{Aim, begin, propose_for};
 use rekeyd::files::Files;
 use rekeyd::hook::{Fault, Run, Runner, Running};
 use rekeyd::model::{Duration, ProviderKind};
@@ -17,6 +19,7 @@ use rekeyd::rotation::deliver::{File, SshConfig};
 use rekeyd::rotation::{Allow, Author, Delivery, Event, HoldReason, HookCommand, Order, Outcome, Plan, Step};
 use rekeyd::store::Journal;
 
+use crate::back::add_machine;
 use crate::fuse::Side;
 use crate::pool;
 use crate::rig::{Rig, Scenario};
@@ -177,4 +180,56 @@ async fn what_cannot_be_delivered_holds_before_anything_is_retired_until_it_can_
         rig.rotate(&mut engine).await.unwrap();
         assert!(rig.fuse.broken().is_empty(), "{:?}", rig.fuse.broken());
     }
+}
+
+#[tokio::test]
+async fn a_catch_up_delivers_the_whole_fleet_and_a_way_back_the_older_key_again() {
+    let mut rig = Rig::new(scenario(ProviderKind::AlibabaEcs), pool(), None);
+    let mut engine = rig.engine();
+    let drive = async |engine: &mut Engine, aim: Aim, rig: &Rig| {
+        let proposal = propose_for(engine.tools(), &rig.fleet(), &[], aim).await.unwrap();
+        let id = begin(engine.tools(), &proposal).await.unwrap().id;
+        assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed), "{}", rig.story().await);
+        (id, proposal.notes.join("; "))
+    };
+    rig.rotate(&mut engine).await.unwrap();
+    let first = rig.journal.heads().await.unwrap().readable[0].plan.key_name().clone();
+    let hosts = |rig: &Rig| {
+        let files = rig.shelf.files.lock().unwrap();
+        files.get(Path::new("/ops/web.conf")).unwrap().matches("HostName ").count()
+    };
+    let copied = |rig: &Rig| rig.shelf.files.lock().unwrap().get(Path::new("/ops/web.key")).cloned().unwrap();
+    let before = hosts(&rig);
+    add_machine(&rig, Some("theirs"));
+    let (caught_up, _) = drive(&mut engine, Aim::CatchUp { new: true }, &rig).await;
+    assert_eq!(hosts(&rig), before + 1, "{}", rig.shelf.files.lock().unwrap()[Path::new("/ops/web.conf")]);
+    // Of the few whom a catch-up brought: the others keep their key, and the file keeps it.
+    let (_, notes) = drive(&mut engine, Aim::Back(caught_up), &rig).await;
+    assert!(notes.contains("is delivered nowhere"), "{notes}");
+    let key = rig.custody.get(&first).await.unwrap();
+    assert_eq!(copied(&rig), key.expose());
+    rig.rotate(&mut engine).await.unwrap();
+    assert_ne!(copied(&rig), key.expose());
+    let second = rig.journal.heads().await.unwrap().readable;
+    let second =
+        second.iter().rfind(|head| matches!(&head.plan, Plan::Rotate(plan) if plan.key_name != first)).unwrap().id;
+    // The new machine has a stranger's pair again: a way back to two pairs, of which none is the whole fleet's.
+    let (_, notes) = drive(&mut engine, Aim::Back(second), &rig).await;
+    assert!(notes.contains("is delivered nowhere"), "{notes}");
+    assert!(rig.fuse.broken().is_empty(), "{:?}", rig.fuse.broken());
+}
+
+#[tokio::test]
+async fn a_way_back_of_a_whole_fleet_delivers_its_older_key() {
+    let mut rig = Rig::new(Scenario { stopped: 0, ..scenario(ProviderKind::TencentLighthouse) }, pool(), None);
+    let mut engine = rig.engine();
+    rig.rotate(&mut engine).await.unwrap();
+    rig.rotate_only(&mut engine).await.unwrap();
+    let heads = rig.journal.heads().await.unwrap().readable;
+    let rotations: Vec<_> = heads.iter().filter(|head| matches!(head.plan, Plan::Rotate(_))).collect();
+    let proposal = propose_for(engine.tools(), &rig.fleet(), &[], Aim::Back(rotations[1].id)).await.unwrap();
+    let id = begin(engine.tools(), &proposal).await.unwrap().id;
+    assert_eq!(engine.drive(id).await.unwrap(), Reached::Ended(Outcome::Completed), "{}", rig.story().await);
+    let key = rig.custody.get(rotations[0].plan.key_name()).await.unwrap();
+    assert_eq!(rig.shelf.files.lock().unwrap()[Path::new("/ops/web.key")], key.expose());
 }

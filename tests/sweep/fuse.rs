@@ -12,7 +12,9 @@ use rekeyd::custody::{Custodian, CustodyError};
 use rekeyd::model::{FleetName, JournalId, KeyPairName, Mark, PrivateKey, RequestId, Timestamp};
 use rekeyd::net::{Request, Response, Transport, TransportError};
 use rekeyd::rotation::{Author, Entry, Event, Plan, PlannedInstance};
-use rekeyd::store::{Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, Request as Wish, StoreError};
+use rekeyd::store::{
+    Agenda, Answer, Ask as Asked, DueTime, Head, Heads, Journal, LateLook, Request as Wish, StoreError,
+};
 use tokio::sync::Notify;
 
 /// On which side of a call the fuse blows.
@@ -37,6 +39,7 @@ pub struct Fuse {
     yields: AtomicBool,
     custody_away: AtomicBool,
     custody_failed: AtomicUsize,
+    custody_takes: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl Fuse {
@@ -53,7 +56,12 @@ impl Fuse {
             yields: AtomicBool::new(false),
             custody_away: AtomicBool::new(false),
             custody_failed: AtomicUsize::new(0),
+            custody_takes: Mutex::default(),
         })
+    }
+    /// Time passes like this whenever custody is asked.
+    pub fn custody_takes(&self, pass: impl Fn() + Send + 'static) {
+        *self.custody_takes.lock().unwrap() = Some(Box::new(pass));
     }
     pub fn asks(&self, ask: Arc<Ask>) {
         *self.ask.lock().unwrap() = Some(ask);
@@ -98,6 +106,9 @@ impl Fuse {
     }
 
     fn custody(&self) -> Result<(), CustodyError> {
+        if let Some(pass) = self.custody_takes.lock().unwrap().as_ref() {
+            pass();
+        }
         if !self.custody_away.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -269,6 +280,12 @@ impl Agenda for Fused<dyn Agenda> {
     }
     async fn set_due(&self, fleet: &FleetName, due: Option<&DueTime>) -> Result<(), StoreError> {
         self.fuse.around("agenda set_due".into(), self.inner.set_due(fleet, due)).await
+    }
+    async fn late_looks(&self) -> Result<BTreeMap<FleetName, LateLook>, StoreError> {
+        self.fuse.around("agenda late_looks".into(), self.inner.late_looks()).await
+    }
+    async fn set_late(&self, fleet: &FleetName, look: &LateLook) -> Result<(), StoreError> {
+        self.fuse.around("agenda set_late".into(), self.inner.set_late(fleet, look)).await
     }
     async fn touched(&self, after: u64) -> Result<(u64, Vec<JournalId>), StoreError> {
         self.fuse.around("agenda touched".into(), self.inner.touched(after)).await

@@ -36,7 +36,7 @@ impl Guests {
 
 #[async_trait]
 impl LoginProbe for Guests {
-    async fn host_key(&self, target: &Target) -> Result<Seen, Unreachable> {
+    async fn host_key(&self, target: &Target, _pinned: Option<&HostKey>) -> Result<Seen, Unreachable> {
         match self.visit(target, None, None) {
             Login::Accepted(seen) | Login::Refused(seen) | Login::WrongHost(seen) => Ok(seen),
             Login::Unreachable { why } => Err(Unreachable { why }),

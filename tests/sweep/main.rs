@@ -11,6 +11,7 @@ mod daemon;
 mod deliver;
 mod drift;
 mod fuse;
+mod jump;
 mod late;
 mod login;
 mod operator;

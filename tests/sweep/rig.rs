@@ -2,6 +2,7 @@
 //! dropped at any call and made anew: there is no other recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rand::SeedableRng;
@@ -10,12 +11,13 @@ use rekeyd::custody::Custodian;
 use rekeyd::engine::drive::Reached;
 use rekeyd::engine::planner::{Fleet, begin, propose};
 use rekeyd::engine::{Accounts, Engine, EngineError, NoProvider, Surroundings, Tools};
-use rekeyd::model::{Amount, Duration, FleetName, JournalId, Mark, ProviderKind, Region, Timestamp};
+use rekeyd::model::{Amount, Duration, FleetName, HostKey, JournalId, Mark, ProviderKind, Region, Timestamp};
 use rekeyd::net::Transport;
 use rekeyd::provider::{Credentials, Provider, Select, Settings, open};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{
-    AddressFrom, Author, Event, HoldReason, Hooks, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify, Windows,
+    AddressFrom, Author, Event, HoldReason, Hooks, JumpHost, OldKey, Outcome, Place, Plan, Rollout, SshLogin, Verify,
+    Windows,
 };
 use rekeyd::sim::{Direct, InstanceSpec, Os, Power, Promise, Rule, VirtualClock, World};
 use rekeyd::ssh::{KeyPool, PooledKeyMaker};
@@ -50,6 +52,8 @@ pub struct Scenario {
     pub faults: &'static str,
     /// Whether logins prove the key.
     pub by_login: bool,
+    /// The key of the host before the machines, where there is one.
+    pub jump: Option<PathBuf>,
     /// One account for all fleets, and so many of its machines down at once.
     pub account_max: Option<u32>,
     /// When the fleets may be disturbed.
@@ -76,6 +80,7 @@ impl Scenario {
             rounds: 2,
             faults: "",
             by_login: false,
+            jump: None,
             account_max: None,
             windows: Windows::default(),
             hooks: false,
@@ -90,7 +95,16 @@ impl Scenario {
             address: AddressFrom::Private,
             old_key: OldKey::Refuse,
             connect_timeout: Duration::from_secs(10),
-            jump: None,
+            jump: self.jump.clone().map(|key_file| JumpHost {
+                host: "10.255.255.1".to_string(),
+                port: 22,
+                user: "jump".to_string(),
+                key_file,
+                host_key: HostKey {
+                    fingerprint: serde_json::from_value("SHA256:jump".into()).unwrap(),
+                    algorithm: "ssh-ed25519".to_string(),
+                },
+            }),
             deadline: Duration::from_secs(600),
         };
         if self.by_login { Verify::Ssh(login) } else { Verify::None }

@@ -235,7 +235,7 @@ async fn a_hook_that_fails_holds_before_anything_is_disturbed_and_is_run_again_a
     *rig.drains.failing.lock().unwrap() = 2;
     let mut engine = rig.engine();
     let error = rig.rotate(&mut engine).await.unwrap_err();
-    assert!(error.contains("before_batch hook of batch 0 failed") || error.contains("BeforeBatch"), "{error}");
+    assert!(error.contains("canary: the before_batch hook failed") || error.contains("BeforeBatch"), "{error}");
     let id = rig.open_rotation().await.unwrap();
     let held = engine.rotation(id).unwrap().held.clone();
     assert!(matches!(held, Some(HoldReason::Hook { batch: 0, .. })), "{held:?}");

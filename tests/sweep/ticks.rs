@@ -6,7 +6,7 @@ use rekeyd::model::{Duration, ProviderKind, Timestamp};
 use rekeyd::rotation::policy::later;
 use rekeyd::rotation::{Author, Outcome, Plan};
 use rekeyd::scheduler::Ticked;
-use rekeyd::sim::Rng;
+use rekeyd::sim::{InstanceSpec, Rng};
 use rekeyd::store::{Agenda, Answer, Ask, Head};
 
 use crate::back::add_machine;
@@ -333,4 +333,29 @@ on_each_cloud! {
     a_daemon_killed_and_away_for_long_loses_nobody_on_bcc: away(BaiduBcc, 3);
     two_fleets_keep_the_promise_in_bad_weather_on_lighthouse_and_ecs: weather(TencentLighthouse, AlibabaEcs);
     two_fleets_keep_the_promise_in_bad_weather_on_cvm_and_bcc: weather(TencentCvm, BaiduBcc);
+}
+
+/// Who came after the rotation is kept for `status`, as of the newest hourly look; a catch-up that finds nobody is answered so.
+#[tokio::test]
+async fn who_came_late_is_kept_by_the_hourly_look_and_nobody_is_an_answer_of_its_own() {
+    for provider in ProviderKind::ALL {
+        let mut daemon = Daemon::new(Scenario { refused: false, stopped: 0, ..Scenario::of(provider) }, false, None);
+        daemon.hand(Deed::Rotate).await;
+        daemon.complete(1).await;
+        let journal = daemon.rig.journal.clone();
+        let (web, by) = (daemon.rig.fleet().name, Author::Operator("wei".to_string()));
+        let asked = journal.ask(&web, &Ask::CatchUp, &by, daemon.rig.clock.now()).await.unwrap();
+        daemon.complete(1).await;
+        let answer = journal.request(asked).await.unwrap().answer.map(|(_, answer)| answer);
+        assert_eq!(answer, Some(Answer::Nobody("nobody is to be caught up with now".to_string())), "{provider}");
+
+        let tags = vec![(crate::rig::TAG.0.to_string(), crate::rig::TAG.1.to_string())];
+        let new = daemon.rig.world.lock().unwrap().add_instance(0, InstanceSpec { tags, ..Default::default() });
+        let began = daemon.rig.clock.now();
+        daemon.go_on_until(later(began, Duration::from_secs(2 * 3600))).await;
+        let look = journal.late_looks().await.unwrap().remove(&web).unwrap();
+        assert_eq!(look.new.iter().map(|id| id.as_str()).collect::<Vec<_>>(), [new.as_str()], "{provider}");
+        assert!(look.at > began, "{provider}: {look:?}");
+        assert_eq!(daemon.problems, Vec::<String>::new());
+    }
 }

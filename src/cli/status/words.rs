@@ -2,7 +2,8 @@
 
 use super::super::output::{Output, Tone, moment, some};
 use super::super::story::batch_name;
-use super::{FleetHold, FleetStatus, Progress, Refused, SHOWN};
+use super::who::LeftOut;
+use super::{FleetHold, FleetStatus, NewOnes, Progress, Refused, SHOWN};
 
 impl FleetStatus {
     pub(super) fn print(&self, out: Output) {
@@ -43,18 +44,32 @@ impl FleetStatus {
                 let at = last.ended.map(moment).unwrap_or_default();
                 let (kind, counts) = (last.kind, last.counts.text());
                 out.line(format!("  last {kind} completed {at}: {counts} ({})", last.rotation));
-                let print = last.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default();
-                let way_in = last.way_in.as_ref().map(|way| format!(" ({way})")).unwrap_or_default();
-                out.line(format!("  key {print} in {}{way_in}", last.private_key));
+                last.print_key(out, "  ");
             }
             None => out.line("  never rotated"),
+        }
+        if let Some(last) = &self.last_whole {
+            let at = last.ended.map(moment).unwrap_or_default();
+            let (kind, counts) = (last.kind, last.counts.text());
+            out.line(format!("  last {kind} of the whole fleet completed {at}: {counts} ({})", last.rotation));
+        }
+        if let (None, Some(last)) = (&self.open, &self.last) {
+            last.print_excluded(out, "  ");
         }
         if !self.late.is_empty() && self.open.is_none() {
             out.line(format!("  bound, and off, out of reach or never proven: {}", some(&self.late, SHOWN)));
         }
+        if let Some(NewOnes { at, instances }) = &self.new {
+            let (ids, at, fleet) = (some(instances, SHOWN), moment(*at), &self.fleet);
+            let text =
+                format!("  came after the last rotation (seen {at}): {ids}; `rekeyd catch-up {fleet}` binds them");
+            out.line(out.tone(Tone::Careful, text));
+        }
         for pair in &self.retiring {
             let until = pair.until.map(|at| format!(" until {}", moment(at))).unwrap_or_default();
-            let text = format!("  old key pair {}: {}{until} ({})", pair.key_pair, pair.why, pair.journal);
+            let ids = some(&pair.waits_for, SHOWN);
+            let ids = if ids.is_empty() { ids } else { format!("; it waits for {ids}") };
+            let text = format!("  old key pair {}: {}{until}{ids} ({})", pair.key_pair, pair.why, pair.journal);
             out.line(if pair.state == "held" { out.tone(Tone::Bad, text) } else { text });
         }
         for kept in &self.kept {
@@ -77,6 +92,8 @@ impl Progress {
         let text = format!("  open {} {}{undoes} since {}: {stand}", self.kind, self.rotation, moment(self.begun));
         out.line(out.tone(Tone::Careful, text));
         out.line(format!("    {}", self.counts.text()));
+        self.print_key(out, "    ");
+        self.print_excluded(out, "    ");
         if let Some(reason) = &self.held_because {
             out.line(out.tone(Tone::Bad, format!("    HELD: {reason}")));
         }
@@ -87,6 +104,31 @@ impl Progress {
             let since = self.owed_since.map(|since| format!(" (since {})", moment(since))).unwrap_or_default();
             let text = format!("    owed a start{since}: {}", some(&self.owed_starts, SHOWN));
             out.line(out.tone(Tone::Careful, text));
+        }
+    }
+
+    /// Its key, and where the private half is.
+    fn print_key(&self, out: Output, indent: &str) {
+        match (&self.fingerprint, &self.private_key) {
+            (Some(print), Some(place)) => {
+                let way_in = self.way_in.as_ref().map(|way| format!(" ({way})")).unwrap_or_default();
+                out.line(format!("{indent}key {print} in {place}{way_in}"));
+            }
+            (Some(print), None) => {
+                out.line(format!("{indent}key {print}, a stranger's: nobody here has its private half"))
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Who was left out, and why.
+    fn print_excluded(&self, out: Output, indent: &str) {
+        for LeftOut { instance, reason } in self.excluded.iter().take(SHOWN) {
+            out.line(format!("{indent}excluded: {instance}: {reason}"));
+        }
+        if self.excluded.len() > SHOWN {
+            let more = self.excluded.len() - SHOWN;
+            out.line(format!("{indent}excluded: and {more} more: `rekeyd show {}` names all", self.rotation));
         }
     }
 }

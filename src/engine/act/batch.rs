@@ -88,7 +88,7 @@ async fn guarded(
     if found.is_empty() {
         return Ok(None);
     }
-    if disturbs && let Some(done) = verify::pin(tools, case, &found).await? {
+    if disturbs && let Some(done) = verify::pin(tools, case, step, &found).await? {
         return Ok(Some(done));
     }
     if disturbs && let Err(reason) = guard::clock(provider.clock_difference()) {
@@ -134,7 +134,21 @@ enum Refused {
     Failed(Error),
 }
 
-async fn guard_bind(tools: &Tools, case: &Case, provider: &dyn Provider) -> Result<Result<(), Refused>, EngineError> {
+async fn guard_bind(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+) -> Result<Result<(), Refused>, EngineError> {
+    let now = tools.clock.now();
+    let fresh = case.kept.take().filter(|(at, _)| *at <= now && now < later(*at, FRESH));
+    let kept = match fresh {
+        Some(kept) => Ok(kept),
+        None => match kept(tools, case).await {
+            Ok(word) => word.map(|key| (tools.clock.now(), key.public().clone())),
+            Err(error) => return Ok(Err(Refused::Failed(error))),
+        },
+    };
+    case.kept = kept.as_ref().ok().cloned();
     let shown = match provider.find_key_pair(case.plan.key_name()).await {
         Ok(shown) => shown,
         Err(error) => return Ok(Err(Refused::Failed(error))),
@@ -143,11 +157,7 @@ async fn guard_bind(tools: &Tools, case: &Case, provider: &dyn Provider) -> Resu
     let (Some((public_key, _)), Some((_, journalled))) = (&rotation.key, &rotation.key_pair) else {
         return Ok(Err(Refused::Hold(HoldReason::KeyMismatch)));
     };
-    let kept = match kept(tools, case).await {
-        Ok(kept) => kept,
-        Err(error) => return Ok(Err(Refused::Failed(error))),
-    };
-    let guarded = guard::bind(public_key, kept, shown.as_ref());
+    let guarded = guard::bind(public_key, kept.map(|(_, public_key)| public_key), shown.as_ref());
     let same = shown.as_ref().map(|pair| &pair.id) == Some(journalled);
     Ok(guarded.and(if same { Ok(()) } else { Err(HoldReason::KeyMismatch) }).map_err(Refused::Hold))
 }

@@ -2,6 +2,7 @@
 //! It must never deliver a half that is not the journal's, nor let one into a log, an argument or an environment. One that
 //! was cut off by a crash is made again.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use futures_util::FutureExt;
@@ -12,13 +13,13 @@ use crate::model::error::{Blame, Effect, Error, Kind};
 use crate::model::{Duration, InstanceId};
 use crate::provider::Instance;
 use crate::rotation::deliver::{Delivery, File, Host, SshConfig, ssh_config};
-use crate::rotation::{AddressFrom, Call, Event, HoldReason, HookCommand, HookFailure, Step, Verify};
+use crate::rotation::{AddressFrom, Call, Event, HoldReason, HookCommand, Member, Rotation, Sight, Step, Verify};
 
 use super::super::case::Case;
-use super::super::look::{look, shared_since};
+use super::super::look::{MISSING, look, shared_since, sight};
 use super::super::record::{Appended, append};
 use super::super::{EngineError, Tools, guard};
-use super::{Done, failed, hold, kept, verify};
+use super::{Done, failed, hold, kept, load, way};
 
 /// Between two looks at a running program.
 const OFTEN: Duration = Duration::from_millis(250);
@@ -39,9 +40,9 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
                 Ok(Done::Wait(OFTEN))
             }
             Some(Ok(())) => delivered(tools, case, delivery).await,
-            Some(Err(Fault { why, output })) => {
-                let failure = HookFailure { why, output };
-                failed(tools, case, Step::Deliver, error(&what, Kind::Unavailable, failure.to_string())).await
+            // What it printed stays out of the journal: it has read a private key.
+            Some(Err(Fault { why, .. })) => {
+                failed(tools, case, Step::Deliver, error(&what, Kind::Unavailable, why)).await
             }
         };
     }
@@ -51,13 +52,14 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         Ok(Err(problem)) => return hold(tools, case, HoldReason::Custody { problem }).await,
     };
     if let Some((journalled, _)) = &case.rotation()?.key
-        && let Err(reason) = guard::custody(journalled, Ok(key.clone()))
+        && let Err(reason) = guard::custody(journalled, Ok(key.public().clone()))
     {
         return hold(tools, case, reason).await;
     }
     let hosts = match &what {
         Delivery::SshConfig(_) => match hosts(tools, case).await? {
-            Ok(hosts) => hosts,
+            Ok(Some(hosts)) => hosts,
+            Ok(None) => return Ok(Done::Wait(MISSING)),
             Err(error) => return failed(tools, case, Step::Deliver, error).await,
         },
         _ => Vec::new(),
@@ -68,9 +70,6 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         return Ok(Done::Recorded);
     }
     let rotation = case.rotation()?;
-    let files = &tools.surroundings.files;
-    let replace =
-        |File { to, mode, owner }: &File, content: &str| files.replace(to, *mode, owner.as_deref(), content.as_bytes());
     let written = match &what {
         Delivery::Exec(HookCommand { command, timeout }) => {
             let environment = vec![
@@ -86,10 +85,10 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
             case.hook = Some((Step::Deliver, Mutex::new(running)));
             return Ok(Done::Recorded);
         }
-        Delivery::Copy(file) => replace(file, key.expose()),
+        Delivery::Copy(file) => replace(tools, file, Zeroizing::new(key.expose().to_string())).await,
         Delivery::SshConfig(SshConfig { file, identity_file }) => {
             let text = ssh_config(rotation.plan.fleet.as_str(), &hosts, &rotation.plan.policy.verify, identity_file);
-            replace(file, &text)
+            replace(tools, file, text.into()).await
         }
     };
     match written {
@@ -124,35 +123,58 @@ fn error(what: &Delivery, kind: Kind, message: String) -> Error {
     }
 }
 
-/// The machines of the plan that the cloud still has, and where each is logged in to.
-async fn hosts(tools: &Tools, case: &mut Case) -> Result<Result<Vec<Host>, Error>, EngineError> {
+/// Replaces a file. A disk that hangs keeps this journal from going on, and no other.
+async fn replace(tools: &Tools, file: &File, content: Zeroizing<String>) -> std::io::Result<()> {
+    let (files, File { to, mode, owner }) = (tools.surroundings.files.clone(), file.clone());
+    let written = tokio::task::spawn_blocking(move || files.replace(&to, mode, owner.as_deref(), content.as_bytes()));
+    written.await.unwrap_or_else(|cut_off| Err(std::io::Error::other(cut_off.to_string())))
+}
+
+/// The machines that hang on the key and that the cloud still has, whichever journal bound them, and where each is logged in
+/// to; `None`: one is missing for the first time.
+async fn hosts(tools: &Tools, case: &mut Case) -> Result<Result<Option<Vec<Host>>, Error>, EngineError> {
     let provider = match (tools.providers)(case.plan.place()) {
         Ok(provider) => provider,
         Err(problem) => return Ok(Err(unavailable(problem.to_string()))),
     };
-    let rotation = case.rotation()?;
-    let takes_part = |member: &crate::rotation::Member| !member.gone && member.excluded.is_none();
-    let ids: Vec<InstanceId> =
-        rotation.members().filter(|(_, member)| takes_part(member)).map(|(id, _)| id.clone()).collect();
-    let address = match &rotation.plan.policy.verify {
+    let takes_part = |member: &Member| member.bound.is_some() && !member.gone && member.excluded.is_none();
+    let mut ids: BTreeSet<InstanceId> = BTreeSet::new();
+    for head in tools.journal.named(case.plan.key_name()).await? {
+        let rotation = match head.id == case.id {
+            true => None,
+            false => load(tools.journal.as_ref(), head.id).await?.map(|(rotation, _)| rotation),
+        };
+        let rotation = if head.id == case.id { Some(case.rotation()?) } else { rotation.as_ref() };
+        let members =
+            rotation.into_iter().filter(|one| one.plan.fleet == *case.plan.fleet()).flat_map(Rotation::members);
+        ids.extend(members.filter(|(_, member)| takes_part(member)).map(|(id, _)| id.clone()));
+    }
+    let ids: Vec<InstanceId> = ids.into_iter().collect();
+    let address = match &case.rotation()?.plan.policy.verify {
         Verify::Ssh(login) => Some(login.address.clone()),
         Verify::None => None,
     };
-    let since = shared_since(tools.clock.now());
+    let now = tools.clock.now();
+    let since = shared_since(now);
     if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
         return Ok(Err(error));
     }
-    let host = |id: &InstanceId| {
-        let (_, seen) = case.seen.get(id, since)?;
-        let seen: &Instance = seen?;
-        let of = |from: &AddressFrom| verify::address(from, seen).ok();
-        let address = match &address {
+    let mut hosts = Vec::new();
+    for id in &ids {
+        let seen: &Instance = match sight(case, id, since, now) {
+            Some(Sight::Seen(seen)) => seen,
+            Some(Sight::Missing) => continue,
+            None => return Ok(Ok(None)),
+        };
+        let of = |from: &AddressFrom| way::address(from, seen).ok();
+        let found = match &address {
             Some(from) => of(from),
             None => of(&AddressFrom::Private).or_else(|| of(&AddressFrom::Public)),
         };
-        Some(Host { instance: id.clone(), name: seen.name.clone(), address: address? })
-    };
-    Ok(Ok(ids.iter().filter_map(host).collect()))
+        // Without an address it stands there all the same, as left out.
+        hosts.push(Host { instance: id.clone(), name: seen.name.clone(), address: found.unwrap_or_default() });
+    }
+    Ok(Ok(Some(hosts)))
 }
 
 fn unavailable(message: String) -> Error {

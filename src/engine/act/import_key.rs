@@ -60,7 +60,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         return Ok(Done::Wait(Duration::from_secs(1)));
     }
     let kept = match kept(tools, case).await {
-        Ok(kept) => kept,
+        Ok(kept) => kept.map(|key| key.public().clone()),
         Err(error) => return failed(tools, case, Step::ImportKey, error).await,
     };
     if let Err(reason) = guard::custody(&public_key, kept) {

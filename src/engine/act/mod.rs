@@ -10,9 +10,9 @@ mod retire;
 mod settle;
 mod store_key;
 pub(super) mod verify;
+mod way;
 
 pub(super) use retire::{load, recall};
-pub(super) use verify::target as login_target;
 
 use crate::custody::CustodyError;
 use crate::model::{Duration, PrivateKey, Timestamp};
@@ -20,7 +20,7 @@ use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::policy::{back_off, later};
 use crate::rotation::{Event, HoldReason, Hook, Step};
 
-pub(super) use verify::target;
+pub(super) use way::Way;
 
 use super::case::Case;
 use super::record::append;

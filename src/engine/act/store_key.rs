@@ -34,7 +34,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
         }
         (Err(error), _) => return failed(tools, case, Step::StoreKey, custody_failed("get", &error)).await,
         (Ok(key), existing) => {
-            let differs = existing.and_then(|journalled| guard::custody(&journalled, Ok(key.clone())).err());
+            let differs = existing.and_then(|journalled| guard::custody(&journalled, Ok(key.public().clone())).err());
             if let Some(reason) = differs {
                 return hold(tools, case, reason).await;
             }

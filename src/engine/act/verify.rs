@@ -13,16 +13,17 @@ use crate::model::{
 };
 use crate::provider::Provider;
 use crate::rotation::{
-    AddressFrom, Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan,
-    ProofFinding, Rotation, SshLogin, Step, Verify,
+    Event, ExcludedInstance, Found, HoldReason, KeySource, OldKeyFound, Outcome, PinnedHost, Plan, ProofFinding,
+    Rotation, Step, Verify,
 };
-use crate::ssh::{Jump, LoginProbe, Target};
+use crate::ssh::{LoginProbe, Target};
 
 use super::super::case::Case;
 use super::super::look::{look, shared_since, sight};
 use super::super::record::append;
 use super::super::{EngineError, Tools};
-use super::{Done, failed, hold, kept, look_interval};
+use super::way::cut_off;
+use super::{Done, Way, failed, hold, kept, look_interval};
 use crate::rotation::Sight;
 
 /// So many logins at once: sshd's own MaxStartups begins to refuse at ten, and each is another machine's.
@@ -63,6 +64,15 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     let now = tools.clock.now();
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(look_interval(None, now))) };
     let Verify::Ssh(login) = case.rotation()?.plan.policy.verify.clone() else { return Ok(Done::Wait(REFUSED_PAUSE)) };
+    let way = match Way::open(&login) {
+        Ok(way) => way,
+        Err(error) => return failed(tools, case, step, cut_off(&error)).await,
+    };
+    if let Some(away_since) = case.rotation()?.cut_off_since(step) {
+        // No machine's deadline counts the time in which nobody could be asked.
+        append(tools, case, &[Event::Resumed { away_since }]).await?;
+        return Ok(Done::Recorded);
+    }
     let rotation = case.rotation()?;
     let awaits = |id: &&InstanceId| rotation.member(id).is_some_and(|member| member.awaits_proof());
     let ids: Vec<InstanceId> = rotation.batch(batch).iter().filter(awaits).cloned().collect();
@@ -86,7 +96,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     let mut jobs: Vec<Job> = ids
         .iter()
         .filter_map(|id| match sight(case, id, since, now)? {
-            Sight::Seen(seen) => Some(job(&login, rotation, seen, &case.publics, &case.compromised)),
+            Sight::Seen(seen) => Some(job(&way, rotation, seen, &case.publics, &case.compromised)),
             Sight::Missing => None,
         })
         .collect();
@@ -149,19 +159,31 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     Ok(Done::Wait(if refused { REFUSED_PAUSE } else { look_interval(oldest, now) }))
 }
 
-/// Reads the host keys of those that are about to be disturbed, and writes them down; who cannot be reached is written
+/// Reads the host keys of those that `step` is about to disturb, and writes them down; who cannot be reached is written
 /// down too, so that it is asked once. `None`: all of them were asked.
-pub(super) async fn pin(tools: &Tools, case: &mut Case, found: &[Found]) -> Result<Option<Done>, EngineError> {
+pub(super) async fn pin(
+    tools: &Tools,
+    case: &mut Case,
+    step: Step,
+    found: &[Found],
+) -> Result<Option<Done>, EngineError> {
     let Verify::Ssh(login) = case.rotation()?.plan.policy.verify.clone() else { return Ok(None) };
     let rotation = case.rotation()?;
     let Some((public_key, _)) = rotation.key.clone() else { return Ok(None) };
     let unasked = |found: &&Found| rotation.member(&found.instance).is_some_and(|member| !member.pin_asked);
+    if !found.iter().any(|found| unasked(&found)) {
+        return Ok(None);
+    }
+    let way = match Way::open(&login) {
+        Ok(way) => way,
+        Err(error) => return failed(tools, case, step, cut_off(&error)).await.map(Some),
+    };
     let none = BTreeMap::new();
     let jobs: Vec<Job> = found
         .iter()
         .filter(unasked)
         .filter_map(|found| case.seen.get(&found.instance, Timestamp::MIN)?.1)
-        .map(|seen| job(&login, rotation, seen, &none, &[]))
+        .map(|seen| job(&way, rotation, seen, &none, &[]))
         .collect();
     if jobs.is_empty() {
         return Ok(None);
@@ -207,7 +229,7 @@ fn pinned_anew(job: Job, answer: &Login) -> Option<PinnedHost> {
 
 /// `compromised`: what it must refuse besides the keys that it was found with.
 fn job(
-    login: &SshLogin,
+    way: &Way,
     rotation: &Rotation,
     seen: &Instance,
     publics: &BTreeMap<KeyPairId, PublicKey>,
@@ -225,34 +247,11 @@ fn job(
     }
     Job {
         id: seen.id.clone(),
-        target: target(login, seen),
+        target: way.target(seen),
         pinned: member.and_then(|member| member.pin.as_ref()).map(|pin| pin.host_key.clone()),
         image: seen.image.clone(),
         old,
     }
-}
-
-/// The address of a machine, by the newest look.
-pub(super) fn address(from: &AddressFrom, seen: &Instance) -> Result<String, String> {
-    let host = match from {
-        AddressFrom::Private => seen.private_address.map(|address| address.to_string()).ok_or("private address"),
-        AddressFrom::Public => seen.public_address.map(|address| address.to_string()).ok_or("public address"),
-        AddressFrom::Tag(tag) => {
-            seen.tags.get(tag).filter(|value| !value.is_empty()).cloned().ok_or("address in its tag")
-        }
-    };
-    host.map_err(|what| format!("the cloud shows no {what}"))
-}
-
-/// Where a machine is logged in to, by the newest look.
-pub(in crate::engine) fn target(login: &SshLogin, seen: &Instance) -> Result<Target, String> {
-    let host = address(&login.address, seen)?;
-    let within = |target: Target| Target { connect_timeout: login.connect_timeout, ..target };
-    let target = within(Target::new(host, login.port, login.user.clone()));
-    let Some(jump) = &login.jump else { return Ok(target) };
-    let over = within(Target::new(jump.host.clone(), jump.port, jump.user.clone()));
-    let jump = Jump::with_key_file(over, &jump.key_file, jump.host_key.clone())?;
-    Ok(Target { jump: Some(Box::new(jump)), ..target })
 }
 
 /// Logs in with the new key, and offers the old ones.
@@ -292,7 +291,7 @@ async fn host_key(probe: &dyn LoginProbe, job: Job, public_key: &PublicKey) -> (
     let answer = match (&job.target, &job.pinned) {
         (Err(why), _) => Login::Unreachable { why: why.clone() },
         (Ok(target), Some(pinned)) => probe.offer(target, Some(pinned), public_key).await,
-        (Ok(target), None) => match probe.host_key(target).await {
+        (Ok(target), None) => match probe.host_key(target, None).await {
             Ok(seen) => Login::Refused(seen),
             Err(error) => Login::Unreachable { why: error.why },
         },

@@ -90,6 +90,7 @@ fn step(word: &str, batch: u32) -> Step {
         "deliver" => Step::Deliver,
         "delete" => Step::RetireKeyPair,
         "destroy" => Step::DestroyPrivateKey,
+        "verify" => Step::Verify(batch),
         other => panic!("{other} is no step"),
     }
 }
@@ -134,6 +135,7 @@ fn error_of(word: &str) -> Option<Error> {
         "denied" => error(Kind::Denied, Effect::NotDone, Blame::Account),
         "quota" => error(Kind::Quota, Effect::NotDone, Blame::Account),
         "inuse" => done_not(Kind::InUse),
+        "cutoff" => Error { code: super::proof::CUT_OFF.to_string(), ..done_not(Kind::Unavailable) },
         _ => return None,
     })
 }

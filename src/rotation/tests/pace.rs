@@ -153,7 +153,7 @@ fn before_a_batch_its_hook_and_nothing_of_the_batch_before_that_is_done() {
     else {
         panic!("not held")
     };
-    assert_eq!(reason.to_string(), "the before_batch hook of batch 0 failed: exit code 1: y");
+    assert_eq!(reason.to_string(), "canary: the before_batch hook failed: exit code 1: y");
 }
 
 #[test]

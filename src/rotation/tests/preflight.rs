@@ -192,3 +192,10 @@ fn a_canary_that_does_not_run_or_answer_proves_nothing() {
     canary(true, Some((4, 1, 2)), &[(Level::Warning, &["1 of 4", "fewer than the canary's 2"])]);
     canary(true, Some((4, 2, 2)), &[(Level::Ok, &["2 of 4"])]);
 }
+
+#[test]
+fn a_jump_hosts_key_that_cannot_be_used_refuses() {
+    check(&well(), Rule::JumpKey, &[]);
+    let evidence = Evidence { jump_key: Some("the jump host's key /k cannot be read".to_string()), ..well() };
+    check(&evidence, Rule::JumpKey, &[(Level::Refusal, &["jump_key: ", "/k cannot be read"])]);
+}

@@ -66,6 +66,25 @@ fn a_refusal_and_silence_get_their_deadline() {
 }
 
 #[test]
+fn time_in_which_nobody_could_be_asked_for_a_fault_of_our_own_is_counted_to_nobody() {
+    let since = |journal: &str| {
+        let rotation = Story::begun("ecs", "r ssh").tell(journal).rotation();
+        rotation.cut_off_since(Step::Verify(0)).map(|since| since.duration_since(at(0)).as_secs())
+    };
+    assert_eq!(since(ACTIVE), None);
+    assert_eq!(since(&format!("{ACTIVE}\n50 cutoff verify 0")), Some(50));
+    assert_eq!(since(&format!("{ACTIVE}\n50 cutoff verify 0\n60 cutoff verify 0 +60")), Some(50));
+    // It is written down once; a cloud that is away is another matter.
+    assert_eq!(since(&format!("{ACTIVE}\n50 cutoff verify 0\n700 resumed")), None);
+    assert_eq!(since(&format!("{ACTIVE}\n50 cutoff verify 0\n700 resumed\n701 cutoff verify 0")), Some(701));
+    assert_eq!(since(&format!("{ACTIVE}\n50 away verify 0")), None);
+    // Of the other batches' deadlines nothing is lost, and of its own the time before.
+    let cut = format!("{ACTIVE}\n50 cutoff verify 0\n900 resumed");
+    check(&cut, 901, "away", "", None, "wait");
+    check(&cut, 900 + 600, "away", "", None, "out: not proven by a login in time: no route");
+}
+
+#[test]
 fn another_host_key_holds_unless_the_cloud_shows_the_disk_made_anew() {
     check(ACTIVE, 41, "other X", "m-1", None, "hold wrong_host");
     check(ACTIVE, 9000, "other X", "", None, "hold wrong_host");

@@ -5,7 +5,7 @@ use super::{at, engine, held, id, instance, operator, rotate, rotated, started};
 use super::{ended, retire};
 use crate::model::{FleetName, RequestId, Timestamp};
 use crate::rotation::{Author, Outcome};
-use crate::store::{Agenda, Answer, Ask, DueTime, Journal, Request, StoreError};
+use crate::store::{Agenda, Answer, Ask, DueTime, Journal, LateLook, Request, StoreError};
 
 use super::Running;
 
@@ -32,6 +32,7 @@ cases![
     a_hold_beside_many_begins_lets_none_begin_after_it,
     a_refused_start_is_told_until_another_rotation_is_asked_for,
     due_times_are_kept_changed_and_forgotten,
+    who_came_late_is_kept_until_the_next_look,
     who_was_touched_by_an_operator_is_told_once,
     times_of_requests_and_due_times_are_kept_to_the_millisecond,
 ];
@@ -258,6 +259,16 @@ async fn due_times_are_kept_changed_and_forgotten(store: &dyn Store) {
     assert_eq!(kept, expect.into());
     store.set_due(&fleet("db"), None).await.unwrap();
     assert_eq!(store.due_times().await.unwrap().into_keys().collect::<Vec<_>>(), [fleet("web")]);
+}
+
+async fn who_came_late_is_kept_until_the_next_look(store: &dyn Store) {
+    let look = |second, new: &[&str]| LateLook { at: at(second), new: new.iter().map(|id| (*id).into()).collect() };
+    assert!(store.late_looks().await.unwrap().is_empty());
+    store.set_late(&fleet("web"), &look(1, &["i-1", "i-2"])).await.unwrap();
+    store.set_late(&fleet("db"), &look(2, &[])).await.unwrap();
+    store.set_late(&fleet("web"), &look(3, &["i-2"])).await.unwrap();
+    let expect = [(fleet("db"), look(2, &[])), (fleet("web"), look(3, &["i-2"]))];
+    assert_eq!(store.late_looks().await.unwrap(), expect.into());
 }
 
 async fn who_was_touched_by_an_operator_is_told_once(store: &dyn Store) {

@@ -9,7 +9,7 @@ use sqlx::{FromRow, SqliteConnection};
 use super::{Sqlite, failed};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::Author;
-use crate::store::agenda::{Agenda, Answer, Ask, DueTime, Request};
+use crate::store::agenda::{Agenda, Answer, Ask, DueTime, LateLook, Request};
 use crate::store::{StoreError, chain};
 
 /// A row of `requests`.
@@ -187,6 +187,29 @@ impl Agenda for Sqlite {
                 .bind(time(due.at)),
         };
         query.execute(&mut *tx).await.map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn late_looks(&self) -> Result<BTreeMap<FleetName, LateLook>, StoreError> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT fleet, at, fresh FROM late_looks").fetch_all(&self.readers).await.map_err(failed)?;
+        let look = |(fleet, at, new): (String, String, String)| {
+            let (at, new) = (at.parse().ok()?, serde_json::from_str(&new).ok()?);
+            Some((FleetName::new(fleet), LateLook { at, new }))
+        };
+        Ok(rows.into_iter().filter_map(look).collect())
+    }
+
+    async fn set_late(&self, fleet: &FleetName, look: &LateLook) -> Result<(), StoreError> {
+        let new = chain::json(&look.new)?;
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT OR REPLACE INTO late_looks (fleet, at, fresh) VALUES ($1, $2, $3)")
+            .bind(fleet.as_str())
+            .bind(time(look.at))
+            .bind(new)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
         tx.commit().await.map_err(failed)
     }
 

@@ -50,7 +50,7 @@ async fn a_database_of_the_first_release_is_brought_up_to_date_with_all_that_it_
     let (_dir, path, heads) = old().await;
     assert_eq!(version(&path).await, 1);
     let journal = Sqlite::open(&path).await.unwrap();
-    assert_eq!(version(&path).await, 3);
+    assert_eq!(version(&path).await, 4);
     assert_eq!(journal.heads().await.unwrap(), heads);
     for number in 1..=3 {
         journal.verify(id(number)).await.unwrap();
@@ -93,7 +93,7 @@ async fn who_writes_beside_a_driver_never_brings_its_database_up_to_date() {
     assert!(!path.exists());
     let (_old, old, _) = old().await;
     let problem = refused(&old).await;
-    for words in ["version 1", "writes version 3", "restart the daemon", "`rekeyd rotate FLEET`"] {
+    for words in ["version 1", "writes version 4", "restart the daemon", "`rekeyd rotate FLEET`"] {
         assert!(problem.contains(words), "{problem} lacks {words}");
     }
     assert_eq!(version(&old).await, 1);
@@ -271,7 +271,7 @@ async fn a_newer_releases_database_is_refused_and_names_both_versions() {
     by_hand(&path, newer).await.unwrap();
     for problem in [refusal(&path).await, Sqlite::open_to_read(&path).await.unwrap_err().to_string()] {
         assert!(problem.contains("newer rekeyd"), "{problem}");
-        assert!(problem.contains("version 7") && problem.contains("up to 3"), "{problem}");
+        assert!(problem.contains("version 7") && problem.contains("up to 4"), "{problem}");
     }
 }
 
@@ -288,7 +288,7 @@ async fn an_older_schema_is_not_read_before_it_is_brought_up_to_date() {
     let (_dir, path) = place();
     std::fs::write(&path, "").unwrap();
     let problem = Sqlite::open_to_read(&path).await.unwrap_err().to_string();
-    assert!(problem.contains("version 0") && problem.contains("reads version 3"), "{problem}");
+    assert!(problem.contains("version 0") && problem.contains("reads version 4"), "{problem}");
     Sqlite::open(&path).await.unwrap().close().await;
     Sqlite::open_to_read(&path).await.unwrap();
 }
