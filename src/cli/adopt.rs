@@ -17,7 +17,7 @@ use crate::model::JournalId;
 use crate::store::Head;
 
 use super::outcome::{say_ended, say_held};
-use super::output::{Output, Tone, count, some, table};
+use super::output::{Output, Tone, count, some};
 use super::progress::Progress;
 use super::rotate::interrupted;
 use super::signals::Signals;
@@ -51,7 +51,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let signals = Signals::new()?;
     let driver = Driver::start_to_adopt(config.clone(), scene.env.clone()).await?;
     let (stop, asked) = watch::channel(false);
-    let progress = Arc::new(Progress::new(scene.out));
+    let progress = Arc::new(Progress::new(scene.out, &*scene.env));
     let mut engine = Engine::new(driver.tools(vec![progress])).with_stop(asked);
     let result = tokio::select! {
         result = adopt_all(scene.out, &config, &mut engine) => result,
@@ -127,13 +127,13 @@ fn text(out: Output, inventory: &Inventory, heads: &[Head]) -> String {
         })
         .collect();
     if !rows.is_empty() {
-        line(table(2, &["FLEET", "KEY PAIR", "BECOMES", "INSTANCES"], &rows));
+        line(out.table(2, &["FLEET", "KEY PAIR", "BECOMES", "INSTANCES"], &rows));
     }
     for (fleet, left) in &inventory.left {
         line(format!("{fleet}: not adopted: {}", count(left.len(), "instance")));
         let rows: Vec<Vec<String>> =
             left.iter().map(|left| vec![left.instance.to_string(), left.why.clone()]).collect();
-        line(table(2, &["INSTANCE", "WHY"], &rows));
+        line(out.table(2, &["INSTANCE", "WHY"], &rows));
     }
     if !inventory.pairs.is_empty() {
         let names = some(&inventory.pairs, SHOWN);

@@ -18,7 +18,7 @@ use crate::rotation::{Deviation, DriftKind};
 use crate::store::{self, DriverLock, Journal, Sqlite};
 
 use super::lost::lost;
-use super::output::{Output, Tone, count, some, table};
+use super::output::{Output, Tone, count, some};
 use super::{Exit, Scene, credentials};
 
 /// So many fleets are looked at together.
@@ -153,7 +153,7 @@ impl Report {
                     vec![deviation.subject.clone(), deviation.recorded.clone(), deviation.seen.clone()]
                 })
                 .collect();
-            line(table(2, &[subject(kind), "RECORDED", "SEEN"], &rows));
+            line(out.table(2, &[subject(kind), "RECORDED", "SEEN"], &rows));
             for way in together.chunk_by(|a, b| a.deviation.way == b.deviation.way) {
                 line(format!("  way on: {}", way[0].deviation.way));
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::Observer;
 use crate::engine::operate::{OrderError, operate};
+use crate::engine::{Observer, View};
 use crate::model::{FleetName, JournalId, RequestId, Timestamp};
 use crate::rotation::policy::later;
 use crate::rotation::{Entry, HoldReason, Order, Outcome, Plan, Retirement, Rotation, Rule, Step};
@@ -54,7 +54,7 @@ pub(super) async fn follow_all(
     signals: &mut Signals,
 ) -> Result<Option<Exit>> {
     let by = Author::Operator(owner::person(&*scene.env));
-    let mut follower = Follower::open(config, scene.out, fleet, ask_for(aim, force)).await?;
+    let mut follower = Follower::open(scene, config, fleet, ask_for(aim, force)).await?;
     let exit = loop {
         let followed = !follower.told.is_empty();
         match follower.run(&by, signals).await? {
@@ -111,7 +111,7 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    async fn open(config: &'a Config, out: Output, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
+    async fn open(scene: &Scene, config: &'a Config, fleet: &'a FleetName, ask: Ask) -> Result<Self> {
         let store = store_beside(&config.store).await?;
         // Whoever drives could only refuse it, and might not know the file's other fleets.
         if !config.fleets.contains_key(fleet) && !store.heads().await?.of(fleet).any(|head| head.ended.is_none()) {
@@ -121,8 +121,8 @@ impl<'a> Follower<'a> {
             config,
             store,
             ask,
-            out,
-            progress: Progress::new(out),
+            out: scene.out,
+            progress: Progress::new(scene.out, &*scene.env),
             fleet,
             begun: SystemClock.now(),
             driverless: None,
@@ -244,6 +244,8 @@ impl<'a> Follower<'a> {
                 rotation.apply(&entry)?;
                 self.progress.recorded(id, &head.plan, &entry);
             }
+            let view = View::Rotation { rotation: &rotation, waiting: None };
+            self.progress.turned(id, view, SystemClock.now());
             if let Some((_, outcome)) = rotation.ended {
                 self.out.line(say_ended(self.out, &self.config.custody.keeper, &rotation, &instances, outcome));
                 say_exposure(self.out, &rotation, &instances);

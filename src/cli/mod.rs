@@ -10,16 +10,20 @@ mod credentials;
 mod demo;
 mod drift;
 mod exposure;
+mod fate;
 mod follow;
 mod give_up;
 mod history;
 mod hold;
+mod init;
 mod journals;
+mod live;
 mod lost;
 mod online;
 mod outcome;
 mod output;
 mod owner;
+mod pages;
 mod plan;
 mod progress;
 mod release;
@@ -31,9 +35,12 @@ mod signals;
 mod sim;
 mod status;
 mod story;
+mod table;
 mod target;
 mod trust;
+mod version;
 mod waits;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -65,7 +72,7 @@ enum Exit {
 
 /// Replaces the SSH key pairs of cloud VM fleets, and never locks anybody out.
 #[derive(Parser)]
-#[command(name = "rekeyd", version, propagate_version = true)]
+#[command(name = "rekeyd", version = version::version(), propagate_version = true)]
 struct Arguments {
     /// The config file
     #[arg(long, global = true, env = "REKEYD_CONFIG", default_value = CONFIG, value_name = "FILE")]
@@ -133,7 +140,7 @@ enum Verb {
     /// 0: adopted. 3: held. 1: error. With --dry-run 2: there is something to adopt. Killed at any moment, the same command
     /// goes on.
     Adopt(adopt::Arguments),
-    /// Show the journals of a fleet, newest first
+    /// Show the journals, newest first: of a fleet, an instance, a key, a time
     History(history::Arguments),
     /// Tell the story of one rotation or retirement, entry by entry
     Show(show::Arguments),
@@ -141,6 +148,15 @@ enum Verb {
     Sim(Box<sim::Arguments>),
     /// Rotate four simulated fleets on this machine, with nothing prepared
     Demo(demo::Arguments),
+    /// Write a config file from a few questions, or from flags
+    ///
+    /// No secret goes into it: only where each is read from. A file that is there is never written over.
+    Init(Box<init::Arguments>),
+    /// Print completions for a shell: `source <(rekeyd completions bash)`
+    Completions(pages::Completions),
+    /// Write the man pages into a directory, for packages
+    #[command(hide = true)]
+    Man(pages::Man),
 }
 
 /// What every verb is given.
@@ -220,6 +236,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Verb::Show(arguments) => show::run(&scene, &arguments).await,
             Verb::Sim(arguments) => sim::run(&scene, &arguments).await,
             Verb::Demo(arguments) => demo::run(&scene, &arguments).await,
+            Verb::Init(arguments) => init::run(&scene, &arguments),
+            Verb::Completions(arguments) => Ok(pages::completions(&scene, &arguments)),
+            Verb::Man(arguments) => pages::man(&scene, &arguments),
         }
     });
     // A verb that was cut off may have left a key half made: that is not waited for.

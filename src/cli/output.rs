@@ -1,5 +1,5 @@
-//! How words reach the terminal: tables, few colours, errors with their causes, the log. It must never panic because a
-//! reader went away (`rekeyd show … | head`).
+//! How words reach the terminal: few colours, as wide as it is, errors with their causes, the log. It must never panic because
+//! a reader went away (`rekeyd show … | head`).
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -9,13 +9,20 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use crate::config::Env;
-use crate::model::Timestamp;
+use crate::model::{Duration, Timestamp, show_duration};
 use crate::telemetry::{Format, Look, log};
 
-/// Stdout, and whether it takes colours.
+use super::live;
+use super::table::{in_lines, table};
+
+/// Stdout: whether it takes colours, and how wide it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     colours: bool,
+    /// Whether it is a terminal.
+    pub(super) terminal: bool,
+    /// The columns of the terminal; `None`: it is none, or does not say.
+    width: Option<usize>,
 }
 
 /// What a colour means.
@@ -30,8 +37,18 @@ pub(super) enum Tone {
 
 impl Output {
     pub(super) fn to_stdout(env: Env<'_>) -> Self {
-        let unwanted = env("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colours: std::io::stdout().is_terminal() && !unwanted }
+        let terminal = std::io::stdout().is_terminal();
+        Self { colours: terminal && takes_colours(env), terminal, width: if terminal { columns(env) } else { None } }
+    }
+
+    /// Columns side by side, as wide as the terminal; the first row being their heads.
+    pub(super) fn table(&self, indent: usize, heads: &[&str], rows: &[Vec<String>]) -> String {
+        table(indent, heads, rows, self.width)
+    }
+
+    /// The same at the left edge; where not all of it fits, a row becomes several lines of so many columns.
+    pub(super) fn table_in_lines(&self, lines: &[usize], heads: &[&str], rows: &[Vec<String>]) -> String {
+        in_lines(lines, heads, rows, self.width)
     }
 
     /// A text in a tone; the text itself where there are no colours.
@@ -48,8 +65,10 @@ impl Output {
 
     /// Prints a text as it is. Who went away does not get it.
     pub(super) fn print(&self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        live::beside(|| {
+            let mut stdout = std::io::stdout().lock();
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        });
     }
 
     /// Prints one line.
@@ -62,23 +81,6 @@ impl Output {
         self.line(serde_json::to_string_pretty(value)?);
         Ok(())
     }
-}
-
-/// Columns side by side, two blanks between them, the first row being their heads. Indented by `indent`.
-pub(super) fn table(indent: usize, heads: &[&str], rows: &[Vec<String>]) -> String {
-    let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
-    let all = || std::iter::once(&heads).chain(rows);
-    let width = |column: usize| all().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let mut text = String::new();
-    for row in all() {
-        let mut line = " ".repeat(indent);
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
 }
 
 /// The first few of many, and how many more.
@@ -104,6 +106,14 @@ pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The time between two moments, as people say it: `14s`, `2h 5m`.
+pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default();
+    // Nobody counts the seconds of hours.
+    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    show_duration(Duration::from_secs(whole))
+}
+
 /// An error and its causes, on stderr. A cause that says nothing new is left out.
 pub(super) fn explain(error: &anyhow::Error) {
     let mut text = format!("error: {error}\n");
@@ -120,7 +130,7 @@ pub(super) fn explain(error: &anyhow::Error) {
 
 /// Writes to stderr; who went away does not get it.
 pub(super) fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    live::beside(|| drop(std::io::stderr().write_all(text.as_bytes())));
 }
 
 /// What `RUST_LOG` lets through, or `usual`.
@@ -131,7 +141,25 @@ pub(super) fn log_filter(env: Env<'_>, usual: &str) -> String {
 
 /// Whether lines on stderr may be coloured.
 pub(super) fn ansi(env: Env<'_>) -> bool {
-    std::io::stderr().is_terminal() && env("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && takes_colours(env)
+}
+
+/// Whether a terminal takes colours, and nobody said that they are unwanted (<https://no-color.org>).
+fn takes_colours(env: Env<'_>) -> bool {
+    let is = |name: &str| env(name).filter(|value| !value.is_empty());
+    is("NO_COLOR").is_none() && !is_dumb(env)
+}
+
+/// Whether the terminal can do nothing but take one line after another.
+pub(super) fn is_dumb(env: Env<'_>) -> bool {
+    env("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// How wide the terminal is: `COLUMNS`, if it was said, else what the terminal itself says.
+fn columns(env: Env<'_>) -> Option<usize> {
+    let said = env("COLUMNS").and_then(|text| text.into_string().ok()?.trim().parse().ok());
+    let asked = || console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    said.or_else(asked).filter(|columns| *columns > 0)
 }
 
 /// Whether stderr is the journal's socket: systemd names its device and inode in `$JOURNAL_STREAM` (systemd.exec(5)). A child
@@ -149,10 +177,23 @@ pub(super) fn is_journal(env: Env<'_>) -> bool {
 /// Logs to stderr: warnings and worse, or what `RUST_LOG` says.
 pub(super) fn log_to_stderr(env: Env<'_>) {
     let look = Look { format: Format::Text, ansi: ansi(env), journal: false };
-    if let Err(error) = log::init(look, &log_filter(env, "warn")) {
+    if let Err(error) = log::init(look, &log_filter(env, "warn"), || Aside) {
         complain(&format!("RUST_LOG: {error}: logging warnings and worse\n"));
         // This filter is our own: it is understood.
-        let _ = log::init(look, "warn");
+        let _ = log::init(look, "warn", || Aside);
+    }
+}
+
+/// Stderr, with live progress out of the way.
+struct Aside;
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        live::beside(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -161,9 +202,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_and_leaves_no_blanks_at_the_ends() {
-        let rows = vec![vec!["a".into(), "bbbb".into(), "c".into()], vec!["aaaa".into(), "é".into(), String::new()]];
-        assert_eq!(table(2, &["x", "y", "z"], &rows), "  x     y     z\n  a     bbbb  c\n  aaaa  é\n");
+    fn colours_and_width_follow_the_environment() {
+        let env = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
+        let check =
+            |name, value, colours: bool| assert_eq!(takes_colours(&env(name, value)), colours, "{name}={value}");
+        check("NO_COLOR", "1", false);
+        check("NO_COLOR", "", true);
+        check("TERM", "dumb", false);
+        check("TERM", "xterm", true);
+        assert_eq!(columns(&env("COLUMNS", "97")), Some(97));
     }
 
     #[test]

@@ -262,7 +262,7 @@ impl Outlook {
                 vec![batch_name(*number), instances.len().to_string(), running.to_string(), stopped.to_string(), ids]
             })
             .collect();
-        line(output::table(2, &["BATCH", "SIZE", "RUNNING", "STOPPED", "INSTANCES"], &rows).trim_end().to_string());
+        line(out.table(2, &["BATCH", "SIZE", "RUNNING", "STOPPED", "INSTANCES"], &rows).trim_end().to_string());
         let calls = forecast.calls.iter().map(|(call, number)| format!("{number} × {call}"));
         line(format!("calls: {} (a batch that is refused because of one instance is halved)", some(calls, 20)));
         line(match forecast.goes_down {
@@ -291,7 +291,7 @@ impl Outlook {
             line("excluded: nobody".to_string());
         } else {
             line(format!("excluded: {}", excluded.len()));
-            line(output::table(2, &["INSTANCE", "NAME", "WHY"], &excluded).trim_end().to_string());
+            line(out.table(2, &["INSTANCE", "NAME", "WHY"], &excluded).trim_end().to_string());
         }
         line("preflight:".to_string());
         for finding in &self.proposal.findings {

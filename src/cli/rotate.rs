@@ -99,7 +99,7 @@ async fn drive(
     signals: Signals,
 ) -> anyhow::Result<Exit> {
     let (stop, asked) = watch::channel(false);
-    let progress = Arc::new(Progress::new(scene.out));
+    let progress = Arc::new(Progress::new(scene.out, &*scene.env));
     let mut engine = Engine::new(driver.tools(vec![progress.clone()])).with_stop(asked);
     let round = Round { scene, config, driver: &driver, out: scene.out, force };
     let by = Author::Operator(owner::person(&*scene.env));
@@ -304,7 +304,7 @@ async fn tell_of_waits(driver: &Driver, fleet: &FleetName, progress: &Progress) 
     loop {
         SystemClock.sleep_until(later(progress.spoke(), SILENCE)).await;
         let now = SystemClock.now();
-        if now < later(progress.spoke(), SILENCE) {
+        if progress.is_live() || now < later(progress.spoke(), SILENCE) {
             continue;
         }
         let rotation = open_rotation(driver.journal(), fleet).await;

@@ -55,7 +55,7 @@ impl Arguments {
             LogFormat::Json => Format::Json,
         };
         let look = Look { format, ansi: output::ansi(&*scene.env), journal: output::is_journal(&*scene.env) };
-        Ok(log::init(look, &output::log_filter(&*scene.env, USUAL))?)
+        Ok(log::init(look, &output::log_filter(&*scene.env, USUAL), std::io::stderr)?)
     }
 }
 

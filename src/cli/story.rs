@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, Power};
 pub(super) use crate::rotation::batch_name;
 use crate::rotation::{
     Allow, Call, Entry, Event, Found, OldKeyFound, Outcome, Part, Plan, PlannedInstance, Purpose, Step, Verify,
@@ -19,7 +19,11 @@ const NAMED: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Teller {
     batches: BTreeMap<InstanceId, u32>,
-    calls: BTreeMap<Step, Call>,
+    calls: BTreeMap<Step, (Call, BTreeSet<InstanceId>)>,
+    /// Those that we stopped: off for a moment only.
+    stopped: BTreeSet<InstanceId>,
+    /// Found switched off by a bind, and not by us: the key counts from their next boot.
+    off: BTreeSet<InstanceId>,
 }
 
 impl Teller {
@@ -29,7 +33,7 @@ impl Teller {
             Part::Batch(batch) => Some((instance.id.clone(), batch)),
             Part::Excluded(_) => None,
         };
-        Self { batches: instances.iter().filter_map(batch).collect(), calls: BTreeMap::new() }
+        Self { batches: instances.iter().filter_map(batch).collect(), ..Self::default() }
     }
 
     /// One entry in words.
@@ -46,23 +50,36 @@ impl Teller {
                     }
                     (purpose, _) => format!("{} begun, to key pair {}", purpose.name(), plan.key_name),
                 },
-                Plan::Retire(plan) => format!("retiring of key pair {} begun", plan.key_name),
+                Plan::Retire(_) => "retiring begun".to_string(),
             },
             Event::Started { step, call, found } => {
-                self.calls.insert(*step, *call);
+                self.calls.insert(*step, (*call, found.iter().map(|found| found.instance.clone()).collect()));
+                match call {
+                    Call::Stop => self.stopped.extend(found.iter().map(|found| found.instance.clone())),
+                    Call::Bind => {
+                        let off =
+                            found.iter().filter(|found| found.power == Power::Stopped).map(|found| &found.instance);
+                        self.off.extend(off.filter(|id| !self.stopped.contains(*id)).cloned());
+                    }
+                    _ => {}
+                }
                 if let Some(batch) = step.batch() {
                     self.batches.extend(found.iter().map(|found| (found.instance.clone(), batch)));
                 }
                 started(*step, *call, found)
             }
             Event::Accepted { step, instances, .. } => {
-                let call = self.calls.get(step).map_or("call", |call| noun(*call));
-                let whom = if instances.is_empty() { String::new() } else { format!(" of {}", these(instances)) };
+                let asked = self.calls.get(step);
+                let call = asked.map_or("call", |(call, _)| noun(*call));
+                // Of all that were asked for: the line before names them.
+                let all =
+                    asked.is_some_and(|(_, asked)| instances.iter().collect::<BTreeSet<_>>() == asked.iter().collect());
+                let whom = if all { String::new() } else { format!(" of {}", these(instances)) };
                 format!("{}the cloud took the {call}{whom}", batch_of(step.batch()))
             }
             Event::Failed { step, instances, error, retry_at } => {
                 let whom = if instances.is_empty() { String::new() } else { format!(" for {}", these(instances)) };
-                let what = self.calls.get(step).map_or_else(|| doing(*step), |call| noun(*call));
+                let what = self.calls.get(step).map_or_else(|| doing(*step), |(call, _)| noun(*call));
                 let batch = batch_of(step.batch());
                 format!("{batch}{what} failed{whom}: {error}; not again before {}", moment(*retry_at))
             }
@@ -80,12 +97,18 @@ impl Teller {
             Event::Down { stopped, changing } => {
                 let batch = self.batch(stopped.iter().chain(changing));
                 let stopped = (!stopped.is_empty()).then(|| format!("{} stopped", these(stopped)));
-                let changing = (!changing.is_empty()).then(|| format!("{} going down or up", these(changing)));
+                let changing = (!changing.is_empty()).then(|| format!("{} on the way down or up", these(changing)));
                 format!("{batch}{}", stopped.into_iter().chain(changing).collect::<Vec<_>>().join(", "))
             }
             Event::Bound { instances } => {
                 let ids: Vec<_> = instances.iter().map(|bound| bound.instance.clone()).collect();
-                format!("{}bound {}", self.batch(&ids), these(&ids))
+                let off: Vec<_> = ids.iter().filter(|id| self.off.contains(*id)).cloned().collect();
+                let off = match (off.len(), ids.len()) {
+                    (0, _) => String::new(),
+                    (some, all) if some == all => "; switched off, so the key counts from the next boot".to_string(),
+                    _ => format!("; switched off, so the key counts from the next boot: {}", these(&off)),
+                };
+                format!("{}bound {}{off}", self.batch(&ids), these(&ids))
             }
             Event::Activated { instances } if is_to_be_proven(plan) => {
                 let are = if instances.len() == 1 { "is" } else { "are" };
@@ -112,12 +135,26 @@ impl Teller {
                     true => String::new(),
                     false => format!("; re-imaged since it was last known: {}", some(anew, NAMED)),
                 };
-                format!("{batch}host keys read of {reached} of {}{anew}", count(hosts.len(), "machine"))
+                let of = match (reached, hosts.len()) {
+                    (0, 1) => "host key not read: the machine is off, or out of reach".to_string(),
+                    (0, all) => format!("host keys read of none of {all} machines: off, or out of reach"),
+                    (1, 1) => "host key read".to_string(),
+                    (reached, all) if reached == all => format!("host keys read of {all} machines"),
+                    (reached, all) => {
+                        format!("host keys read of {reached} of {all} machines; the others are off, or out of reach")
+                    }
+                };
+                format!("{batch}{of}{anew}")
             }
             Event::Verified { proofs } => {
                 let ids: Vec<_> = proofs.iter().map(|proof| proof.instance.clone()).collect();
-                let taken = proofs.iter().filter(|proof| proof.old_key == OldKeyFound::Taken).count();
-                let old = if taken == 0 { String::new() } else { format!("; {taken} still take the old one") };
+                let number = |found| proofs.iter().filter(|proof| proof.old_key == found).count();
+                let old = match (number(OldKeyFound::Refused), number(OldKeyFound::Taken)) {
+                    (0, 0) => String::new(),
+                    (refused, 0) if refused == proofs.len() => "; the old one is refused".to_string(),
+                    (refused, 0) => format!("; {refused} refuse the old one"),
+                    (_, taken) => format!("; {taken} still take the old one"),
+                };
                 let how = match (is_strangers(plan), is_new(plan)) {
                     (true, _) => "offered the stranger's key, and taken by",
                     (false, true) => "logged in with the new key to",
@@ -173,6 +210,14 @@ impl Teller {
             Some(batch) if batches.len() == 1 => batch_of(Some(*batch)),
             _ => String::new(),
         }
+    }
+}
+
+/// What a journal is, in a word.
+pub(super) fn kind(plan: &Plan) -> &'static str {
+    match plan {
+        Plan::Rotate(plan) => plan.purpose().name(),
+        Plan::Retire(_) => "retirement",
     }
 }
 

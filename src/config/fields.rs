@@ -37,6 +37,8 @@ pub(super) enum Quote {
 impl<'a> Group<'a> {
     /// Opens `field` as a mapping of these keys. Without a mapping there the group is empty, and that is reported.
     pub(super) fn open(report: &mut Report, field: &Field<'a>, known: &[&str], quote: Quote) -> Self {
+        #[cfg(test)]
+        asked::note(&field.at.path, known);
         let entries = field.map(report, quote).unwrap_or_default();
         for (key, _) in entries {
             if known.contains(&key.text.as_str()) {
@@ -236,6 +238,28 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     edits[a.len()][b.len()]
+}
+
+/// Which keys were known where, for the test that holds the schema against them.
+#[cfg(test)]
+pub(super) mod asked {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// By place: its keys.
+    pub(in super::super) type Known = BTreeMap<String, BTreeSet<String>>;
+
+    thread_local!(static KNOWN: RefCell<Known> = RefCell::default());
+
+    pub(super) fn note(path: &str, known: &[&str]) {
+        let keys = known.iter().map(ToString::to_string);
+        KNOWN.with_borrow_mut(|all| all.entry(path.to_string()).or_default().extend(keys));
+    }
+
+    /// All that was noted on this thread so far.
+    pub(in super::super) fn known() -> Known {
+        KNOWN.with_borrow(Clone::clone)
+    }
 }
 
 #[cfg(test)]

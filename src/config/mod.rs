@@ -27,7 +27,7 @@ pub use custody::{Custody, CustodySecrets};
 pub use fleet::{CatchUp, Fleet, Rollout};
 pub use report::Remark;
 pub use schedule::Schedule;
-pub use secret::{Env, Secret, process_env};
+pub use secret::{Env, Secret, looks_like_a_name, process_env};
 
 use crate::model::{AccountName, Duration, FleetName, Mark, ProviderKind};
 use fields::{Field, Group, Quote, parse_name};
@@ -257,5 +257,7 @@ fn parse_directory(text: &str) -> Result<PathBuf, String> {
     Ok(path.components().collect())
 }
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

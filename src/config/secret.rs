@@ -222,8 +222,9 @@ fn clean(bytes: Vec<u8>, origin: &str, kind: Kind) -> Result<SecretString, Strin
     }
 }
 
+/// Whether this is likely the name of a place that a secret is read from, and not the secret itself.
 /// Variables are written in upper case and credentials in lower; access keys mix them, or are half digits.
-fn looks_like_a_name(name: &str) -> bool {
+pub fn looks_like_a_name(name: &str) -> bool {
     let digits = name.chars().filter(char::is_ascii_digit).count();
     let one_case =
         !(name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase()));

@@ -240,7 +240,7 @@ fn the_filter_is_obeyed_and_a_bad_one_refused() {
     check("error", 1);
     check("warn,rekeyd::journal=info", 3);
     check("off", 0);
-    let bad = init(Look::default(), "rekeyd=loud").unwrap_err();
+    let bad = init(Look::default(), "rekeyd=loud", std::io::stderr).unwrap_err();
     assert!(bad.to_string().contains("\"rekeyd=loud\""), "{bad}");
 }
 

@@ -47,10 +47,13 @@ pub struct FilterError {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Logs to stderr from now on. `filter` is as in `RUST_LOG` (`info`, `warn,rekeyd::journal=info`). A second call in one process
-/// (tests) changes nothing.
-pub fn init(look: Look, filter: &str) -> Result<(), FilterError> {
-    let _ = tracing::dispatcher::set_global_default(dispatch(look, filter, std::io::stderr)?);
+/// Logs to `writer` (stderr) from now on. `filter` is as in `RUST_LOG` (`info`, `warn,rekeyd::journal=info`). A second call in one
+/// process (tests) changes nothing.
+pub fn init<W>(look: Look, filter: &str, writer: W) -> Result<(), FilterError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let _ = tracing::dispatcher::set_global_default(dispatch(look, filter, writer)?);
     Ok(())
 }
 

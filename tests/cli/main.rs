@@ -6,6 +6,7 @@
 mod credentials;
 mod custody;
 mod legacy;
+mod people;
 mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]
