@@ -51,6 +51,7 @@ pub struct Clouds {
     config: Mutex<Arc<Config>>,
     env: SharedEnv,
     network: Arc<Network>,
+    metadata: Arc<Network>,
     opened: Mutex<BTreeMap<(AccountName, Region), Opened>>,
     keyrings: Keyrings,
     witness: Box<MakeWitness>,
@@ -88,9 +89,9 @@ impl Clouds {
             hooks: Arc::new(Programs::new((*env)("PATH"), Arc::new(SystemClock))),
             files: Arc::new(Disk),
         };
-        let network = Arc::new(Network::new()?);
+        let (network, metadata) = (Arc::new(Network::new()?), Arc::new(Network::beside()?));
         let (config, opened, keyrings) = (Mutex::new(config), Mutex::default(), Keyrings::default());
-        Ok(Self { config, env, network, opened, keyrings, witness, surroundings })
+        Ok(Self { config, env, network, metadata, opened, keyrings, witness, surroundings })
     }
 
     /// The provider of a place, or why there is none: the account is gone from the file, is another cloud or endpoint there,
@@ -157,7 +158,7 @@ impl Clouds {
     }
 
     fn keyring(&self, name: &AccountName, account: &Account) -> Keyring {
-        self.keyrings.of(name, account, &self.env, self.network.clone())
+        self.keyrings.of(name, account, &self.env, self.metadata.clone())
     }
 
     /// Whether the credentials of an account can be read here; an account that is gone has none to be missed.

@@ -93,6 +93,15 @@ pub trait Transport: Send + Sync {
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a request may take as a whole, its answer's body included.
 const REQUEST_MAX: Duration = Duration::from_secs(20);
+/// The same for a service beside this machine, which answers at once or not at all. ALI-CRED (1.0.12) waits 1 s.
+const BESIDE: Times = Times { connect: Duration::from_secs(1), request: Duration::from_secs(2) };
+
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Times {
+    connect: Duration,
+    request: Duration,
+}
 
 /// Why an origin is none that rekeyd speaks to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,6 +214,7 @@ pub struct Network {
     secure_loopback: OnceLock<Result<reqwest::Client, String>>,
     // Whom https trusts instead of the system's authorities.
     authorities: Option<Vec<reqwest::Certificate>>,
+    times: Times,
 }
 
 /// Why there is no door to the network.
@@ -215,8 +225,18 @@ pub struct NetworkError(String);
 impl Network {
     /// A door to the network. It needs no CA certificates until the first https request.
     pub fn new() -> Result<Self, NetworkError> {
-        let plain = builder().no_proxy().tls_certs_only([]).build().map_err(|error| NetworkError(chain(&error)))?;
-        Ok(Self { plain, secure: OnceLock::new(), secure_loopback: OnceLock::new(), authorities: None })
+        Self::within(Times { connect: CONNECT_MAX, request: REQUEST_MAX })
+    }
+
+    /// The same for a service beside this machine, a cloud's metadata: a question to it takes 2 s at most.
+    pub fn beside() -> Result<Self, NetworkError> {
+        Self::within(BESIDE)
+    }
+
+    fn within(times: Times) -> Result<Self, NetworkError> {
+        let plain =
+            builder(times).no_proxy().tls_certs_only([]).build().map_err(|error| NetworkError(chain(&error)))?;
+        Ok(Self { plain, secure: OnceLock::new(), secure_loopback: OnceLock::new(), authorities: None, times })
     }
 
     /// The same, where https trusts these certificates (PEM, one or more) and no others.
@@ -229,14 +249,14 @@ impl Network {
     }
 
     fn client(&self, origin: &Origin) -> Result<&reqwest::Client, TransportError> {
-        let (cell, make): (_, fn() -> reqwest::ClientBuilder) = match (origin.scheme, origin.loopback) {
+        let (cell, make): (_, fn(Times) -> reqwest::ClientBuilder) = match (origin.scheme, origin.loopback) {
             ("http", _) => return Ok(&self.plain),
-            (_, true) => (&self.secure_loopback, || builder().no_proxy()),
+            (_, true) => (&self.secure_loopback, |times| builder(times).no_proxy()),
             (_, false) => (&self.secure, builder),
         };
         let make = || match &self.authorities {
-            Some(authorities) => make().tls_certs_only(authorities.iter().cloned()),
-            None => make(),
+            Some(authorities) => make(self.times).tls_certs_only(authorities.iter().cloned()),
+            None => make(self.times),
         };
         cell.get_or_init(|| make().https_only(true).build().map_err(|error| chain(&error))).as_ref().map_err(
             |problem| TransportError::NotSent(format!("no TLS client (is ca-certificates installed?): {problem}")),
@@ -244,10 +264,10 @@ impl Network {
     }
 }
 
-fn builder() -> reqwest::ClientBuilder {
+fn builder(times: Times) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .connect_timeout(CONNECT_MAX)
-        .timeout(REQUEST_MAX)
+        .connect_timeout(times.connect)
+        .timeout(times.request)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         // With HTTP/1.1 the host header goes out as signed, and a lost connection concerns one request only.

@@ -128,7 +128,18 @@ impl Account {
             .need(report, "provider", &format!("write one of {}", providers()))
             .and_then(|field| field.parse(report, parse_provider));
         let api = group.get("api").and_then(|field| field.parse(report, |text| parse_api(text, provider)));
-        let endpoint = group.parse(report, "endpoint", parse_endpoint);
+        let endpoint = group.parse(report, "endpoint", |text| {
+            let endpoint = parse_endpoint(text)?;
+            match api.filter(|api| *api != Api::V3 && speaks_v3_only(&endpoint)) {
+                None => Ok(endpoint),
+                Some(api) => Err(format!(
+                    "is a host of API 3.0 (tencentcloudapi.com), and api: {} asks for /v2/index.php, which it does not have: \
+                     leave endpoint out for {}, or write api: v3",
+                    api.word(),
+                    api.endpoint().unwrap_or_default(),
+                )),
+            }
+        });
         let rates = match (group.get("rates"), provider) {
             (Some(field), Some(provider)) => read_rates(report, &field, provider, clouds(provider).actions),
             _ => BTreeMap::new(),
@@ -216,6 +227,13 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
     }
     let scheme = if plain { "http" } else { "https" };
     Ok(port.map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}")))
+}
+
+/// Whether nothing but API 3.0 is answered there, as far as a host's name tells: a proxy of one's own may have both.
+fn speaks_v3_only(endpoint: &str) -> bool {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let host = host.split(':').next().unwrap_or(host);
+    host == "tencentcloudapi.com" || host.ends_with(".tencentcloudapi.com")
 }
 
 fn read_rates(

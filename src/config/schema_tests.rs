@@ -181,7 +181,13 @@ fn every_example_fits_the_schema_and_what_the_reader_refuses_by_its_shape_does_n
             assert_eq!(refuses(&schema, &schema, &read(&text)), None, "{}", path.display());
         }
     }
-    for text in [kept_by(VAULT), kept_by(EXEC)] {
+    let (before, rest) = REFERENCE.split_once("    credentials:\n").unwrap();
+    let (_, after) = rest.split_once("session_token:").unwrap();
+    let after = after.split_once('\n').unwrap().1;
+    let role = "    credentials: { role: auto, metadata_endpoint: 'http://127.0.0.1:1' }\n";
+    let by = |credentials: &str| format!("{before}{credentials}{after}");
+    for text in [kept_by(VAULT), kept_by(EXEC), by(role), by("")] {
+        load(&text, Path::new("rekeyd.yaml"), &cloud).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(refuses(&schema, &schema, &read(&text)), None, "{text}");
     }
     let check = |from: &str, to: &str| {
@@ -193,6 +199,9 @@ fn every_example_fits_the_schema_and_what_the_reader_refuses_by_its_shape_does_n
     check("installation: a7f3", "instalation: a7f3");
     check("    region: ap-singapore\n", "    region: ap-singapore\n    banana: 1\n");
     check("provider: tencent-lighthouse", "provider: aws");
+    check("provider: tencent-lighthouse", "provider: tencent-cvm\n    api: v2");
+    check("      access_key_id: { env: TENCENTCLOUD_SECRET_ID }\n", "      role: auto\n");
+    check("      access_key_id: {", "      role: auto\n      access_key_id: {");
     check("    key: { bits: 4096 }", "    key: { bits: 1024 }");
     check("{ env: TENCENTCLOUD_SECRET_ID }", "AKID0123456789");
     check("{ env: TENCENTCLOUD_SECRET_ID }", "{ env: A, file: /b }");

@@ -336,6 +336,7 @@ fn the_api_is_cvms_to_choose_and_nobody_elses() {
     let with = |provider: &str, api: &str| {
         edit("tencent-lighthouse", &format!("{provider}\n    api: {api}"))
             .replace("rates: { AssociateInstances", "rates: { A")
+            .replace("lighthouse.intl.tencentcloudapi.com", "a-proxy")
     };
     for (word, expect) in [("v3", Api::V3), ("legacy", Api::Legacy), ("legacy-sha1", Api::LegacySha1)] {
         let config = load_text(&with("tencent-cvm", word)).unwrap_or_else(|error| panic!("{error}"));
@@ -358,6 +359,36 @@ fn the_api_is_cvms_to_choose_and_nobody_elses() {
         &edit("tencent-lighthouse", "tencent-lighthouse\n    api: legacy"),
         &["accounts.lh.api: tencent-lighthouse has one API"],
     );
+}
+
+#[test]
+fn the_legacy_api_is_not_asked_of_a_host_of_api_3() {
+    let with = |api: &str, endpoint: &str| {
+        edit("tencent-lighthouse", &format!("tencent-cvm\n    api: {api}"))
+            .replace("rates: { AssociateInstances", "rates: { A")
+            .replace("https://lighthouse.intl.tencentcloudapi.com", endpoint)
+    };
+    let hosts = [
+        "https://cvm.tencentcloudapi.com",
+        "https://CVM.{region}.TencentCloudAPI.com:443",
+        "https://cvm.intl.tencentcloudapi.com/",
+        "https://tencentcloudapi.com",
+    ];
+    for host in hosts {
+        check(&with("v3", host), &[]);
+        for api in ["legacy", "legacy-sha1"] {
+            let expect = format!(
+                "yaml:11: accounts.lh.endpoint: is a host of API 3.0 (tencentcloudapi.com), and api: {api} asks for \
+                 /v2/index.php, which it does not have: leave endpoint out for https://cvm.api.qcloud.com, or write api: v3"
+            );
+            check(&with(api, host), &[&expect]);
+        }
+    }
+    for host in
+        ["https://cvm.api.qcloud.com", "http://127.0.0.1:8080", "https://nottencentcloudapi.com", "https://proxy"]
+    {
+        check(&with("legacy", host), &[]);
+    }
 }
 
 #[test]

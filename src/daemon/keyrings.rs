@@ -25,10 +25,10 @@ impl Keyrings {
         name: &AccountName,
         account: &Account,
         env: &SharedEnv,
-        network: Arc<dyn Transport>,
+        metadata: Arc<dyn Transport>,
     ) -> Keyring {
         let made = match account.role() {
-            Some(role) => Keyring::role(role.clone(), network, Arc::new(SystemClock)),
+            Some(role) => Keyring::role(role.clone(), metadata, Arc::new(SystemClock)),
             None => {
                 let (sources, account, env) = (account.sources(), account.clone(), Arc::clone(env));
                 Keyring::read(sources, Arc::new(move || read(&account, &env)))

@@ -238,3 +238,15 @@ fn plain_http_goes_to_a_metadata_service_only_with_nothing_of_ours() {
         assert!(why.contains("plain http is allowed to this machine only"), "{other}: {why}");
     }
 }
+
+#[tokio::test]
+async fn a_service_beside_this_machine_that_hangs_is_given_up_after_two_seconds() {
+    // It takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let begun = std::time::Instant::now();
+    let answer = Network::beside().unwrap().send(&request(&authority, "GET", "", "")).await;
+    assert!(matches!(answer, Err(TransportError::NoAnswer(_))), "{answer:?}");
+    let took = begun.elapsed().as_secs_f32();
+    assert!((1.9..8.0).contains(&took), "{took} s");
+}

@@ -1,15 +1,16 @@
 //! An account's credentials as they are at each signing: given once, read anew from where somebody rewrites them, or
-//! fetched from the machine's own role before they expire. One fetch at a time; whoever comes meanwhile signs with the
-//! older ones while those are valid. It must never print a secret, nor hand out what has expired.
+//! fetched from the machine's own role before they expire. One fetch at a time, and nobody waits for it who has valid ones.
+//! It must never print a secret, nor hand out what has expired.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use super::Credentials;
 use super::http::redact::Redactor;
-use super::role::Role;
+use super::role::{Fetched, Role};
 use crate::clock::Clock;
 use crate::net::Transport;
 
@@ -32,7 +33,10 @@ pub struct Keyring(Arc<Inner>);
 struct Inner {
     source: Source,
     state: Mutex<State>,
-    turn: tokio::sync::Mutex<()>,
+    /// Who asks a role has it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// A renewal behind everybody's back; it ends with the keyring.
+    renewal: Mutex<JoinSet<()>>,
 }
 
 enum Source {
@@ -48,6 +52,8 @@ struct State {
     before: Option<Arc<Credentials>>,
     /// Why the newest reading or fetch failed; `None` after one that did not.
     problem: Option<String>,
+    /// With this code the cloud denied those that are held, while there were no others to be had.
+    denied: Option<String>,
     /// When a role was asked last.
     asked: Option<Timestamp>,
 }
@@ -59,9 +65,9 @@ struct Held {
 }
 
 impl State {
-    /// Takes these as the newest; whether they are others than those before.
+    /// Takes these as the newest.
     fn take(&mut self, credentials: Credentials, expires: Option<Timestamp>) -> Arc<Credentials> {
-        self.problem = None;
+        (self.problem, self.denied) = (None, None);
         if let Some(held) = self.held.as_mut().filter(|held| held.credentials.is_same(&credentials)) {
             held.expires = expires;
             return Arc::clone(&held.credentials);
@@ -74,7 +80,17 @@ impl State {
 
     /// Those that a request may be signed with now.
     fn valid(&self, now: Timestamp) -> Option<&Held> {
-        self.held.as_ref().filter(|held| held.expires.is_none_or(|expires| after(now, VALID_FOR) < expires))
+        let valid = |held: &&Held| held.expires.is_none_or(|expires| after(now, VALID_FOR) < expires);
+        self.held.as_ref().filter(|_| self.denied.is_none()).filter(valid)
+    }
+
+    /// Why there are none, in full.
+    fn lack(&self) -> Option<String> {
+        let problem = self.problem.as_ref()?;
+        Some(match &self.denied {
+            Some(code) => format!("{problem}; those from before are denied by the cloud ({code})"),
+            None => problem.clone(),
+        })
     }
 
     /// Whether a role was asked less than so long ago. A clock that was set back does not keep it from being asked.
@@ -109,17 +125,19 @@ impl std::fmt::Debug for Keyring {
 
 impl Keyring {
     fn new(source: Source, state: State) -> Self {
-        Self(Arc::new(Inner { source, state: Mutex::new(state), turn: tokio::sync::Mutex::default() }))
+        let state = Mutex::new(state);
+        Self(Arc::new(Inner { source, state, turn: Arc::default(), renewal: Mutex::default() }))
     }
 
     /// Those that `read` gives, asked at each signing: who rewrites them needs to tell nobody. A reading that fails
-    /// after one that did not (a file in the midst of being replaced) leaves the older ones in force. `name` tells one
-    /// source from another; it is compared and never shown.
+    /// after one that did not (a file in the midst of being replaced) leaves the older ones in force, until the cloud
+    /// [denies](Self::denied) them. `name` tells one source from another; it is compared and never shown.
     pub fn read(name: String, read: Arc<ReadCredentials>) -> Self {
         Self::new(Source::Read { name, read }, State::default())
     }
 
-    /// Those of the role that this machine has, fetched when first needed and again before they expire.
+    /// Those of the role that this machine has, fetched when first needed and again before they expire. `transport` has
+    /// little patience ([`crate::net::Network::beside`]): whoever has none that are valid waits for it.
     pub fn role(role: Role, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
         Self::new(Source::Role { role, transport, clock }, State::default())
     }
@@ -147,7 +165,7 @@ impl Keyring {
         match &self.0.source {
             Source::Fixed => self.at_hand().ok_or_else(|| "there are none".to_string()),
             Source::Read { read, .. } => self.reread(read.as_ref()),
-            Source::Role { role, transport, clock } => self.of_role(role, transport.as_ref(), clock.as_ref()).await,
+            Source::Role { role, transport, clock } => self.of_role(role, transport, clock).await,
         }
     }
 
@@ -157,17 +175,16 @@ impl Keyring {
         match &self.0.source {
             Source::Fixed => Ok(()),
             Source::Read { read, .. } => self.reread(read.as_ref()).map(drop),
-            Source::Role { clock, .. } => {
+            Source::Role { role, transport, clock } => {
                 let problem = match &*self.state() {
                     state if state.valid(clock.now()).is_some() => return Ok(()),
                     // Not asked yet: the first call does.
-                    State { problem: None, .. } => return Ok(()),
-                    State { problem: Some(problem), .. } => problem.clone(),
+                    state => match state.lack() {
+                        None => return Ok(()),
+                        Some(problem) => problem,
+                    },
                 };
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    let keyring = self.clone();
-                    runtime.spawn(async move { keyring.credentials().await.map(drop) });
-                }
+                self.renew(role, transport, clock);
                 Err(problem)
             }
         }
@@ -181,14 +198,37 @@ impl Keyring {
     /// Whether there are others now than these, which the cloud denied. A role is asked for that, once a minute at most.
     pub(super) async fn has_others(&self, denied: &Credentials) -> bool {
         if let Source::Role { role, transport, clock } = &self.0.source {
-            let is_newest = self.at_hand().is_some_and(|held| held.is_same(denied));
-            if is_newest && !self.state().was_asked(clock.now(), AFTER_DENIAL) {
+            let asks = || {
+                let state = self.state();
+                let is_newest = state.held.as_ref().is_some_and(|held| held.credentials.is_same(denied));
+                is_newest && !state.was_asked(clock.now(), AFTER_DENIAL)
+            };
+            if asks() {
                 let _turn = self.0.turn.lock().await;
-                // What comes of it is seen below; that the role does not answer makes no others.
-                let _ = self.fetch(role, transport.as_ref(), clock.as_ref()).await;
+                // Of all who were denied at once the first one asks for all.
+                if asks() {
+                    // What comes of it is seen below; that the role does not answer makes no others.
+                    let _ = self.note(role.fetch(transport.as_ref()).await, clock.now());
+                }
             }
         }
         self.credentials().await.is_ok_and(|newest| !newest.is_same(denied))
+    }
+
+    /// These were denied by the cloud, as credentials, with this code. Where there are no others because they cannot be had
+    /// (unreadable, a role that does not answer), says so: from then on there are none, until some are had. `None`: those
+    /// that there are were denied.
+    pub(super) fn denied(&self, credentials: &Credentials, code: &str) -> Option<String> {
+        let mut state = self.state();
+        let are_held = state.held.as_ref().is_some_and(|held| held.credentials.is_same(credentials));
+        if !are_held || state.problem.is_none() {
+            return None;
+        }
+        if state.denied.is_none() {
+            tracing::warn!(problem = state.problem, code, "the cloud denies credentials, and no others can be had");
+        }
+        state.denied = Some(code.to_string());
+        state.lack()
     }
 
     /// A redactor that knows these credentials, and those before.
@@ -219,7 +259,10 @@ impl Keyring {
                     tracing::warn!(problem, "credentials cannot be read again: those read before stay in force");
                 }
                 state.problem = Some(problem);
-                Ok(held.credentials)
+                match state.lack().filter(|_| state.denied.is_some()) {
+                    Some(lack) => Err(lack),
+                    None => Ok(held.credentials),
+                }
             }
         }
     }
@@ -227,51 +270,69 @@ impl Keyring {
     async fn of_role(
         &self,
         role: &Role,
-        transport: &dyn Transport,
-        clock: &dyn Clock,
+        transport: &Arc<dyn Transport>,
+        clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Credentials>, String> {
-        if let Some(answer) = self.without_asking(role, clock.now()) {
+        if let Some(answer) = self.at_once(clock.now()) {
+            if answer.is_ok() {
+                self.renew(role, transport, clock);
+            }
             return answer;
         }
-        let _turn = match self.0.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(_) => {
-                // Somebody is asking already.
-                if let Some(held) = self.state().valid(clock.now()) {
-                    return Ok(Arc::clone(&held.credentials));
-                }
-                let turn = self.0.turn.lock().await;
-                if let Some(answer) = self.without_asking(role, clock.now()) {
-                    return answer;
-                }
-                turn
-            }
-        };
-        self.fetch(role, transport, clock).await
+        let _turn = self.0.turn.lock().await;
+        // Somebody may have asked meanwhile.
+        if let Some(answer) = self.at_once(clock.now()) {
+            return answer;
+        }
+        self.note(role.fetch(transport.as_ref()).await, clock.now())
     }
 
-    /// The answer, where the role need not or must not be asked now.
-    fn without_asking(&self, role: &Role, now: Timestamp) -> Option<Result<Arc<Credentials>, String>> {
+    /// What can be answered without the role.
+    fn at_once(&self, now: Timestamp) -> Option<Result<Arc<Credentials>, String>> {
+        let state = self.state();
+        match state.valid(now) {
+            Some(held) => Some(Ok(Arc::clone(&held.credentials))),
+            None => state.lack().filter(|_| state.was_asked(now, ASK_AGAIN_AT_ONCE)).map(Err),
+        }
+    }
+
+    /// Whether a role should be asked now, though nobody waits for it.
+    fn is_due(&self, role: &Role, now: Timestamp) -> bool {
         let state = self.state();
         match state.valid(now) {
             Some(held) => {
                 let is_old = held.expires.is_some_and(|expires| after(now, role.renewed_before()) >= expires);
-                let asks = is_old && !state.was_asked(now, ASK_AGAIN);
-                (!asks).then(|| Ok(Arc::clone(&held.credentials)))
+                is_old && !state.was_asked(now, ASK_AGAIN)
             }
-            None => state.problem.clone().filter(|_| state.was_asked(now, ASK_AGAIN_AT_ONCE)).map(Err),
+            None => !state.was_asked(now, ASK_AGAIN_AT_ONCE),
         }
     }
 
-    /// Asks the role. Whoever calls this has the turn.
-    async fn fetch(
-        &self,
-        role: &Role,
-        transport: &dyn Transport,
-        clock: &dyn Clock,
-    ) -> Result<Arc<Credentials>, String> {
-        let fetched = role.fetch(transport).await;
-        let now = clock.now();
+    /// Asks the role behind the caller's back if that is due, unless somebody asks already.
+    fn renew(&self, role: &Role, transport: &Arc<dyn Transport>, clock: &Arc<dyn Clock>) {
+        let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.is_due(role, clock.now()) {
+            return;
+        }
+        let (role, transport, clock) = (role.clone(), Arc::clone(transport), Arc::clone(clock));
+        // Held weakly: it must not keep alive what it serves.
+        let keyring = Arc::downgrade(&self.0);
+        let renewal = async move {
+            let _turn = turn;
+            let fetched = role.fetch(transport.as_ref()).await;
+            if let Some(keyring) = keyring.upgrade() {
+                // Whoever needs them sees what came of it.
+                let _ = Self(keyring).note(fetched, clock.now());
+            }
+        };
+        let mut renewals = self.0.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        while renewals.try_join_next().is_some() {}
+        renewals.spawn_on(renewal, &runtime);
+    }
+
+    /// Keeps what a role gave, and answers what to sign with. Whoever calls this has the turn.
+    fn note(&self, fetched: Result<Fetched, String>, now: Timestamp) -> Result<Arc<Credentials>, String> {
         let mut state = self.state();
         state.asked = Some(now);
         let problem = match fetched {
@@ -298,7 +359,7 @@ impl Keyring {
                 );
                 Ok(held)
             }
-            None => Err(problem),
+            None => Err(state.lack().unwrap_or(problem)),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use crate::model::{Disruption, Hazard, Instance, KeyPair, Limits, Operation,
 use crate::model::{InstanceId, KeyPairId, KeyPairName, PublicKey, Timestamp};
 pub use credentials::Credentials;
 pub use error::{Blame, Effect, Error, Kind};
-pub use grant::{Denial, changes, denial, grant, way_on};
+pub use grant::{Denial, changes, denial, grant, needs, way_on};
 pub use http::door::NO_CREDENTIALS;
 pub use keyring::{Keyring, ReadCredentials};
 pub use open::{Api, OpenError, Settings, actions, limits, open, open_heard};

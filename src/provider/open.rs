@@ -27,6 +27,16 @@ impl Api {
     /// Each, with the word for it in a config file.
     pub const WORDS: [(&str, Self); 3] =
         [("v3", Self::V3), ("legacy", Self::Legacy), ("legacy-sha1", Self::LegacySha1)];
+
+    /// The word for it in a config file.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, api)| *api == self).map_or("", |(word, _)| word)
+    }
+
+    /// Where it answers in every region, if that is another place than the cloud's own address.
+    pub fn endpoint(self) -> Option<&'static str> {
+        (self != Self::V3).then_some(tencent::LEGACY_ENDPOINT)
+    }
 }
 
 /// One account in one region.
@@ -162,8 +172,7 @@ impl Settings {
         }
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint.replace("{region}", region),
-            None if self.api != Api::V3 => tencent::LEGACY_ENDPOINT.to_string(),
-            None => (cloud.endpoint)(&self.region),
+            None => self.api.endpoint().map_or_else(|| (cloud.endpoint)(&self.region), str::to_string),
         };
         Ok(Origin::parse(&endpoint)?)
     }

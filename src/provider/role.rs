@@ -156,11 +156,15 @@ impl From<String> for Trouble {
     }
 }
 
-/// The token of a session, without which a hardened machine's service answers nothing; `None` where it knows none.
+/// The token of a session, without which a hardened machine's service answers nothing; `None` where it gives none, whatever
+/// the reason: as ALI-CRED does, it is then asked without.
 async fn session(transport: &dyn Transport, origin: &str) -> Result<Option<String>, Trouble> {
     let ttl = [("x-aliyun-ecs-metadata-token-ttl-seconds", SESSION_SECONDS.to_string())];
-    let answer = ask(transport, "PUT", origin, "/latest/api/token", &ttl).await?;
-    let token = text(&answer, "a session's token")?;
+    let answer = match ask(transport, "PUT", origin, "/latest/api/token", &ttl).await {
+        Err(Trouble::Said(_)) => return Ok(None),
+        other => other?,
+    };
+    let token = text(&answer, "a session's token").unwrap_or_default();
     let is_one = answer.status == 200 && !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     Ok(is_one.then_some(token))
 }

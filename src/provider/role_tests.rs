@@ -69,6 +69,16 @@ async fn alibabas_role_is_asked_in_a_session_and_without_one_where_there_are_non
         is_read(fetched, "STS.tmp");
         assert!(asked[1..].iter().all(|one| one.headers.len() == 1), "no session, no token");
     }
+    let silent = Err(TransportError::NoAnswer("timed out".to_string()));
+    let no_text = Ok(Response { status: 200, headers: Vec::new(), body: vec![0xff] });
+    for none in [silent, no_text] {
+        let (fetched, asked) = fetch(kind, None, [vec![none], answers()].concat()).await;
+        is_read(fetched, "STS.tmp");
+        assert!(asked[1..].iter().all(|one| one.headers.len() == 1), "no session, no token");
+    }
+    let unsent = vec![Err(TransportError::NotSent("refused".to_string()))];
+    let (fetched, _) = fetch(kind, None, unsent).await;
+    assert!(fetched.unwrap_err().contains("cannot be reached (refused)"), "nobody is there to be asked without one");
 }
 
 #[tokio::test]
@@ -95,5 +105,5 @@ async fn what_is_no_good_answer_is_said_without_a_word_of_it() {
     check(alibaba, None, vec![answer(403, &[], ""), answer(403, &[], "")], "HTTP 403").await;
     let lost = || Err(TransportError::NoAnswer("timed out".to_string()));
     check(tencent, Some("Ops"), vec![lost()], "the metadata service: no answer: timed out").await;
-    check(alibaba, None, vec![lost()], "timed out").await;
+    check(alibaba, None, vec![lost(), lost()], "timed out").await;
 }

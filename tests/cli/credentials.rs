@@ -314,41 +314,163 @@ fn check_online_refuses_a_wrong_secret_a_denied_action_and_a_clock_that_is_off()
     }
 }
 
+/// The words of a JSON list, sorted.
+fn words(list: &Value) -> Vec<String> {
+    sorted(list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_string()))
+}
+
+fn sorted(words: impl Iterator<Item = String>) -> Vec<String> {
+    words.collect::<std::collections::BTreeSet<String>>().into_iter().collect()
+}
+
+/// What an access key is to be allowed at this cloud, in the words of its policies. Baidu's name permissions, each of which
+/// allows calls.
+fn to_be_allowed(kind: rekeyd::model::ProviderKind) -> Vec<String> {
+    sorted(rekeyd::provider::needs(kind).map(|action| match kind.as_str() {
+        "tencent-lighthouse" => format!("lighthouse:{action}"),
+        "tencent-cvm" => format!("cvm:{action}"),
+        "alibaba-ecs" => format!("ecs:{action}"),
+        _ => {
+            let grant = rekeyd::provider::grant(kind, action);
+            grant.split("permission ").nth(1).unwrap().split(' ').next().unwrap().to_string()
+        }
+    }))
+}
+
 #[test]
-fn each_clouds_policy_allows_exactly_what_its_client_calls() {
+fn each_clouds_policy_and_the_readme_allow_exactly_what_is_called() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies");
+    let readme = include_str!("../../README.md").split("## Permissions").nth(1).unwrap().split("\n## ").next().unwrap();
     for kind in rekeyd::model::ProviderKind::ALL {
         let text = std::fs::read_to_string(folder.join(format!("{kind}.json"))).unwrap();
         let policy: Value = serde_json::from_str(&text).unwrap();
-        let words = |list: &Value| -> Vec<String> {
-            let mut words: Vec<String> =
-                list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_string()).collect();
-            words.sort();
-            words
+        let allowed = match kind.as_str() {
+            "alibaba-ecs" => words(&policy["Statement"][0]["Action"]),
+            "baidu-bcc" => words(&policy["accessControlList"][0]["permission"]),
+            _ => words(&policy["statement"][0]["action"]),
         };
-        let called = rekeyd::provider::actions(kind);
-        let named = |service: &str| {
-            let mut named: Vec<String> = called.iter().map(|action| format!("{service}:{action}")).collect();
-            named.sort();
-            named
-        };
-        let (allowed, expect) = match kind.as_str() {
-            "tencent-lighthouse" => (words(&policy["statement"][0]["action"]), named("lighthouse")),
-            "tencent-cvm" => (words(&policy["statement"][0]["action"]), named("cvm")),
-            "alibaba-ecs" => (words(&policy["Statement"][0]["Action"]), named("ecs")),
-            // Its policies name permissions, each of which allows calls: those that allow these and no others.
-            _ => {
-                let grants = called.iter().map(|action| rekeyd::provider::grant(kind, action));
-                let of =
-                    |grant: String| grant.split("permission ").nth(1).unwrap().split(' ').next().unwrap().to_string();
-                let needed: std::collections::BTreeSet<String> = grants.map(of).collect();
-                (words(&policy["accessControlList"][0]["permission"]), needed.into_iter().collect())
-            }
-        };
+        let expect = to_be_allowed(kind);
         assert_eq!(allowed, expect, "{kind}");
         let statements =
             ["statement", "Statement", "accessControlList"].map(|name| policy[name].as_array().map(Vec::len));
         assert_eq!(statements.iter().flatten().sum::<usize>(), 1, "{kind}: one statement, read above");
+        let row = readme.lines().find(|line| line.contains(&format!("| `{kind}` |"))).unwrap();
+        let told = row.split('|').nth(2).unwrap().split('`').skip(1).step_by(2).map(str::to_string);
+        assert_eq!(sorted(told), expect, "{kind} in the README");
     }
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), rekeyd::model::ProviderKind::ALL.len());
+}
+
+#[test]
+fn nothing_that_is_done_asks_for_an_action_that_no_policy_allows() {
+    let clouds = Clouds::open(&QUICK);
+    std::thread::scope(|scope| {
+        for kind in rekeyd::model::ProviderKind::ALL {
+            let clouds = &clouds;
+            scope.spawn(move || {
+                let needs: Vec<&str> = rekeyd::provider::needs(kind).collect();
+                let others: Vec<&str> =
+                    rekeyd::provider::actions(kind).iter().copied().filter(|action| !needs.contains(action)).collect();
+                assert!(!others.is_empty(), "{kind}: one takes keys off");
+                others.iter().for_each(|action| clouds.meddle(&format!("denies={kind}:{action}")));
+                let stage = Stage::of(clouds, kind.as_str(), "");
+                let well = |arguments: &[&str], codes: &[i32]| {
+                    let said = stage.run(arguments);
+                    assert!(codes.contains(&said.code), "{kind} {arguments:?}: {said:?}");
+                    said
+                };
+                well(&["check", "--online"], &[0]);
+                let (planned, before) = (stage.planned(), stage.picture(clouds));
+                well(&["rotate", "web"], &[0]);
+                stage.assert_rotated(clouds, &planned, &before);
+                let status = stage.read(&["status", "web"]);
+                well(&["rollback", status["fleets"][0]["last"]["rotation"].as_str().unwrap()], &[0, 3]);
+                well(&["catch-up", "web"], &[0]);
+                well(&["drift"], &[0, 2]);
+                let state = clouds.state(kind.as_str());
+                let calls = state["calls"].as_object().unwrap();
+                let called: Vec<&&str> = others.iter().filter(|action| calls.contains_key(**action)).collect();
+                assert_eq!(called, Vec::<&&str>::new(), "{kind}: {calls:?}");
+                // Its names are ours: what must be called was. BCC's machines reboot by themselves.
+                for action in rekeyd::provider::changes(kind).filter(|action| !action.starts_with("Batch")) {
+                    assert!(calls.contains_key(action), "{kind} {action}: {calls:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_token_that_is_gone_when_the_cloud_denies_the_last_one_is_waited_for_and_holds_nobody() {
+    let clouds = Clouds::open(&["--instances", "8", "--latency", "5ms", "--operation-time", "1s"]);
+    std::thread::scope(|scope| {
+        // One says that it is the token, the other only that access is denied.
+        for provider in ["tencent-cvm", "baidu-bcc"] {
+            let clouds = &clouds;
+            scope.spawn(move || {
+                clouds.meddle(&format!("session-token={provider}:the-first"));
+                let room = tempfile::tempdir().unwrap();
+                let file = room.path().join("token");
+                std::fs::write(&file, "the-first\n").unwrap();
+                let credentials = format!(
+                    "    credentials: {{ access_key_id: {{ env: THE_ID }}, access_key_secret: {{ env: THE_SECRET }}, \
+                     session_token: {{ file: {} }} }}\n",
+                    file.display()
+                );
+                let stage = stage(clouds, provider, &credentials);
+                let (planned, before) = (stage.planned(), stage.picture(clouds));
+                let mut rotate = stage.start(&["rotate", "web"]);
+                assert_eq!(rotate.code_within(Duration::from_millis(1500)), None, "{}", stage.log());
+                // The agent is dead, its file gone; the token runs out.
+                std::fs::remove_file(&file).unwrap();
+                clouds.meddle(&format!("session-token={provider}:the-second"));
+                let began = std::time::Instant::now();
+                let waits = |log: &str| {
+                    log.contains("waiting for the account's credentials")
+                        && log.contains(&format!("session_token: file {} cannot be read", file.display()))
+                        && log.contains("those from before are denied by the cloud")
+                };
+                while !waits(&stage.log()) {
+                    assert_eq!(rotate.code_within(Duration::from_millis(100)), None, "{provider}: {}", stage.log());
+                    assert!(began.elapsed() < Duration::from_secs(40), "{provider}: {}", stage.log());
+                }
+                let open = &stage.read(&["status", "web"])["fleets"][0]["open"];
+                assert!(open.is_object() && open["held"].is_null(), "{provider}: {open:#}");
+                // The next one is there, and whoever waits finds it.
+                std::fs::write(&file, "the-second\n").unwrap();
+                assert_eq!(rotate.code_within(Duration::from_secs(120)), Some(0), "{provider}: {}", stage.log());
+                let fleet = &stage.read(&["status", "web"])["fleets"][0];
+                assert!(fleet["open"].is_null() && fleet["last"]["outcome"] == "completed", "{fleet:#}");
+                for (id, (power, keys)) in stage.picture(clouds) {
+                    let (power_before, keys_before) = &before[&id];
+                    assert_eq!(
+                        (&power, keys != *keys_before),
+                        (power_before, planned.contains(&id)),
+                        "{provider}: {id}"
+                    );
+                }
+            });
+        }
+    });
+    // Calls with the token that had run out, and nothing else; from then on nobody sent one.
+    let violations = clouds.violations();
+    let violations = violations.as_array().unwrap();
+    assert!(violations.iter().all(|one| one["rule"] == "Signature"), "{violations:#?}");
+    assert!((2..20).contains(&violations.len()), "{violations:#?}");
+}
+
+#[test]
+fn a_metadata_service_that_hangs_is_given_up_within_seconds() {
+    let clouds = Clouds::open(&QUICK);
+    // It takes every connection, and says nothing.
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    for provider in ["tencent-cvm", "alibaba-ecs"] {
+        let address = service.local_addr().unwrap();
+        let role = format!("    credentials: {{ role: auto, metadata_endpoint: 'http://{address}' }}\n");
+        let stage = stage(&clouds, provider, &role);
+        let began = std::time::Instant::now();
+        finds(&online(&stage, 1), "credentials", "refusal", "the metadata service: no answer");
+        // Two seconds a question, and the machine may be busy.
+        assert!(began.elapsed() < Duration::from_secs(15), "{provider}: {:?}", began.elapsed());
+    }
 }

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::model::ProviderKind;
 use crate::net::{Request, Response, Transport, TransportError};
 use crate::provider::error::{Blame, Effect, Error, Kind};
+use crate::provider::grant::may_be_of_credentials;
 use crate::provider::witness::{Heard, Witness};
 use crate::provider::{Credentials, Keyring};
 
@@ -134,14 +135,25 @@ impl Door {
                 Ok(again) if repeats && again < deadline => {
                     self.clock.sleep_until(again).await;
                     if renews && !expires && !self.keyring.has_others(&credentials).await {
-                        return Err(error);
+                        return Err(self.lacking(error, &credentials));
                     }
                     last = Some(error);
                 }
-                _ => return Err(error),
+                _ => return Err(self.lacking(error, &credentials)),
             }
         }
         Err(last.unwrap_or_else(|| too_late(action)))
+    }
+
+    /// What a call came to whose credentials were denied while others cannot be had: it has none, and waits for them. A
+    /// denial of a permission, or of the time, is what it is.
+    fn lacking(&self, error: Error, credentials: &Credentials) -> Error {
+        let of_credentials =
+            error.kind == Kind::Denied && error.effect == Effect::NotDone && may_be_of_credentials(&error.code);
+        match of_credentials.then(|| self.keyring.denied(credentials, &error.code)).flatten() {
+            Some(problem) => no_credentials(&error.action, problem),
+            None => error,
+        }
     }
 
     /// Our clock less the cloud's, by the `Date` header of the newest answer (whole seconds there; the answer's way

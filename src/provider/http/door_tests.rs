@@ -349,3 +349,58 @@ async fn without_credentials_nothing_is_sent_and_the_account_is_to_blame() {
     assert_eq!((error.kind, error.effect, error.blame), (Kind::Unavailable, Effect::NotDone, Blame::Account));
     assert_eq!(error.to_string(), "Act: no_credentials: the file is gone");
 }
+
+#[tokio::test]
+async fn denied_credentials_that_cannot_be_read_again_are_waited_for_and_the_place_is_named() {
+    let clock = ManualClock::at(START);
+    let place: Arc<Mutex<Result<Credentials, String>>> = Arc::new(Mutex::new(Ok(keys("AKIDfake", "old"))));
+    let from = place.clone();
+    let keyring = Keyring::read("here".to_string(), Arc::new(move || from.lock().unwrap().clone()));
+    let check = async |codes: &[&str], millis: u64, expect: Result<u16, &str>| {
+        let script = Script::of(codes.iter().map(|code| answer(if code.is_empty() { 200 } else { 403 }, &[], code)));
+        let door = Door::new(script.clone(), clock.clone(), &BTreeMap::new(), keyring.clone(), 7);
+        let parse = |response: &Response| match response.status {
+            200 => Ok(200),
+            _ => Err(Error {
+                kind: Kind::Denied,
+                blame: Blame::Account,
+                code: String::from_utf8(response.body.clone()).unwrap(),
+                message: "no".to_string(),
+                ..too_late("Act")
+            }),
+        };
+        let before = clock.now().saturating_add(Duration::from_millis(millis)).unwrap();
+        let outcome = door.call("Act", Intent::Change { before }, &sign, &parse).await;
+        match &outcome {
+            Err(error) if error.code == NO_CREDENTIALS => {
+                assert_eq!((error.kind, error.effect), (Kind::Unavailable, Effect::NotDone));
+            }
+            Err(error) => assert_eq!(error.kind, Kind::Denied),
+            Ok(_) => {}
+        }
+        assert_eq!(outcome.map_err(|error| error.to_string()), expect.map_err(str::to_string), "{codes:?}");
+        script.is_played_out();
+    };
+    const GONE: &str = "/a is gone";
+    let lacking =
+        |code: &str| format!("Act: no_credentials: /a is gone; those from before are denied by the cloud ({code})");
+    check(&[""], 20_000, Ok(200)).await;
+    check(&["AuthFailure.TokenFailure"], 20_000, Err("Act: AuthFailure.TokenFailure: no")).await;
+    *place.lock().unwrap() = Err(GONE.to_string());
+    // In force for as long as the cloud takes them; a denial of a permission, or of the time, is told as one.
+    check(&[""], 20_000, Ok(200)).await;
+    for code in ["UnauthorizedOperation", "Forbidden.RAM", "RequestExpired"] {
+        check(&[code], 20_000, Err(&format!("Act: {code}: no"))).await;
+        check(&[""], 20_000, Ok(200)).await;
+    }
+    // A token that BCC does not take, and a call without the time for a second attempt.
+    for (code, millis) in [("AccessDenied", 20_000), ("InvalidSecurityToken.Expired", 100)] {
+        check(&[code], millis, Err(&lacking(code))).await;
+        // Nothing is sent from then on …
+        check(&[], 20_000, Err(&lacking(code))).await;
+        // … until they can be read.
+        *place.lock().unwrap() = Ok(keys("AKIDfake", "new"));
+        check(&[""], 20_000, Ok(200)).await;
+        *place.lock().unwrap() = Err(GONE.to_string());
+    }
+}
