@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::hook::Running;
 use crate::model::{Duration, InstanceId, JournalId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::Provider;
+use crate::provider::{Error, Provider};
 use crate::rotation::policy::later;
 use crate::rotation::{Entry, Event, IllegalEvent, Next, Order, Plan, Refusal, Retirement, Rotation, Step};
 use crate::store::{Journal, StoreError};
@@ -94,6 +94,10 @@ pub(super) struct Case {
     pub(super) seen: Snapshot,
     /// Since when an instance is missing from looks: gone only when it is so twice.
     pub(super) missing: BTreeMap<InstanceId, Timestamp>,
+    /// When the cloud showed last what only our account has, while somebody was missing.
+    pub(super) witnessed: Option<Timestamp>,
+    /// What is said as long as it shows nothing of ours.
+    pub(super) strange: Option<Error>,
     /// Who hangs on the pair of a retire journal.
     pub(super) waiting: Option<String>,
     /// Public halves of pairs on which machines were found, and whether the journals were read for them.
@@ -125,6 +129,8 @@ impl Case {
             provider: None,
             seen: Snapshot::default(),
             missing: BTreeMap::new(),
+            witnessed: None,
+            strange: None,
             waiting: None,
             publics: BTreeMap::new(),
             knows_publics: false,

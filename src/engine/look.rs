@@ -1,5 +1,6 @@
 //! Looking. Instances that several steps wait for are asked for in one go; a look writes no entry. Absence is believed
-//! only when it is seen twice: an answer that lacks an instance by mistake must not write off a machine that we stopped.
+//! only when it is seen twice, and our account between: an answer that lacks an instance by mistake, or that is another
+//! account's, must not write off a machine that we stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use crate::rotation::{Sight, Step};
 
 use super::Tools;
 use super::case::Case;
+use super::witness;
 
 /// Looks of one turn are shared for so long.
 const SHARED: Duration = Duration::from_secs(2);
@@ -63,7 +65,9 @@ pub(super) async fn look(
 ) -> Result<(), Error> {
     let wanted: Vec<InstanceId> = ids.iter().filter(|id| case.seen.get(id, since).is_none()).cloned().collect();
     if wanted.is_empty() {
-        return Ok(());
+        // What a shared look met is for the step to say.
+        let is_missing = ids.iter().any(|id| case.missing.contains_key(id));
+        return case.strange.clone().filter(|_| is_missing).map_or(Ok(()), Err);
     }
     // The time before the question: what is seen is at least as new.
     let at = tools.clock.now();
@@ -77,7 +81,36 @@ pub(super) async fn look(
         };
         case.seen.seen.insert(id, (at, seen));
     }
-    Ok(())
+    find_witness(tools, case, provider, ids).await
+}
+
+/// Where somebody is missing: sees that it is our account that answers, once since the first of them went missing.
+async fn find_witness(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    ids: &[InstanceId],
+) -> Result<(), Error> {
+    let is_open = |id: &&InstanceId| {
+        let first = case.missing.get(*id);
+        first.is_some_and(|first| case.witnessed.is_none_or(|witnessed| witnessed < *first))
+    };
+    let missing: Vec<InstanceId> = ids.iter().filter(is_open).cloned().collect();
+    let Ok(rotation) = case.rotation() else { return Ok(()) };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let is_ours = witness::shows_pair(provider, rotation).await?;
+    let now = tools.clock.now();
+    if is_ours {
+        (case.witnessed, case.strange) = (Some(now), None);
+        // What was seen missing before is looked at again: our own account may have come back only now.
+        case.seen.forget(&missing);
+        return Ok(());
+    }
+    let overdue = missing.iter().filter_map(|id| case.missing.get(id)).any(|first| now >= later(*first, MISSING));
+    case.strange = overdue.then(|| witness::stranger(rotation, &missing));
+    case.strange.clone().map_or(Ok(()), Err)
 }
 
 /// The moment since which a look of this turn may be shared.
@@ -89,8 +122,10 @@ pub(super) fn shared_since(now: Timestamp) -> Timestamp {
 pub(super) fn sight<'a>(case: &'a Case, id: &InstanceId, since: Timestamp, now: Timestamp) -> Option<Sight<'a>> {
     match case.seen.get(id, since)? {
         (_, Some(seen)) => Some(Sight::Seen(seen)),
-        (_, None) => {
+        (at, None) => {
             let missing = case.missing.get(id)?;
+            // Seen missing, our account seen, and seen missing again.
+            case.witnessed.filter(|witnessed| missing <= witnessed && *witnessed <= at)?;
             let owed = case.rotation().ok().and_then(|rotation| rotation.member(id)?.owed).is_some();
             let patience = if owed { MISSING_OWED } else { MISSING };
             (now >= later(*missing, patience)).then_some(Sight::Missing)

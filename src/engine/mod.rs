@@ -20,6 +20,7 @@ mod record;
 pub mod rules;
 pub mod survey;
 pub mod unseen;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

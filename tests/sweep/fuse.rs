@@ -40,6 +40,8 @@ pub struct Fuse {
     custody_away: AtomicBool,
     custody_failed: AtomicUsize,
     custody_takes: Mutex<Option<Box<dyn Fn() + Send>>>,
+    other_account: AtomicBool,
+    elsewhere: AtomicUsize,
 }
 
 impl Fuse {
@@ -57,6 +59,8 @@ impl Fuse {
             custody_away: AtomicBool::new(false),
             custody_failed: AtomicUsize::new(0),
             custody_takes: Mutex::default(),
+            other_account: AtomicBool::new(false),
+            elsewhere: AtomicUsize::new(0),
         })
     }
     /// Time passes like this whenever custody is asked.
@@ -93,6 +97,16 @@ impl Fuse {
     /// From now on others get their turn before each call: for engines that run at the same time.
     pub fn yields(&self) {
         self.yields.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the credentials are those of another account, or our own again.
+    pub fn other_account(&self, other: bool) {
+        self.other_account.store(other, Ordering::SeqCst);
+    }
+
+    /// How many requests another account answered.
+    pub fn elsewhere(&self) -> usize {
+        self.elsewhere.load(Ordering::SeqCst)
     }
 
     /// From now on custody does not answer, or does again.
@@ -168,6 +182,24 @@ impl Transport for Fused<dyn Transport> {
         let rest = || format!("{} {}?{}", request.method, request.path, request.query);
         let action = action.or_else(|| legacy_action(request));
         self.fuse.around(action.unwrap_or_else(rest), self.inner.send(request)).await
+    }
+}
+
+/// The way to our account, and to another one with nothing in it.
+pub struct Doors {
+    pub fuse: Arc<Fuse>,
+    pub own: Arc<dyn Transport>,
+    pub other: Arc<dyn Transport>,
+}
+
+#[async_trait]
+impl Transport for Doors {
+    async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        if !self.fuse.other_account.load(Ordering::SeqCst) {
+            return self.own.send(request).await;
+        }
+        self.fuse.elsewhere.fetch_add(1, Ordering::SeqCst);
+        self.other.send(request).await
     }
 }
 

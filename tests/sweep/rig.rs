@@ -24,7 +24,7 @@ use rekeyd::ssh::{KeyPool, PooledKeyMaker};
 use rekeyd::store::Journal;
 
 use crate::deliver::{self, Shelf};
-use crate::fuse::{Fuse, Fused, Side};
+use crate::fuse::{Doors, Fuse, Fused, Side};
 use crate::login::Guests;
 use crate::roll::{self, Drains};
 
@@ -119,6 +119,8 @@ impl Scenario {
 pub struct Rig {
     pub scenario: Scenario,
     pub world: Arc<Mutex<World>>,
+    /// Another account of the same clouds, with nothing in it. (It takes the same keys, so that it answers at all.)
+    other: Arc<Mutex<World>>,
     pub clock: Arc<VirtualClock>,
     pub custody: Arc<rekeyd::custody::Memory>,
     pub journal: Arc<rekeyd::store::Memory>,
@@ -149,10 +151,12 @@ impl Rig {
         if !scenario.faults.is_empty() {
             world.faults = scenario.faults.parse().unwrap();
         }
+        let mut other = World::new(scenario.seed, start);
         let mut refused = BTreeSet::new();
         let mut promises = Vec::new();
         for provider in [Some(scenario.provider), scenario.second].into_iter().flatten() {
             promises.push(Arc::new(furnish(&mut world, provider, &scenario, &mut refused)));
+            other.open_cloud(provider);
         }
         let world = Arc::new(Mutex::new(world));
         let custody = Arc::new(rekeyd::custody::Memory::new());
@@ -179,6 +183,7 @@ impl Rig {
         Self {
             scenario,
             world,
+            other: Arc::new(Mutex::new(other)),
             clock: Arc::new(VirtualClock::new(start)),
             custody,
             journal: Arc::new(rekeyd::store::Memory::new()),
@@ -250,7 +255,7 @@ impl Rig {
     fn tools_through(&mut self, fuse: Arc<Fuse>) -> Tools {
         self.engines += 1;
         let seed = self.engines * 1000 + self.scenario.seed;
-        let (world, clock) = (self.world.clone(), self.clock.clone());
+        let (world, other, clock) = (self.world.clone(), self.other.clone(), self.clock.clone());
         let (through, api) = (fuse.clone(), self.scenario.api);
         // One provider an engine and place, as in the daemon: a second one of the same seed would use its nonces again.
         let opened = Mutex::new(BTreeMap::<String, Result<Arc<dyn Provider>, String>>::new());
@@ -261,7 +266,9 @@ impl Rig {
                     ONE_ACCOUNT => (0..NAMES.len()).find(is_here).unwrap(),
                     name => NAMES.iter().position(|one| *one == name).unwrap(),
                 };
-                let inner: Arc<dyn Transport> = Arc::new(Direct::new(world.clone(), cloud, clock.clone()));
+                let own = Arc::new(Direct::new(world.clone(), cloud, clock.clone()));
+                let other = Arc::new(Direct::new(other.clone(), cloud, clock.clone()));
+                let inner: Arc<dyn Transport> = Arc::new(Doors { fuse: through.clone(), own, other });
                 let credentials = {
                     let world = world.lock().unwrap();
                     let cloud = world.cloud(cloud);

@@ -2,14 +2,14 @@
 //! A pair with our mark that no journal in this store knows: hold. A stranger's pair is only looked for, never imported.
 
 use crate::model::{Duration, KeyPairId};
-use crate::provider::{Kind, Provider};
+use crate::provider::{Effect, Error, Kind, Provider};
 use crate::rotation::policy::{FRESH, LATE_CALL, later};
 use crate::rotation::{Call, Event, HoldReason, KeySource, Plan, Retirement, Step};
 
 use super::super::case::Case;
 use super::super::guard;
 use super::super::record::{Appended, append};
-use super::super::{EngineError, Tools};
+use super::super::{EngineError, Tools, witness};
 use super::{Done, failed, hold, kept};
 
 pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineError> {
@@ -48,8 +48,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     };
     match shown {
         Some(pair) if pair.public_key.as_ref() == Some(&public_key) => {
-            append(tools, case, &[Event::KeyImported { key_pair: pair.id }]).await?;
-            return Ok(Done::Recorded);
+            return imported(tools, case, provider.as_ref(), pair.id).await;
         }
         Some(_) => return hold(tools, case, HoldReason::KeyMismatch).await,
         None if adopts => return hold(tools, case, HoldReason::KeyMismatch).await,
@@ -65,6 +64,9 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     };
     if let Err(reason) = guard::custody(&public_key, kept) {
         return hold(tools, case, reason).await;
+    }
+    if let Err(error) = witness::shows_anybody(provider.as_ref(), case.rotation()?).await {
+        return failed(tools, case, Step::ImportKey, error).await;
     }
     let started = Event::Started { step: Step::ImportKey, call: Call::Import, found: Vec::new() };
     if append(tools, case, &[started]).await? == Appended::AfterOperator {
@@ -116,6 +118,20 @@ async fn find_strangers(
     let planned = case.rotation()?.key.as_ref().map(|(public_key, _)| public_key);
     if let Err(reason) = guard::bind_back(&key_pair, planned, shown, &[], None) {
         return hold(tools, case, reason).await;
+    }
+    imported(tools, case, provider, key_pair).await
+}
+
+/// The pair is there, and so is somebody whom it is for: it is not another account's.
+async fn imported(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    key_pair: KeyPairId,
+) -> Result<Done, EngineError> {
+    if let Err(error) = witness::shows_anybody(provider, case.rotation()?).await {
+        // What was imported before is not undone by this.
+        return failed(tools, case, Step::ImportKey, Error { effect: Effect::Unknown, ..error }).await;
     }
     append(tools, case, &[Event::KeyImported { key_pair }]).await?;
     Ok(Done::Recorded)

@@ -14,6 +14,7 @@ use super::super::case::{Case, Course};
 use super::super::guard::{self, Refusal};
 use super::super::look::MISSING;
 use super::super::record::{Appended, append};
+use super::super::witness::{self, Witness};
 use super::super::{EngineError, Tools};
 use super::{Done, custody_failed, failed, hold};
 
@@ -54,10 +55,20 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
         return wait(tools, case, reason);
     }
     let looked = tools.clock.now();
-    let shown = match provider.find_key_pair(case.plan.key_name()).await {
+    let mut shown = match provider.find_key_pair(case.plan.key_name()).await {
         Ok(shown) => shown,
         Err(error) => return failed(tools, case, step, error).await,
     };
+    if shown.is_none() {
+        if let Some(done) = is_strange(tools, case, provider.as_ref(), step).await? {
+            return Ok(done);
+        }
+        // Asked again: our own account may have come back only after the first answer.
+        shown = match provider.find_key_pair(case.plan.key_name()).await {
+            Ok(shown) => shown,
+            Err(error) => return failed(tools, case, step, error).await,
+        };
+    }
     let handle = match &shown {
         Some(pair) => Some(pair.id.clone()),
         None => journalled_handle(tools, case).await?,
@@ -156,6 +167,9 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     if let Err(Refusal::Wait(reason)) = guard::journals(&tools.journal.heads().await?.unreadable) {
         return wait(tools, case, reason);
     }
+    if let Some(done) = is_strange(tools, case, provider.as_ref(), step).await? {
+        return Ok(done);
+    }
     let name = case.plan.key_name().clone();
     let shown = match provider.find_key_pair(&name).await {
         Ok(shown) => shown,
@@ -206,6 +220,34 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     }
     append(tools, case, &[Event::PrivateKeyDestroyed]).await?;
     Ok(Done::Recorded)
+}
+
+/// What to do instead where nothing shows that it is our account that answers: what it does not show is no evidence then. A
+/// person who allows the half's end takes the cloud's word.
+async fn is_strange(
+    tools: &Tools,
+    case: &mut Case,
+    provider: &dyn Provider,
+    step: Step,
+) -> Result<Option<Done>, EngineError> {
+    let retirement = case.retirement()?;
+    if retirement.destroy_allowed {
+        return Ok(None);
+    }
+    let plan = retirement.plan.clone();
+    match witness::of_place(tools, provider, &plan).await? {
+        Witness::Ours => Ok(None),
+        Witness::Failed(error) => failed(tools, case, step, error).await.map(Some),
+        Witness::None => {
+            let reason = format!(
+                "the cloud shows neither {} nor any other key pair or machine that the journals of {} know there: are these \
+                 another account's credentials? Nothing is destroyed on their word; if all of it is gone indeed, `rekeyd release \
+                 {} --allow=destroy`",
+                plan.key_name, plan.place.account, case.id
+            );
+            wait(tools, case, reason).map(Some)
+        }
+    }
 }
 
 fn wait(tools: &Tools, case: &mut Case, reason: String) -> Result<Done, EngineError> {

@@ -1,0 +1,116 @@
+//! Credentials of another account, from any call on: a token file that is rendered wrongly, a role that was changed. Nothing
+//! of ours is there; nothing of it counts as gone, and no private half dies, no start is forgotten on that account's word.
+
+use rekeyd::clock::Clock as _;
+use rekeyd::model::{Duration, ProviderKind};
+use rekeyd::rotation::policy::later;
+use rekeyd::rotation::{Event, HoldReason, Plan};
+use rekeyd::store::Journal as _;
+
+use crate::pool;
+use crate::rig::{Rig, Scenario};
+
+/// What came of one run.
+#[derive(Default)]
+struct Run {
+    calls: usize,
+    /// Requests that the other account answered.
+    elsewhere: usize,
+    held: bool,
+}
+
+/// The other account answers from a call on, until so many calls later, or until everything stands still and a person sees what is wrong.
+async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
+    let scenario = Scenario { rounds: 2, refused: false, stopped: 0, by_login: true, ..Scenario::of(provider) };
+    let mut rig = Rig::new(scenario, pool(), None);
+    let (there, here) = (rig.fuse.clone(), rig.fuse.clone());
+    rig.fuse.lend(call, Box::pin(async move { there.other_account(true) }));
+    rig.fuse.lend(call + back, Box::pin(async move { here.other_account(false) }));
+    let mut run = Run::default();
+    let what = format!("{provider} at call {call}, back {back}");
+    let mut engine = rig.engine();
+    let mut tries = 0;
+    while rig.completed().await < rig.scenario.rounds || !retired(&rig).await {
+        tries += 1;
+        assert!(tries < 30, "{what}: not done\n{}", rig.story().await);
+        let done = match rig.completed().await < rig.scenario.rounds {
+            true => rig.rotate(&mut engine).await,
+            false => rig.retire(&mut engine).await.map_err(|error| error.to_string()),
+        };
+        // A person looks, and puts the credentials right.
+        rig.fuse.other_account(false);
+        rig.clock.advance_to(later(rig.clock.now(), Duration::from_secs(60)));
+        // Who was refused by the other account hangs on the old pair still: the next rotation takes it along.
+        if tries % 6 == 0 && rig.completed().await == rig.scenario.rounds {
+            rig.scenario.rounds += 1;
+        }
+        let Some(open) = rig.open_rotation().await.filter(|_| done.is_err()) else { continue };
+        let held = rig.journal.read(open, 0).await.unwrap().into_iter().rev().find_map(|entry| match entry.event {
+            Event::Held { reason } => Some(reason),
+            _ => None,
+        });
+        run.held |= held.is_some();
+        match held {
+            // The pair was imported over there: of no use to this rotation.
+            Some(HoldReason::KeyMismatch) => rig.operate(Event::AbandonRequested { note: String::new() }).await,
+            Some(_) => rig.operate(Event::Released { note: String::new(), allow: None }).await,
+            None => {}
+        }
+        if let Some(HoldReason::KeyMismatch) = held {
+            rig.scenario.rounds += 1;
+        }
+    }
+    let story = rig.story().await;
+    for head in rig.journal.heads().await.unwrap().readable {
+        let entries = rig.journal.read(head.id, 0).await.unwrap();
+        assert!(!entries.iter().any(|entry| matches!(entry.event, Event::Gone { .. })), "{what}: gone\n{story}");
+    }
+    assert_eq!(rig.switched_off(), Vec::<String>::new(), "{what}\n{story}");
+    let mut problems = rig.fuse.broken();
+    problems.extend(rig.unkept().await);
+    assert!(problems.is_empty(), "{what}\n{story}\n{problems:#?}");
+    run.calls = rig.fuse.calls().len();
+    run.elsewhere = rig.fuse.elsewhere();
+    run
+}
+
+/// Whether every retire journal has ended.
+async fn retired(rig: &Rig) -> bool {
+    let heads = rig.journal.heads().await.unwrap().readable;
+    heads.iter().all(|head| matches!(head.plan, Plan::Rotate(_)) || head.ended.is_some())
+}
+
+async fn sweep(provider: ProviderKind) {
+    let calls = at_call(provider, usize::MAX - 1_000, 1).await.calls;
+    let (mut elsewhere, mut held) = (0, 0);
+    for call in 0..calls {
+        let back = [150, 3, 40][call % 3];
+        let run = at_call(provider, call, back).await;
+        elsewhere += usize::from(run.elsewhere > 0);
+        held += usize::from(run.held);
+    }
+    assert!(
+        elsewhere > calls / 3 && held > 3,
+        "{elsewhere} runs met the other account, {held} were held, of {calls} calls"
+    );
+}
+
+#[tokio::test]
+async fn the_word_of_another_account_ends_no_key_and_no_debt_on_lighthouse() {
+    sweep(ProviderKind::TencentLighthouse).await;
+}
+
+#[tokio::test]
+async fn the_word_of_another_account_ends_no_key_and_no_debt_on_cvm() {
+    sweep(ProviderKind::TencentCvm).await;
+}
+
+#[tokio::test]
+async fn the_word_of_another_account_ends_no_key_and_no_debt_on_ecs() {
+    sweep(ProviderKind::AlibabaEcs).await;
+}
+
+#[tokio::test]
+async fn the_word_of_another_account_ends_no_key_and_no_debt_on_bcc() {
+    sweep(ProviderKind::BaiduBcc).await;
+}
