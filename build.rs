@@ -19,7 +19,8 @@ fn main() {
     if commit.is_none() && release && Path::new(".git").exists() {
         watch();
         commit = git(&["rev-parse", "--short=12", "HEAD"]);
-        let changed = || git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+        let changed =
+            || git(&["--no-optional-locks", "status", "--porcelain", "-uno"]).is_some_and(|text| !text.is_empty());
         commit = commit.map(|commit| if changed() { format!("{commit}+changes") } else { commit });
         time = time.or_else(|| git(&["log", "-1", "--format=%ct"]));
     }

@@ -258,20 +258,11 @@ async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Ve
 
 /// Says what was done, and what fell short.
 fn report(scene: &Scene, took: i64, rows: &[Vec<String>], short: &[String]) {
-    let heads = [
-        "FLEET",
-        "CLOUD",
-        "ROTATIONS",
-        "ACTIVE",
-        "AT NEXT BOOT",
-        "LEFT OUT",
-        "EXCLUDED",
-        "PAIRS RETIRED",
-        "PRIVATE KEY",
-    ];
+    let heads =
+        ["FLEET", "ROTATIONS", "ACTIVE", "AT NEXT BOOT", "LEFT OUT", "EXCLUDED", "PAIRS RETIRED", "PRIVATE KEY"];
     scene.out.line(String::new());
     scene.out.line(scene.out.tone(Tone::Strong, format!("what was done, in {}", count_seconds(took))));
-    scene.out.print(&scene.out.table(0, &heads, rows));
+    scene.out.print(&scene.out.table_in_lines(&[heads.len() - 1, 1], &heads, rows));
     scene.out.line(String::new());
     for problem in short {
         scene.out.line(scene.out.tone(Tone::Bad, format!("fell short: {problem}")));

@@ -13,8 +13,9 @@ use crate::store::Head;
 
 use super::fate::Fate;
 use super::journals::{Folded, Journals};
-use super::output::{self, count, moment};
+use super::output::{self, count, moment, span};
 use super::status::Progress;
+use super::story::kind;
 use super::when::{self, End};
 use super::{Exit, Scene};
 
@@ -111,13 +112,13 @@ fn print(scene: &Scene, arguments: &Arguments, lines: &[Line<'_>]) {
         return;
     }
     let last = if arguments.instance.is_some() { "WHAT BECAME OF IT" } else { "INSTANCES" };
-    let mut heads = vec!["BEGUN", "FLEET", "WHAT", "OUTCOME", "ENDED", "KEY PAIR", "JOURNAL", last];
+    let mut heads = vec!["BEGUN", "FLEET", "WHAT", "OUTCOME", "TOOK", "JOURNAL", "KEY PAIR", last];
     let mut rows: Vec<Vec<String>> = lines.iter().map(Line::row).collect();
     if arguments.fleet.is_some() {
         heads.remove(1);
         rows.iter_mut().for_each(|row| drop(row.remove(1)));
     }
-    scene.out.print(&scene.out.table(0, &heads, &rows));
+    scene.out.print(&scene.out.table_in_lines(&[heads.len() - 3, 2, 1], &heads, &rows));
     let plain = lines.len() > 1 && asked.contains(&true);
     if plain {
         scene.out.line(count(lines.len(), "journal"));
@@ -172,16 +173,9 @@ impl<'a> Line<'a> {
         (of_key && of_instance) || self.problem.is_some()
     }
 
-    fn kind(&self) -> &'static str {
-        match &self.head.plan {
-            Plan::Rotate(plan) => plan.purpose().name(),
-            Plan::Retire(_) => "retirement",
-        }
-    }
-
     fn row(&self) -> Vec<String> {
-        let (ended, outcome) = match &self.head.ended {
-            Some((at, outcome)) => (moment(*at), outcome.to_string()),
+        let (took, outcome) = match &self.head.ended {
+            Some((at, outcome)) => (span(self.head.begun, *at), outcome.to_string()),
             None => (String::new(), "open".to_string()),
         };
         let counts = self.progress.as_ref().map(|progress| progress.counts.text());
@@ -189,11 +183,11 @@ impl<'a> Line<'a> {
         vec![
             moment(self.head.begun),
             self.head.plan.fleet().to_string(),
-            self.kind().to_string(),
+            kind(&self.head.plan).to_string(),
             outcome,
-            ended,
-            self.head.plan.key_name().to_string(),
+            took,
             self.head.id.to_string(),
+            self.head.plan.key_name().to_string(),
             self.problem.clone().or(fate).or(counts).unwrap_or_default(),
         ]
     }
@@ -202,7 +196,7 @@ impl<'a> Line<'a> {
         let mut line = json!({
             "journal": self.head.id,
             "fleet": self.head.plan.fleet(),
-            "kind": self.kind(),
+            "kind": kind(&self.head.plan),
             "key_pair": self.head.plan.key_name(),
             "begun": self.head.begun,
             "ended": self.head.ended.map(|(at, _)| at),

@@ -153,9 +153,14 @@ impl Arguments {
         }
         self.schedule.iter().for_each(|text| set_schedule(answers, text));
         match (self.verify.as_deref(), &self.ssh_user) {
-            (Some("none"), Some(_)) => bail!("--ssh-user goes with --verify ssh"),
-            (Some("none"), None) => answers.login = None,
+            (Some("none"), user) if user.is_some() || self.ssh_address.is_some() => {
+                bail!("--ssh-user and --ssh-address go with --verify ssh")
+            }
+            (Some("none"), _) => answers.login = None,
             (_, user) => user.iter().for_each(|user| answers.login = Some(user.clone())),
+        }
+        if answers.schedule.is_none() && self.timezone.is_some() {
+            bail!("--timezone goes with a --schedule");
         }
         let sources = [
             (&self.access_key_id, &mut answers.access_key_id, "--access-key-id"),
@@ -342,5 +347,7 @@ mod tests {
         let refused = |flags: &[&str]| parse(flags).answer(&mut Answers::default()).unwrap_err().to_string();
         assert!(refused(&["--access-key-secret", "wJalrXUtn"]).starts_with("--access-key-secret says no place"));
         assert!(refused(&["--verify", "none", "--ssh-user", "x"]).contains("--verify ssh"));
+        assert!(refused(&["--verify", "none", "--ssh-address", "public"]).contains("--verify ssh"));
+        assert!(refused(&["--schedule", "none", "--timezone", "Asia/Shanghai"]).contains("--schedule"));
     }
 }

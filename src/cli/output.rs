@@ -9,11 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use crate::config::Env;
-use crate::model::Timestamp;
+use crate::model::{Duration, Timestamp, show_duration};
 use crate::telemetry::{Format, Look, log};
 
 use super::live;
-use super::table::table;
+use super::table::{in_lines, table};
 
 /// Stdout: whether it takes colours, and how wide it is.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,11 @@ impl Output {
     /// Columns side by side, as wide as the terminal; the first row being their heads.
     pub(super) fn table(&self, indent: usize, heads: &[&str], rows: &[Vec<String>]) -> String {
         table(indent, heads, rows, self.width)
+    }
+
+    /// The same at the left edge; where not all of it fits, a row becomes several lines of so many columns.
+    pub(super) fn table_in_lines(&self, lines: &[usize], heads: &[&str], rows: &[Vec<String>]) -> String {
+        in_lines(lines, heads, rows, self.width)
     }
 
     /// A text in a tone; the text itself where there are no colours.
@@ -99,6 +104,14 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 /// A moment, to the second, UTC.
 pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The time between two moments, as people say it: `14s`, `2h 5m`.
+pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default();
+    // Nobody counts the seconds of hours.
+    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    show_duration(Duration::from_secs(whole))
 }
 
 /// An error and its causes, on stderr. A cause that says nothing new is left out.

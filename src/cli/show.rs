@@ -3,15 +3,14 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::model::{Duration, Timestamp, show_duration};
 use crate::rotation::{Part, Plan, PlannedInstance, Rotation};
 use crate::store::Head;
 
 use super::counts::Counts;
 use super::fate::Fate;
 use super::journals::Journals;
-use super::output::{Output, Tone, count, moment, some};
-use super::story::Teller;
+use super::output::{Output, Tone, count, moment, some, span};
+use super::story::{Teller, kind};
 use super::{Exit, Scene, exposure};
 
 /// So many instances are listed.
@@ -61,12 +60,11 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         return Ok(exit);
     }
     let out = scene.out;
-    let what = match &head.plan {
-        Plan::Rotate(plan) => plan.purpose().name(),
-        Plan::Retire(_) => "retirement",
-    };
     let place = head.plan.place();
-    let title = format!("{what} {} of fleet {}: key pair {}", head.id, head.plan.fleet(), head.plan.key_name());
+    let compromised = matches!(&head.plan, Plan::Rotate(plan) if plan.compromised);
+    let why = if compromised { ", as the old key is in wrong hands" } else { "" };
+    let (what, name) = (kind(&head.plan), head.plan.key_name());
+    let title = format!("{what} {} of fleet {}: key pair {name}{why}", head.id, head.plan.fleet());
     out.line(out.tone(Tone::Strong, title));
     out.line(format!("{} {}, account {}", place.provider, place.region, place.account));
     let newest = entries.last().map_or(head.begun, |entry| entry.at);
@@ -76,6 +74,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         }
         None => format!("begun {}, still open; last entry {}", moment(head.begun), moment(newest)),
     });
+    kin(&heads, head).into_iter().for_each(|line| out.line(line));
     if let Some(rotation) = &rotation {
         if let Some((_, fingerprint)) = &rotation.key {
             out.line(format!("key {fingerprint}"));
@@ -116,6 +115,33 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     Ok(exit)
 }
 
+/// What came before it and what became of it, where other journals tell.
+fn kin(heads: &[Head], head: &Head) -> Vec<String> {
+    let told = |other: &Head| {
+        let (what, id) = (kind(&other.plan), other.id);
+        let stands = match &other.ended {
+            Some((at, outcome)) => format!("{what} {id}, {outcome} {}", moment(*at)),
+            None => format!("{what} {id}, still open"),
+        };
+        match (&head.plan, &other.plan) {
+            (Plan::Rotate(this), Plan::Rotate(_)) if this.undoes == Some(id) => {
+                Some(format!("it undoes {what} {id}, begun {}", moment(other.begun)))
+            }
+            (Plan::Rotate(_), Plan::Rotate(that)) if that.undoes == Some(head.id) => {
+                Some(format!("undone by {stands}"))
+            }
+            (Plan::Rotate(this), Plan::Retire(that)) if this.key_name == that.key_name => {
+                Some(format!("its key pair since: {stands}"))
+            }
+            (Plan::Retire(this), Plan::Rotate(that)) if this.key_name == that.key_name => {
+                Some(format!("its key pair in {stands}"))
+            }
+            _ => None,
+        }
+    };
+    heads.iter().filter(|other| other.plan.fleet() == head.plan.fleet()).filter_map(told).collect()
+}
+
 /// Those of the batches who have not the key, each with its name and what became of it.
 fn say_unwell(out: Output, rotation: &Rotation, instances: &[PlannedInstance]) {
     let batched = instances.iter().filter(|one| matches!(one.part, Part::Batch(_)));
@@ -131,14 +157,6 @@ fn say_unwell(out: Output, rotation: &Rotation, instances: &[PlannedInstance]) {
     if unwell.len() > SHOWN {
         out.line(format!("  and {} more: --json has them all", unwell.len() - SHOWN));
     }
-}
-
-/// The time between two moments, as people say it: `14s`, `2h 5m`.
-fn span(from: Timestamp, to: Timestamp) -> String {
-    let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default();
-    // Nobody counts the seconds of hours.
-    let whole = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
-    show_duration(Duration::from_secs(whole))
 }
 
 /// The journal of an id or a unique beginning of one, or the newest rotation of a fleet.

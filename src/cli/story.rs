@@ -213,6 +213,14 @@ impl Teller {
     }
 }
 
+/// What a journal is, in a word.
+pub(super) fn kind(plan: &Plan) -> &'static str {
+    match plan {
+        Plan::Rotate(plan) => plan.purpose().name(),
+        Plan::Retire(_) => "retirement",
+    }
+}
+
 /// A step in words, as something that is going on.
 pub(super) fn doing(step: Step) -> &'static str {
     match step {

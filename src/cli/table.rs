@@ -1,31 +1,70 @@
-//! Columns side by side, as wide as the terminal: the last column is wrapped, the widest of the others are cut. Pure; it must
-//! never cut what goes to a file or a pipe, where no width is given.
+//! Columns side by side, as wide as the terminal: the last column is wrapped, the widest of the others are cut, or a row becomes
+//! several lines. Pure; it must never cut what goes to a file or a pipe, where no width is given.
 
 use console::{measure_text_width as width_of, truncate_str};
 
 /// Between two columns.
 const GAP: usize = 2;
-/// No column is cut to less: the beginning of an id still tells what it is …
-const COLUMN_MIN: usize = 13;
+/// No column is cut to less: a time and an instance's id stay whole …
+const COLUMN_MIN: usize = 22;
 /// … the last one is wrapped to this before others are cut …
 const LAST_WANTS: usize = 24;
 /// … and to no less than this.
 const LAST_MIN: usize = 12;
+/// The second and later lines of a row are set in by this.
+const STEP: usize = 4;
 
 /// A table, the first row being the heads, indented by `indent`. `fit`: the terminal's columns; `None`: as wide as it is.
 pub(super) fn table(indent: usize, heads: &[&str], rows: &[Vec<String>], fit: Option<usize>) -> String {
-    let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
-    let all = || std::iter::once(&heads).chain(rows);
-    let widest = |column: usize| all().filter_map(|row| Some(width_of(row.get(column)?))).max().unwrap_or(0);
-    let natural: Vec<usize> = (0..heads.len()).map(widest).collect();
+    blocks(indent, heads, rows, fit).concat()
+}
+
+/// A table whose rows become several lines where not all of it fits, each line of so many columns. Nothing but words between
+/// which a line may break is wrapped then.
+pub(super) fn in_lines(lines: &[usize], heads: &[&str], rows: &[Vec<String>], fit: Option<usize>) -> String {
+    let natural = natural(heads, rows);
+    let (last, others) = natural.split_last().unwrap_or((&0, &[]));
+    let words = rows.iter().filter_map(|row| row.get(others.len())).flat_map(|cell| cell.split(' '));
+    let needs = words.map(width_of).max().unwrap_or(0).max(LAST_WANTS.min(*last));
+    if fit.is_none_or(|fit| others.iter().map(|width| width + GAP).sum::<usize>() + needs <= fit) {
+        return table(0, heads, rows, fit);
+    }
+    let mut from = 0;
+    let mut parts: Vec<Vec<String>> = Vec::new();
+    for columns in lines {
+        let of = |row: &Vec<String>| row.iter().skip(from).take(*columns).cloned().collect();
+        let heads: Vec<&str> = heads.iter().skip(from).take(*columns).copied().collect();
+        let rows: Vec<Vec<String>> = rows.iter().map(of).collect();
+        parts.push(blocks(if from == 0 { 0 } else { STEP }, &heads, &rows, fit));
+        from += columns;
+    }
+    // A row that says nothing there has no such line.
+    let says = |text: &&String| !text.trim().is_empty();
+    let row = |row: usize| parts.iter().filter_map(move |part| part.get(row)).filter(says);
+    (0..=rows.len()).flat_map(row).map(String::as_str).collect()
+}
+
+/// How wide each column is by itself.
+fn natural(heads: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
+    let widest = |(column, head): (usize, &&str)| {
+        let cells = rows.iter().filter_map(|row| Some(width_of(row.get(column)?)));
+        cells.max().unwrap_or(0).max(width_of(head))
+    };
+    heads.iter().enumerate().map(widest).collect()
+}
+
+/// The lines of each row, that of the heads first.
+fn blocks(indent: usize, heads: &[&str], rows: &[Vec<String>], fit: Option<usize>) -> Vec<String> {
+    let natural = natural(heads, rows);
     let widths = fit.map_or(natural.clone(), |fit| fitted(&natural, fit.saturating_sub(indent)));
-    let mut text = String::new();
-    for row in all() {
+    let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
+    let block = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
             let is_last = at + 1 == widths.len();
             if is_last { wrap(cell, *width) } else { vec![truncate_str(cell, *width, "…").into_owned()] }
         });
         let cells: Vec<Vec<String>> = cells.collect();
+        let mut text = String::new();
         for line in 0..cells.iter().map(Vec::len).max().unwrap_or(1) {
             let mut out = " ".repeat(indent);
             for (cell, width) in cells.iter().zip(&widths) {
@@ -36,8 +75,9 @@ pub(super) fn table(indent: usize, heads: &[&str], rows: &[Vec<String>], fit: Op
             text.push_str(out.trim_end());
             text.push('\n');
         }
-    }
-    text
+        text
+    };
+    std::iter::once(&heads).chain(rows).map(block).collect()
 }
 
 /// The widths of columns that fit into `fit`, or come as near as they may.
@@ -122,6 +162,22 @@ mod tests {
         assert!(table(0, &["A", "B"], &given, Some(5)).lines().count() > 3, "too narrow a terminal is no panic");
         let whole = table(0, &["JOURNAL", "OUTCOME", "WHAT"], &given, None);
         assert!(whole.contains(long) && whole.contains("01a2073c-f10b-7b26-93dc-ce7a88100000"), "{whole}");
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_becomes_several_lines_and_loses_nothing() {
+        let given = rows(&[&["2026-11-23T08:04:10Z", "web", "all is well", "/a/long/path"], &["", "db", "", ""]]);
+        let heads = ["BEGUN", "FLEET", "HOW", "WHERE"];
+        let check = |fit: Option<usize>, expect: &str| assert_eq!(in_lines(&[2, 1, 1], &heads, &given, fit), expect);
+        let flat = "BEGUN                 FLEET  HOW          WHERE\n2026-11-23T08:04:10Z  web    all is well  /a/long/path\n\
+                    \x20                     db\n";
+        check(None, flat);
+        check(Some(54), flat);
+        // No word is broken: the path does not fit any more.
+        let stacked = "BEGUN                 FLEET\n    HOW\n    WHERE\n2026-11-23T08:04:10Z  web\n    all is well\n    /a/long/path\n\
+                       \x20                     db\n";
+        check(Some(53), stacked);
+        check(Some(30), stacked);
     }
 
     #[test]

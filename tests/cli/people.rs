@@ -1,6 +1,7 @@
 //! What is there for people: history by fleet, instance, key and time, live progress on a terminal, tables that fit it, a first
 //! config file, completions and man pages. A terminal is a pseudo-terminal of script(1).
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -82,14 +83,18 @@ fn history_answers_by_fleet_instance_key_and_time() {
 
 /// What a verb shows on a terminal of 100 columns; stdout and stderr are one there.
 fn on_terminal(stage: &Stage, arguments: &[&str], env: &[(&str, &str)]) -> Said {
-    let program = stage.command(arguments);
+    said(terminal(&stage.command(arguments), env).stdin(Stdio::null()).output().unwrap())
+}
+
+/// A command on such a terminal.
+fn terminal(program: &Command, env: &[(&str, &str)]) -> Command {
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("stty cols 100; {}", line.join(" ")), "/dev/null"]).stdin(Stdio::null());
+    script.args(["-qec", &format!("stty cols 100; {}", line.join(" ")), "/dev/null"]);
     let given = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
     script.envs(given).env("TERM", "xterm").env_remove("NO_COLOR").env_remove("COLUMNS").envs(env.iter().copied());
-    said(script.output().unwrap())
+    script
 }
 
 #[test]
@@ -121,10 +126,44 @@ fn a_rotation_on_a_terminal_is_a_bar_and_the_lines_that_matter() {
     // Tables fit: the terminal's size, or COLUMNS; a pipe gets all of it.
     let widest = |said: &Said| said.out.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
     let history = |env: &[(&str, &str)]| on_terminal(&stage, &["history"], &[env, &[("NO_COLOR", "1")]].concat());
-    assert!((90..=100).contains(&widest(&history(&[]))), "{:?}", history(&[]));
-    assert!((120..=140).contains(&widest(&history(&[("COLUMNS", "140")]))));
+    let name = stage.read(&["history"])["journals"][0]["key_pair"].as_str().unwrap().to_string();
+    for (columns, lines) in [("", 100), ("80", 80), ("120", 120), ("200", 200)] {
+        let shown = history(&[("COLUMNS", columns)]);
+        assert!(widest(&shown) <= lines, "{columns}: {shown:?}");
+        // Nothing is cut for that: a row becomes several lines.
+        assert!(shown.out.contains(&name) && !shown.out.contains('…'), "{columns}: {shown:?}");
+        let is_flat = shown.out.lines().any(|line| line.contains("BEGUN") && line.contains("KEY PAIR"));
+        assert_eq!(is_flat, lines == 200, "{columns}: {shown:?}");
+    }
     let piped = stage.command(&["history"]).env("COLUMNS", "60").output().unwrap();
     assert!(widest(&said(piped)) > 140);
+}
+
+#[test]
+fn a_rotation_that_was_undone_and_one_of_a_compromised_key_say_so() {
+    let clouds = Clouds::open(&["--instances", "6", "--latency", "1ms", "--operation-time", "50ms"]);
+    let stage = Stage::of(&clouds, "alibaba-ecs", "");
+    stage.edit(|config| config.replace("grace: 0s", "grace: 7d"));
+    let newest = || {
+        let all = found(&stage, &["web"]);
+        all.into_iter().find(|one| one["kind"] != "retirement").unwrap()["journal"].as_str().unwrap().to_string()
+    };
+    assert_eq!(stage.run(&["rotate", "web"]).code, 0);
+    let first = newest();
+    assert_eq!(stage.run(&["rotate", "web"]).code, 0);
+    let undone = newest();
+    let told = stage.run(&["show", &first]);
+    assert!(told.out.contains("its key pair since: retirement ") && told.out.contains(", still open"), "{told:?}");
+    assert_eq!(stage.run(&["rollback", &undone]).code, 0);
+    let back = newest();
+    let told = stage.run(&["show", &undone]);
+    assert!(told.out.contains(&format!("undone by rollback {back}, completed ")), "{told:?}");
+    let told = stage.run(&["show", &back]);
+    assert!(told.out.contains(&format!("it undoes rotation {undone}, begun ")), "{told:?}");
+    assert!(stage.run(&["show", &first]).out.contains("its key pair since: retirement "));
+    assert_eq!(stage.run(&["rotate", "web", "--compromised"]).code, 0);
+    let told = stage.run(&["show", "web"]);
+    assert!(told.out.lines().next().unwrap().ends_with(", as the old key is in wrong hands"), "{told:?}");
 }
 
 #[test]
@@ -183,6 +222,35 @@ fn init_writes_a_file_that_only_lacks_its_secrets_and_never_writes_over_one() {
 }
 
 #[test]
+fn init_on_a_terminal_asks_until_the_answers_are_good() {
+    let room = tempfile::tempdir().unwrap();
+    let new = room.path().join("new.yaml");
+    let ask = |answers: &str| {
+        let mut child = terminal(&rekeyd(&new, &["init"]), &[])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+        said(child.wait_with_output().unwrap())
+    };
+    let given_up = ask("alibaba-ecs\n");
+    assert!(given_up.code == 1 && given_up.out.contains("the questions were not answered"), "{given_up:?}");
+    assert!(!new.exists());
+    let said = ask("aws\nalibaba-ecs\ncn-hangzhou\nshop\nrole=web env=prod\nnone\nops\n");
+    assert_eq!(said.code, 0, "{said:?}");
+    for words in ["Which cloud?", "\"aws\" is none of ", "[web]", "new.yaml is written"] {
+        assert!(said.out.contains(words), "{words}: {said:?}");
+    }
+    let text = std::fs::read_to_string(&new).unwrap();
+    for line in ["  shop:", "    tags: { env: prod, role: web }", "    region: cn-hangzhou"] {
+        assert!(text.lines().any(|have| have == line), "{line}: {text}");
+    }
+    assert!(text.contains("user: ops") && !text.contains("\n    schedule:"), "{text}");
+}
+
+#[test]
 fn completions_and_man_pages_know_the_verbs_and_the_version_names_a_commit() {
     let room = tempfile::tempdir().unwrap();
     let nowhere = room.path().join("none.yaml");
@@ -192,6 +260,11 @@ fn completions_and_man_pages_know_the_verbs_and_the_version_names_a_commit() {
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
         assert!(said.out.contains("catch-up") && said.out.contains("compromised"), "{shell}");
     }
+    // What bash offers behind `rekeyd rotate web --c`, by the completions themselves.
+    let bash = "source <(\"$0\" completions bash) && COMP_WORDS=(rekeyd rotate web --comp) COMP_CWORD=3 && \
+                _rekeyd rekeyd --comp web && echo \"${COMPREPLY[@]}\"";
+    let offered = said(Command::new("bash").args(["-c", bash, env!("CARGO_BIN_EXE_rekeyd")]).output().unwrap());
+    assert_eq!((offered.code, offered.out.as_str()), (0, "--compromised\n"), "{offered:?}");
     assert_eq!(run(&["completions", "tcsh"]).code, 1);
     let pages = room.path().join("man");
     let to = pages.display().to_string();

@@ -43,7 +43,6 @@ pub(super) async fn look_back(config: &Config, running: &Running) -> Result<(Vec
             planned.iter().filter(|one| matches!(one.part, Part::Excluded(_))).map(|one| one.id.to_string()).collect();
         rows.push(vec![
             name.to_string(),
-            provider.to_string(),
             rotations.to_string(),
             number(&|member| member.active).to_string(),
             number(&|member| member.is_straggler()).to_string(),
