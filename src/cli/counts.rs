@@ -55,7 +55,7 @@ impl Counts {
             (self.bound, "bound and not active yet"),
             (self.under_way, "under way"),
             (self.waiting, "waiting"),
-            (self.stragglers, "bound; off, or out of reach"),
+            (self.stragglers, "bound (off, or out of reach)"),
             (self.excluded, "excluded"),
             (self.gone, "gone"),
             (self.excluded_in_plan, "left out by the plan"),

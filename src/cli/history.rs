@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// Only rotations whose plan had this instance, and what became of it in each
     #[arg(long, value_name = "ID")]
     instance: Option<InstanceId>,
-    /// Only journals of this key: its pair's name, the cloud's id of the pair, or the fingerprint (SHA256:…) or its beginning
+    /// Only journals of this key: its pair's name, the cloud's id of the pair, or the fingerprint (SHA256:...) or its beginning
     #[arg(long, value_name = "NAME|FINGERPRINT")]
     key: Option<String>,
     /// Only what was not over before this time: a date, 2026-11-01T03:00, or 7d for seven days ago; UTC

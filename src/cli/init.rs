@@ -13,7 +13,7 @@ use crate::daemon;
 use crate::model::ProviderKind;
 
 use super::output::complain;
-use super::{Exit, Scene};
+use super::{CONFIG, Exit, Scene};
 use form::{Answers, Source, parse_tag, render};
 
 /// So often a question is asked in vain.
@@ -71,6 +71,10 @@ pub(super) fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     if !to_stdout && output.symlink_metadata().is_ok() {
         bail!("{} is there already and is not written over: --output FILE names another", output.display());
     }
+    let above = output.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above.filter(|above| !to_stdout && !above.is_dir()) {
+        bail!("{} is no directory: make it, or name another file with --output FILE", above.display());
+    }
     let mut answers = Answers::default();
     let open = arguments.answer(&mut answers)?;
     if !open.is_empty() {
@@ -95,8 +99,16 @@ pub(super) fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().with_context(|| format!("{} cannot be written", output.display()))?;
-    let command = format!("rekeyd --config {}", output.display());
+    if let Err(error) = write() {
+        // What was answered is not lost.
+        scene.out.print(&text);
+        return Err(error)
+            .with_context(|| format!("{} cannot be written; above is what it would hold", output.display()));
+    }
+    let command = match output == Path::new(CONFIG) {
+        true => "rekeyd".to_string(),
+        false => format!("rekeyd --config {}", output.display()),
+    };
     scene.out.line(format!("{} is written; next:", output.display()));
     scene.out.line("  the API key goes where `credentials` in the file says, never into the file");
     scene.out.line(format!("  {command} check"));

@@ -82,7 +82,7 @@ impl Live {
     fn bar(&self, rotation: &Rotation) -> Bar {
         let bar = self.screen.add(ProgressBar::new(rotation.members().count() as u64));
         // The template is our own; were it not understood, the plain bar would do. Without colours: `NO_COLOR` asks for none.
-        if let Ok(style) = ProgressStyle::with_template("{prefix:12} [{bar:20}] {pos}/{len} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:10} [{bar:12}] {pos}/{len} {elapsed} {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(rotation.plan.fleet.to_string());
@@ -156,8 +156,13 @@ fn about(rotation: &Rotation, room: Option<&str>, now: Timestamp) -> String {
             (0, _) => format!("{}: ", batch_name(0)),
             (_, count) => format!("{} of {}: ", batch_name(batch), count - 1),
         });
+        // Few words: who is down is to be seen on a terminal of 80 columns too.
         let what = match step {
             Step::Settle(_) => awaited(rotation),
+            Step::Prepare(_) => "stopping".to_string(),
+            Step::Bind(_) => "binding".to_string(),
+            Step::Activate(_) => "restarting".to_string(),
+            Step::Verify(_) => "logging in".to_string(),
             step => doing(*step).to_string(),
         };
         return format!("{}{what}", batch.unwrap_or_default());

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
+use crate::model::Timestamp;
 use crate::rotation::{Part, Plan, PlannedInstance, Rotation};
 use crate::store::Head;
 
@@ -84,21 +85,24 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
             out.line(out.tone(Tone::Bad, format!("HELD: {reason}; {}", reason.way_on(head.id))));
         }
     }
-    if !instances.is_empty() {
-        let excluded = instances.iter().filter(|one| matches!(one.part, Part::Excluded(_))).count();
-        out.line(format!("{} planned, {excluded} left out by the plan", count(instances.len() - excluded, "instance")));
-        for one in &instances {
-            if let Part::Excluded(reason) = &one.part {
-                out.line(format!("  {} {}: {reason}", one.id, one.name));
-            }
-        }
+    let left_out = instances.iter().filter_map(|one| match &one.part {
+        Part::Excluded(reason) => Some(vec![one.id.to_string(), one.name.clone(), reason.to_string()]),
+        Part::Batch(_) => None,
+    });
+    let left_out: Vec<Vec<String>> = left_out.collect();
+    if !left_out.is_empty() {
+        out.line("left out by the plan:");
+        out.print(&out.table(2, &["INSTANCE", "NAME", "WHY"], &left_out));
     }
+    // The day stands above.
+    let day = |at: Timestamp| at.strftime("%F").to_string();
+    let one_day = day(newest) == day(head.begun);
     let mut teller = Teller::of(&instances);
     let rows: Vec<Vec<String>> = entries
         .iter()
         .map(|entry| {
-            let after = span(head.begun, entry.at);
-            vec![entry.seq.to_string(), moment(entry.at), after, teller.tell(&head.plan, entry)]
+            let when = if one_day { entry.at.strftime("%H:%M:%SZ").to_string() } else { moment(entry.at) };
+            vec![entry.seq.to_string(), when, span(head.begun, entry.at), teller.tell(&head.plan, entry)]
         })
         .collect();
     out.print(&out.table(0, &["#", "WHEN", "AFTER", "WHAT"], &rows));

@@ -50,7 +50,7 @@ impl Teller {
                     }
                     (purpose, _) => format!("{} begun, to key pair {}", purpose.name(), plan.key_name),
                 },
-                Plan::Retire(plan) => format!("retiring of key pair {} begun", plan.key_name),
+                Plan::Retire(_) => "retiring begun".to_string(),
             },
             Event::Started { step, call, found } => {
                 self.calls.insert(*step, (*call, found.iter().map(|found| found.instance.clone()).collect()));

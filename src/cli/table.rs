@@ -159,7 +159,7 @@ mod tests {
             assert!(words(long).iter().all(|word| told.contains(word)), "{fit}: {text}");
             assert!(text.contains("01a2073c-f10") && text.contains("completed"), "{fit}: {text}");
         }
-        assert!(table(0, &["A", "B"], &given, Some(5)).lines().count() > 3, "too narrow a terminal is no panic");
+        assert!(table(0, &["A", "B", "C"], &given, Some(5)).lines().count() > 3, "too narrow a terminal is no panic");
         let whole = table(0, &["JOURNAL", "OUTCOME", "WHAT"], &given, None);
         assert!(whole.contains(long) && whole.contains("01a2073c-f10b-7b26-93dc-ce7a88100000"), "{whole}");
     }

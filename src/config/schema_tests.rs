@@ -193,7 +193,7 @@ fn every_example_fits_the_schema_and_what_the_reader_refuses_by_its_shape_does_n
     check("installation: a7f3", "instalation: a7f3");
     check("    region: ap-singapore\n", "    region: ap-singapore\n    banana: 1\n");
     check("provider: tencent-lighthouse", "provider: aws");
-    check("key: { bits: 4096 }", "key: { bits: 1024 }");
+    check("    key: { bits: 4096 }", "    key: { bits: 1024 }");
     check("{ env: TENCENTCLOUD_SECRET_ID }", "AKID0123456789");
     check("{ env: TENCENTCLOUD_SECRET_ID }", "{ env: A, file: /b }");
     check("      growth: 4", "      growth: 0");

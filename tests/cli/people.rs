@@ -91,7 +91,7 @@ fn terminal(program: &Command, env: &[(&str, &str)]) -> Command {
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("stty cols 100; {}", line.join(" ")), "/dev/null"]);
+    script.args(["-qec", &format!("stty cols 100 rows 30; {}", line.join(" ")), "/dev/null"]);
     let given = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
     script.envs(given).env("TERM", "xterm").env_remove("NO_COLOR").env_remove("COLUMNS").envs(env.iter().copied());
     script
@@ -213,7 +213,7 @@ fn init_writes_a_file_that_only_lacks_its_secrets_and_never_writes_over_one() {
     let other = path("other.yaml").display().to_string();
     refused(&["--output", &other, "--access-key-secret", "wJalrXUtnFEMI7K7MDENG"], "it may be a secret");
     refused(&["--output", &other, "--timezone", "Mars/Olympus"], "fleets.shop.timezone: \"Mars/Olympus\" is no zone");
-    refused(&["--output", &path("no/where.yaml").display().to_string()], "cannot be written");
+    refused(&["--output", &path("no/where.yaml").display().to_string()], "/no is no directory: make it");
     assert!(!path("other.yaml").exists());
     let bare = said(rekeyd(&path("bare.yaml"), &["init"]).stdin(Stdio::null()).output().unwrap());
     assert!(bare.err.contains("--provider and --region and --tag (or --all-instances) missing"), "{bare:?}");

@@ -193,7 +193,7 @@ mod tests {
                 region: "xx-nowhere-9".into(),
                 fleet: "db".into(),
                 tags: Some(tags.clone()),
-                schedule: Some("0 30 2 * * SUN".into()),
+                schedule: Some("0 30 2 * * 0".into()),
                 timezone: "Europe/Paris".into(),
                 login: Some("ops".into()),
                 state: "/srv/re keyd".into(),
@@ -210,7 +210,7 @@ mod tests {
             let schedule = fleet.schedule.as_ref().unwrap();
             assert_eq!(
                 (schedule.expression.as_str(), schedule.timezone.iana_name()),
-                ("0 30 2 * * SUN", Some("Europe/Paris"))
+                ("0 30 2 * * 0", Some("Europe/Paris"))
             );
             assert!(matches!(&fleet.verify, Verify::Ssh(login) if login.user == "ops"), "{:?}", fleet.verify);
             assert_eq!(config.store, Path::new("/srv/re keyd/rekeyd.db"));
