@@ -39,7 +39,9 @@ def linked(metadata):
     The tree is cargo's: what `cargo metadata` resolves holds optional crates, too, that no feature of ours switches on.
     """
     packages = {(package["name"], package["version"]): package for package in metadata["packages"]}
-    tree = said("cargo", "tree", "--locked", "--edges", "no-dev,no-build,no-proc-macro", "--prefix", "depth", "--format", " {p}")
+    tree = said(
+        "cargo", "tree", "--locked", "--edges", "no-dev,no-build,no-proc-macro", "--prefix", "depth", "--format", " {p}"
+    )
     needs, path = {}, []
     for line in tree.splitlines():
         depth, name, version = line.split()[:3]
@@ -88,7 +90,13 @@ def sbom(packages, needs, sums, binary, time):
     }
     components = []
     for crate in crates:
-        one = {"type": "library", "bom-ref": url(crate), "name": crate["name"], "version": crate["version"], "scope": "required"}
+        one = {
+            "type": "library",
+            "bom-ref": url(crate),
+            "name": crate["name"],
+            "version": crate["version"],
+            "scope": "required",
+        }
         if (crate["name"], crate["version"]) in sums:
             one["hashes"] = [{"alg": "SHA-256", "content": sums[crate["name"], crate["version"]]}]
         one |= {"licenses": [{"expression": licence(crate)}], "purl": url(crate)}

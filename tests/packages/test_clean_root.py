@@ -69,7 +69,9 @@ class Root:
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="rekeyd-root-"))
         self._started = []
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "rekeyd-root", self.path], check=True)
-        subprocess.run(["tar", "-x", "-p", "--numeric-owner", "-C", self.path, "-f", os.environ["CLEAN_ROOT"]], check=True)
+        subprocess.run(
+            ["tar", "-x", "-p", "--numeric-owner", "-C", self.path, "-f", os.environ["CLEAN_ROOT"]], check=True
+        )
         for folder in ("proc", "dev"):
             (self.path / folder).mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "proc", "proc", self.path / "proc"], check=True)
@@ -96,7 +98,12 @@ class Root:
 
     @staticmethod
     def environment(more):
-        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "HOME": "/"} | (more or {})
+        return {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "HOME": "/",
+        } | (more or {})
 
     def run(self, *words, user=None, env=None, code=0):
         """Runs something in the root; it must end with this code. What it printed, errors behind."""
@@ -109,7 +116,9 @@ class Root:
     def start(self, *words, user=None, env=None, log="/var/log/started.log"):
         """Starts something in the root; it ends with the root at the latest."""
         with open(self.at(log), "a") as file:
-            child = subprocess.Popen(self.command(words, user), env=self.environment(env), cwd="/", stdout=file, stderr=file)
+            child = subprocess.Popen(
+                self.command(words, user), env=self.environment(env), cwd="/", stdout=file, stderr=file
+            )
         self._started.append(child)
         return child
 
@@ -263,7 +272,9 @@ def make_older(database):
     for number in sorted(MIGRATIONS):
         if number <= OLDER_MIGRATION:
             old.executescript(MIGRATIONS[number].read_text())
-    for (table,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
+    for (table,) in old.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall():
         # What is reckoned from other columns is not copied (hidden: 2 and 3).
         columns = ", ".join(row[1] for row in old.execute(f"PRAGMA table_xinfo({table})") if row[6] == 0)
         rows = new.execute(f"SELECT {columns} FROM {table}").fetchall()
@@ -271,7 +282,10 @@ def make_older(database):
             rows = [row for row in rows if row[0] <= OLDER_MIGRATION]
         old.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})", rows)
     old.commit()
-    counts = old.execute("SELECT count(*) FROM journals").fetchone(), old.execute("SELECT count(*) FROM entries").fetchone()
+    counts = (
+        old.execute("SELECT count(*) FROM journals").fetchone(),
+        old.execute("SELECT count(*) FROM entries").fetchone(),
+    )
     new.close()
     old.close()
     for suffix in ("-wal", "-shm"):
@@ -314,7 +328,9 @@ class InACleanRoot(unittest.TestCase):
 
     def assert_places(self):
         """The account and its places, as sysusers and tmpfiles would have them."""
-        self.assertRegex(self.root.run("getent", "passwd", "rekeyd"), r"^rekeyd:x:\d+:\d+:.*:/var/lib/rekeyd:/usr/sbin/nologin$")
+        self.assertRegex(
+            self.root.run("getent", "passwd", "rekeyd"), r"^rekeyd:x:\d+:\d+:.*:/var/lib/rekeyd:/usr/sbin/nologin$"
+        )
         self.assertLess(int(self.root.run("id", "-u", "rekeyd")), 1000)
         self.assertEqual(self.root.stat(STATE), "drwx------ rekeyd rekeyd")
         self.assertEqual(self.root.stat("/etc/rekeyd"), "drwxr-xr-x root root")
@@ -377,9 +393,11 @@ class Life(InACleanRoot):
         wait_for("the rotation in flight", lambda: operator.metric('rekeyd_rotation_open{fleet="web"}') == 0.0)
         self.assertLessEqual(journals, operator.journals())
         after = operator.machines()
-        self.assertEqual({one: state for one, (state, _) in after.items()}, {one: state for one, (state, _) in before.items()})
+        self.assertEqual(
+            {one: state for one, (state, _) in after.items()}, {one: state for one, (state, _) in before.items()}
+        )
         # The fleet, and nobody else, has moved from one pair of ours to another one.
-        (pair, size), = collections.Counter(pairs for _, pairs in before.values()).most_common(1)
+        ((pair, size),) = collections.Counter(pairs for _, pairs in before.values()).most_common(1)
         self.assertGreater(size, 5)
         fleet = {one for one in before if before[one][1] == pair}
         self.assertEqual({one for one in after if after[one][1] != before[one][1]}, fleet)

@@ -91,7 +91,9 @@ class DebianPackage(unittest.TestCase):
         self.assertEqual({files[path] for path in pages | examples | boards}, {"-rw-r--r--"})
         self.assertLessEqual(self.owners, {"root/root", "0/0"})
         self.assertEqual({mode for path, mode in self.modes.items() if path.endswith("/")}, {"drwxr-xr-x"})
-        self.assertEqual({path.replace("usr/share/doc/rekeyd/examples/", "config/") for path in examples}, in_house("config"))
+        self.assertEqual(
+            {path.replace("usr/share/doc/rekeyd/examples/", "config/") for path in examples}, in_house("config")
+        )
         self.assertEqual({path.replace("usr/share/rekeyd/", "") for path in boards}, in_house("dashboards"))
         expected = {f"usr/share/man/man1/rekeyd{verb}.1.gz" for verb in {""} | {f"-{verb}" for verb in verbs()}}
         self.assertEqual(pages, expected)
@@ -134,7 +136,14 @@ class DebianPackage(unittest.TestCase):
 
     def test_lintian_finds_nothing(self):
         # Who is not in Debian's archive closes no bug by coming into it.
-        words = ["lintian", "--allow-root", "--suppress-tags", "initial-upload-closes-no-bugs", "--fail-on", "error,warning"]
+        words = [
+            "lintian",
+            "--allow-root",
+            "--suppress-tags",
+            "initial-upload-closes-no-bugs",
+            "--fail-on",
+            "error,warning",
+        ]
         done = subprocess.run([*words, str(self.deb)], capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
 
@@ -150,7 +159,13 @@ class Tarball(unittest.TestCase):
         self.paths = [member.name.removeprefix(f"{self.name}/") for member in self.members[1:]]
 
     def test_it_holds_what_a_machine_without_the_package_needs(self):
-        needed = in_house("config", "dashboards", "systemd") | {"rekeyd", "README.md", "LICENSE", "INSTALL.md", "CHANGELOG.md"}
+        needed = in_house("config", "dashboards", "systemd") | {
+            "rekeyd",
+            "README.md",
+            "LICENSE",
+            "INSTALL.md",
+            "CHANGELOG.md",
+        }
         needed |= {"third-party-licences", "completions/rekeyd", "completions/_rekeyd", "completions/rekeyd.fish"}
         needed |= {"man/rekeyd.1"} | {f"man/rekeyd-{verb}.1" for verb in verbs()}
         files = {path for path, member in zip(self.paths, self.members[1:]) if member.isfile()}
@@ -158,7 +173,9 @@ class Tarball(unittest.TestCase):
 
     def test_it_says_nothing_of_who_packed_it_and_when(self):
         self.assertEqual([member.name for member in self.members], sorted(member.name for member in self.members))
-        self.assertEqual({(member.uid, member.gid, member.uname, member.gname) for member in self.members}, {(0, 0, "", "")})
+        self.assertEqual(
+            {(member.uid, member.gid, member.uname, member.gname) for member in self.members}, {(0, 0, "", "")}
+        )
         self.assertEqual(len({member.mtime for member in self.members}), 1)
         programs = [member.name for member in self.members if member.isfile() and member.mode != 0o644]
         self.assertEqual(programs, [f"{self.name}/rekeyd"])
@@ -183,7 +200,9 @@ class Inventory(unittest.TestCase):
     def test_it_is_cyclonedx(self):
         validator = JsonStrictValidator(SchemaVersion.V1_5)
         self.assertIsNone(validator.validate_str(self.text))
-        self.assertIsNotNone(validator.validate_str(self.text.replace('"library"', '"librarian"', 1)), "it refuses nothing")
+        self.assertIsNotNone(
+            validator.validate_str(self.text.replace('"library"', '"librarian"', 1)), "it refuses nothing"
+        )
 
     def test_it_names_each_crate_that_is_linked_and_none_that_only_builds(self):
         # What cargo compiled for the program, build scripts and macros and what they need among it; nothing is compiled anew.
@@ -195,7 +214,9 @@ class Inventory(unittest.TestCase):
         named = {(one["name"], one["version"]) for one in self.bom["components"]}
         self.assertLessEqual(named, {names[one] for one in compiled}, "named, and never compiled")
         # Who is compiled and not named is needed by a macro or a build script.
-        macros = {one["id"] for one in metadata["packages"] if any("proc-macro" in part["kind"] for part in one["targets"])}
+        macros = {
+            one["id"] for one in metadata["packages"] if any("proc-macro" in part["kind"] for part in one["targets"])
+        }
         deps = {node["id"]: node["deps"] for node in metadata["resolve"]["nodes"]}
         builds = [
             dep["pkg"]
@@ -224,13 +245,21 @@ class Inventory(unittest.TestCase):
         self.assertLessEqual({need for one in self.bom["dependencies"] for need in one["dependsOn"]}, refs)
 
     def test_each_crate_has_its_licence_and_most_their_text(self):
-        rows = {tuple(row.split(":")[0].split()): row for row in self.licences.splitlines() if re.match(r"\S+ \d+\.\d\S*: ", row)}
+        rows = {
+            tuple(row.split(":")[0].split()): row
+            for row in self.licences.splitlines()
+            if re.match(r"\S+ \d+\.\d\S*: ", row)
+        }
         for one in self.bom["components"]:
             row = rows[one["name"], one["version"]]
             self.assertIn(one["licenses"][0]["expression"], row)
         without = [row for row in rows.values() if "no text" in row]
         self.assertLess(len(without), len(rows) / 8, without)
-        for words in ("Permission is hereby granted, free of charge", "Apache License", "Redistribution and use in source and binary"):
+        for words in (
+            "Permission is hereby granted, free of charge",
+            "Apache License",
+            "Redistribution and use in source and binary",
+        ):
             self.assertIn(words, self.licences)
         # What binds who hands the program on: none of it may ask for our sources.
         self.assertNotRegex("\n".join(rows.values()), r"GPL|EUPL|OSL|SSPL|CDDL")
@@ -281,13 +310,23 @@ class Containerfile(unittest.TestCase):
     def test_what_the_compiler_reads_is_copied(self):
         copied = self.copied(self.build)
         # cargo writes beside the program what it was made of.
-        target = pathlib.Path(json.loads(said("cargo", "metadata", "--locked", "--no-deps", "--format-version=1", cwd=HOUSE))["target_directory"])
+        target = pathlib.Path(
+            json.loads(said("cargo", "metadata", "--locked", "--no-deps", "--format-version=1", cwd=HOUSE))[
+                "target_directory"
+            ]
+        )
         read = (target / "debug/rekeyd.d").read_text().split(": ", 1)[1].split()
         read = {os.path.relpath(path, HOUSE) for path in read}
         self.assertIn("src/main.rs", read)
         manifest = tomllib.loads((HOUSE / "Cargo.toml").read_text())
-        read |= {"Cargo.toml", "Cargo.lock", "build.rs"} | {f"benches/{bench['name']}.rs" for bench in manifest["bench"]}
-        lost = {path for path in read if path not in copied and not any(path.startswith(one) for one in copied if one[-1] == "/")}
+        read |= {"Cargo.toml", "Cargo.lock", "build.rs"} | {
+            f"benches/{bench['name']}.rs" for bench in manifest["bench"]
+        }
+        lost = {
+            path
+            for path in read
+            if path not in copied and not any(path.startswith(one) for one in copied if one[-1] == "/")
+        }
         self.assertEqual({path.rstrip("/") for path in lost} - {one.rstrip("/") for one in copied}, set())
 
     def test_it_takes_the_program_from_where_the_build_put_it(self):
