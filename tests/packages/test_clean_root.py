@@ -215,11 +215,14 @@ fleets:
         env = {"CREDENTIALS_DIRECTORY": self.SECRETS} if secrets else None
         return self.root.run("/usr/bin/rekeyd", *words, user="rekeyd:rekeyd", env=env, code=code)
 
+    def history(self):
+        """The journals, by id."""
+        rows = json.loads(self.root.run("/usr/bin/rekeyd", "history", "--json", user="rekeyd:rekeyd"))["journals"]
+        return {row["journal"]: row for row in rows}
+
     def journals(self):
-        """The journals, by id, and whether each is whole."""
-        rows = json.loads(self.root.run("/usr/bin/rekeyd", "history", "--json", user="rekeyd:rekeyd"))
-        rows = rows["journals"] if isinstance(rows, dict) else rows
-        ids = {row.get("id") or row["journal"] for row in rows}
+        """The journals' ids; each of them is whole."""
+        ids = set(self.history())
         for one in ids:
             self.rekeyd("show", one, secrets=False)
         return ids
@@ -377,6 +380,7 @@ class Life(InACleanRoot):
         down = wait_for("a machine that is down", lambda: [one for one, (state, _) in operator.machines().items()
                                                            if state != before[one][0]])  # fmt: skip
         operator.stop(daemon)
+        self.assertEqual([row["outcome"] for row in operator.history().values()].count(None), 1, "nothing is in flight")
         journals, first_keys = operator.journals(), operator.keys()
         database = root.at(f"{STATE}/rekeyd.db")
         counts = make_older(database)
@@ -390,7 +394,9 @@ class Life(InACleanRoot):
         self.assert_places()
         daemon = operator.start_daemon()
         self.assertEqual(migrated(database), max(MIGRATIONS))
-        wait_for("the rotation in flight", lambda: operator.metric('rekeyd_rotation_open{fleet="web"}') == 0.0)
+        flight = max(one for one, row in operator.history().items() if row["kind"] == "rotation")
+        wait_for("the end of the rotation in flight", lambda: operator.history()[flight]["ended"])
+        self.assertEqual(operator.history()[flight]["outcome"], "completed")
         self.assertLessEqual(journals, operator.journals())
         after = operator.machines()
         self.assertEqual(
