@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Command, CommandFactory, ValueEnum};
+use clap::{Command as Grammar, CommandFactory, ValueEnum};
 use clap_complete::Shell;
 
 use super::{Exit, Scene};
@@ -30,10 +30,10 @@ pub(super) struct Man {
 }
 
 /// The verbs, without those that are not for people.
-fn command() -> Command {
+fn command() -> Grammar {
     let command = super::Arguments::command();
-    let shown: Vec<Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
-    let bare = Command::new("rekeyd").version(super::version::version()).propagate_version(true);
+    let shown: Vec<Grammar> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
+    let bare = Grammar::new("rekeyd").version(super::version::version()).propagate_version(true);
     let about = command.get_about().cloned().unwrap_or_default();
     bare.about(about).args(command.get_arguments().cloned()).subcommand_required(true).subcommands(shown)
 }
