@@ -132,7 +132,7 @@ fn words(rotation: &Rotation, room: Option<&str>, now: Timestamp) -> String {
     }
     let down: Vec<_> = rotation.members().filter(|(_, member)| member.owed.is_some()).map(|(id, _)| id).collect();
     if !down.is_empty() {
-        let _ = write!(words, "; down: {}", some(down, NAMED));
+        let _ = write!(words, "; {} down: {}", down.len(), some(&down, NAMED));
     }
     words
 }

@@ -116,7 +116,7 @@ fn a_rotation_on_a_terminal_is_a_bar_and_the_lines_that_matter() {
     assert_eq!(shown.code, 0, "{shown:?}");
     // The bar: how far it is, what is waited for, who is down.
     assert!(
-        shown.out.contains("] 0/") && shown.out.contains("canary: ") && shown.out.contains("; down: lhins-"),
+        shown.out.contains("] 0/") && shown.out.contains("canary: ") && shown.out.contains("; 1 down: lhins-"),
         "{shown:?}"
     );
     for matters in
