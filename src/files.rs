@@ -46,14 +46,12 @@ impl Files for Disk {
 
     fn can_replace(&self, to: &Path, owner: Option<&str>) -> io::Result<()> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", to.display()));
-        if to.is_dir() {
-            return Err(named(io::Error::new(io::ErrorKind::IsADirectory, "is a folder: name the file in it")));
-        }
         let ids = owner.map(ids).transpose().map_err(named)?;
-        let (new, file) = begin(to, "try").map_err(named)?;
+        let (new, file) = begin(to, &format!("try-{}", std::process::id())).map_err(named)?;
+        let made = file.metadata();
         let owned = own(&file, ids);
         let gone = fs::remove_file(&new);
-        owned.and(gone).map_err(named)
+        owned.and(gone).and_then(|()| gives_way(to, made?.uid())).map_err(named)
     }
 }
 
@@ -82,6 +80,28 @@ fn holds(path: &Path, content: &[u8]) -> bool {
     };
     zeroize::Zeroize::zeroize(&mut block);
     same
+}
+
+/// Whether whatever is at `to` could be renamed over by this user: no folder, and in a sticky folder our own.
+fn gives_way(to: &Path, us: u32) -> io::Result<()> {
+    let folder = to.parent().unwrap_or(Path::new("/"));
+    // What was renamed is synced by its folder.
+    File::open(folder)?;
+    let there = match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there?,
+    };
+    if there.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder: name the file in it"));
+    }
+    let place = fs::metadata(folder)?;
+    match place.mode() & 0o1000 != 0 && us != 0 && ![there.uid(), place.uid()].contains(&us) {
+        true => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "belongs to somebody else, in a sticky folder: nobody but its owner replaces it",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Opens an empty file beside `to`, for our eyes only.
@@ -196,6 +216,19 @@ mod tests {
         check("web.key", Some("nobody-is-called-so"), Some("has no nobody-is-called-so"));
         fs::create_dir(folder.path().join("deep")).unwrap();
         check("deep", None, Some("deep: is a folder"));
+    }
+
+    #[test]
+    fn in_a_sticky_folder_only_ones_own_file_can_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("web.key");
+        let us = fs::metadata(folder.path()).unwrap().uid() + 12_345;
+        gives_way(&to, us).unwrap();
+        fs::write(&to, "theirs").unwrap();
+        gives_way(&to, us).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(gives_way(&to, us).unwrap_err().to_string().contains("sticky"));
+        gives_way(&to, us - 12_345).unwrap();
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub(super) async fn run_for(
 ) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     loop {
-        let driver = match Driver::start(config.clone(), scene.env.clone()).await {
+        let goes_on = matches!(aim, Aim::Rotate).then(|| fleet.clone());
+        let driver = match Driver::start(config.clone(), scene.env.clone(), goes_on).await {
             Ok(driver) => driver,
             Err(StartError::Busy { .. }) => {
                 match follow_all(scene, &config, fleet, (aim, force), &mut signals).await? {

@@ -8,11 +8,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::custody::{Custodian, CustodyError, Later};
 use crate::engine::{Observer, Tools};
-use crate::model::{Duration, Mark};
+use crate::model::{Duration, FleetName, Mark};
 use crate::net::NetworkError;
 use crate::provider::Deaf;
-use crate::rotation::Author;
 use crate::rotation::policy::later;
+use crate::rotation::{Author, Plan};
 use crate::scheduler::work::MakeTools;
 use crate::store::{self, Agenda, DriverLock, Journal, Sqlite, StoreError};
 
@@ -80,9 +80,10 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Takes the lock, opens store and custody, and refuses what does not belong together.
-    pub async fn start(config: Arc<Config>, env: SharedEnv) -> Result<Self, StartError> {
-        Self::open(config, env, Box::new(|_, _| Arc::new(Deaf)), Start::Verb).await
+    /// Takes the lock, opens store and custody, and refuses what does not belong together. `goes_on`: the fleet whose open
+    /// rotation is gone on with, if it has one, though custody is away.
+    pub async fn start(config: Arc<Config>, env: SharedEnv, goes_on: Option<FleetName>) -> Result<Self, StartError> {
+        Self::open(config, env, Box::new(|_, _| Arc::new(Deaf)), Start::Verb(goes_on)).await
     }
 
     /// The same for a daemon, which starts beside a custody that is away for now; `witness` makes who hears the calls to
@@ -118,7 +119,7 @@ impl Driver {
             Err(source) => return Err(StartError::Lock { lock: DriverLock::path(&config.store), source }),
         };
         let store = Sqlite::open(&config.store).await?;
-        let (custody, mark) = match opened(&config, &env, &store, start).await {
+        let (custody, mark) = match opened(&config, &env, &store, matches!(start, Start::Adopt)).await {
             Err(error) => away(&config, &env, &store, start, error).await?,
             opened => opened?,
         };
@@ -166,12 +167,11 @@ impl Driver {
 }
 
 /// What a driver is started for.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// To drive whatever comes.
     Daemon,
-    /// For one verb, with somebody who reads what is wrong.
-    Verb,
+    /// For one verb, with somebody who reads what is wrong; to go on with this fleet's open rotation, if it has one.
+    Verb(Option<FleetName>),
     /// To record lost journals anew.
     Adopt,
 }
@@ -181,23 +181,29 @@ async fn opened(
     config: &Arc<Config>,
     env: &SharedEnv,
     store: &Sqlite,
-    start: Start,
+    adopts: bool,
 ) -> Result<(Arc<dyn Custodian>, Mark), StartError> {
     let custody = keeping::custodian(config, env).await?;
     let has_mark = config.installation.is_some() || custody.kept_mark().await?.is_some();
-    if start == Start::Adopt && !has_mark && !custody.list().await?.is_empty() {
+    if adopts && !has_mark && !custody.list().await?.is_empty() {
         return Err(StartError::NoMark);
     }
-    if start != Start::Adopt {
+    if !adopts {
         store::refuse_lost(store.is_empty().await?, &custody.list().await?)?;
     }
     let mark = custody.mark(config.installation.clone().unwrap_or_else(fresh_mark)).await?;
+    of_file(config, &mark)?;
+    Ok((custody, mark))
+}
+
+/// The mark is the one that the file names, if it names one.
+fn of_file(config: &Config, mark: &Mark) -> Result<(), StartError> {
     match &config.installation {
-        Some(named) if *named != mark => {
+        Some(named) if named != mark => {
             let (config, custody) = (named.as_str().to_string(), mark.as_str().to_string());
             Err(StartError::Mark { config, custody })
         }
-        _ => Ok((custody, mark)),
+        _ => Ok(()),
     }
 }
 
@@ -217,14 +223,15 @@ async fn away(
         _ => return Err(error),
     };
     let heads = store.heads().await?;
-    let may = match start {
-        Start::Daemon => true,
-        // Whoever begins something new is told at once.
-        Start::Verb => heads.readable.iter().any(|head| head.ended.is_none()),
-        Start::Adopt => false,
-    };
+    // Nothing but an open rotation owes anybody anything: else it is told at once, as is whoever begins something new.
+    let may = heads.readable.iter().filter(|head| head.ended.is_none()).any(|head| match (&head.plan, &start) {
+        (Plan::Rotate(_), Start::Daemon) => true,
+        (Plan::Rotate(plan), Start::Verb(goes_on)) => goes_on.as_ref() == Some(&plan.fleet),
+        (Plan::Retire(_), _) | (_, Start::Adopt) => false,
+    });
     // A directory does not come back by itself.
     let (true, Some(mark), None) = (may, heads.mark(), config.custody.keeper.directory()) else { return Err(error) };
+    of_file(config, &mark)?;
     tracing::warn!(problem, "custody is away: started without it; what needs a key waits, owed starts do not");
     let (config, env) = (Arc::clone(config), Arc::clone(env));
     let custody = Later::new(mark.clone(), move || {

@@ -72,7 +72,7 @@ pub(super) async fn undeliverable(tools: &Tools, fleet: &Fleet) -> Vec<String> {
         let tried = files.iter().map(|File { to, owner, .. }| disk.can_replace(to, owner.as_deref()));
         tried.filter_map(|tried| tried.err().map(|error| error.to_string())).collect()
     });
-    tried.await.unwrap_or_default()
+    tried.await.unwrap_or_else(|cut_off| vec![format!("its files could not be tried: {cut_off}")])
 }
 
 /// The way to a fleet's machines, where logins prove keys; refused where the jump host's key cannot be used.

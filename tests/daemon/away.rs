@@ -45,6 +45,12 @@ fn a_daemon_that_starts_while_custody_is_away_pays_what_it_owes_and_goes_on_when
     rotate.kill();
     fs::write(house.path("lib/away"), "").unwrap();
 
+    // What would give the rotation up is refused before it does.
+    let id = house.rotations(ECS)[0]["journal"].as_str().unwrap().to_string();
+    house.refused(&["rollback", &id], &["connection refused"]);
+    house.refused(&["rotate", ECS, "--compromised"], &["connection refused"]);
+    assert!(!house.done(&["show", &id]).contains("given up"));
+
     let mut daemon = house.daemon();
     assert!(house.log_has(&["custody is away", "connection refused"]), "{}", house.log());
     house.done(&["hold", ECS]);

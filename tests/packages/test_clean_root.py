@@ -1,0 +1,534 @@
+"""The packages on a clean Debian: installed, run, upgraded over an older database with a rotation in flight, removed, purged.
+
+It must be root in namespaces of its own (unshare --mount --net --ipc --pid --fork --kill-child --mount-proc): the root file
+system is a tmpfs that nobody else sees, its network a loopback of its own, and all of it ends with this process.
+$CLEAN_ROOT names the root's archive (tests/run makes it), $PACKAGES the directory of the packages, $STANDALONE a directory with
+Debian's packages of systemd's helpers without systemd.
+"""
+
+import collections
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import tarfile
+import tempfile
+import time
+import unittest
+import urllib.request
+
+HOUSE = pathlib.Path(__file__).resolve().parent.parent.parent
+PACKAGES = pathlib.Path(os.environ["PACKAGES"])
+STATE, CONFIG = "/var/lib/rekeyd", "/etc/rekeyd/rekeyd.yaml"
+# The database as the release before the newest migrations left it.
+OLDER_MIGRATION = 3
+MIGRATIONS = {int(path.name[:4]): path for path in (HOUSE / "migrations").glob("*.sql")}
+
+
+def setUpModule():
+    """Refuses to touch the machine itself, and brings up the loopback."""
+    if os.getuid() != 0 or os.getpid() != 1:
+        raise SystemExit("tests of packages: they need root, and namespaces of their own: see tests/run")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    with socket.socket() as door:
+        fcntl.ioctl(door, 0x8914, struct.pack("16sh22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
+
+
+def wait_for(what, look, patience=60):
+    """What `look` comes to once it is something."""
+    end = time.monotonic() + patience
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {patience} s")
+        time.sleep(0.1)
+
+
+def fetch(url):
+    """A page; None while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read().decode()
+    except OSError:
+        return None
+
+
+class Root:
+    """A Debian of its own, without systemd running."""
+
+    def __init__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="rekeyd-root-"))
+        self._started = []
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "rekeyd-root", self.path], check=True)
+        subprocess.run(
+            ["tar", "-x", "-p", "--numeric-owner", "-C", self.path, "-f", os.environ["CLEAN_ROOT"]], check=True
+        )
+        for folder in ("proc", "dev"):
+            (self.path / folder).mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "proc", "proc", self.path / "proc"], check=True)
+        subprocess.run(["mount", "--rbind", "/dev", self.path / "dev"], check=True)
+
+    def close(self):
+        """Ends what runs in it, and the root with it."""
+        for child in self._started:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+        # Who was killed lets go of its files a moment later.
+        unmount = ["umount", "--quiet", "--recursive", str(self.path)]
+        wait_for("the end of a root", lambda: subprocess.run(unmount, stderr=subprocess.DEVNULL).returncode == 0, 20)
+        self.path.rmdir()
+
+    def at(self, path):
+        """A path of the root's, from outside."""
+        return self.path / path.lstrip("/")
+
+    def command(self, words, user):
+        who = [f"--userspec={user}"] if user else []
+        return ["chroot", *who, str(self.path), *words]
+
+    @staticmethod
+    def environment(more):
+        return {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "HOME": "/",
+        } | (more or {})
+
+    def run(self, *words, user=None, env=None, code=0):
+        """Runs something in the root; it must end with this code. What it printed, errors behind."""
+        done = subprocess.run(
+            self.command(words, user), env=self.environment(env), cwd="/", text=True, capture_output=True, timeout=300
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def start(self, *words, user=None, env=None, log="/var/log/started.log"):
+        """Starts something in the root; it ends with the root at the latest."""
+        with open(self.at(log), "a") as file:
+            child = subprocess.Popen(
+                self.command(words, user), env=self.environment(env), cwd="/", stdout=file, stderr=file
+            )
+        self._started.append(child)
+        return child
+
+    def write(self, path, text, mode=0o644, owner=None):
+        """Writes a file of the root's."""
+        file = self.at(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+        if owner:
+            self.run("chown", f"{owner}:{owner}", path)
+
+    def sums(self, *folders):
+        """Every file below these folders, by the hash of what is in it."""
+        files = [path for folder in folders for path in sorted(self.at(folder).rglob("*")) if path.is_file()]
+        return {str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def stat(self, path):
+        """Mode and owner, as a person reads them."""
+        return self.run("stat", "-c", "%A %U %G", path).strip()
+
+    def systemd(self):
+        """Has maintainer scripts believe that systemd runs: what they would say to it is written down."""
+        self.at("/run/systemd/system").mkdir(parents=True)
+        self.write("/usr/bin/systemctl", '#!/bin/sh\necho "$*" >>/var/log/systemctl.log\n', 0o755)
+
+    def asked_of_systemd(self):
+        """What maintainer scripts asked since the last time, questions left out."""
+        log = self.at("/var/log/systemctl.log")
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        words = [re.sub(r"--(system|quiet)\s*", "", line).strip() for line in lines]
+        return [line for line in words if not line.startswith(("is-", "show", "daemon-reload", "--version"))]
+
+
+def unit(root, key):
+    """What the installed unit says."""
+    for folder in ("/usr/lib", "/etc"):
+        path = root.at(f"{folder}/systemd/system/rekeyd.service")
+        if path.exists():
+            return re.search(rf"^{key}=(.*)$", path.read_text(), re.MULTILINE)[1]
+    raise AssertionError("there is no unit")
+
+
+class Operator:
+    """Who has a fleet in a simulated cloud, and an installed rekeyd."""
+
+    SECRETS = "/run/credentials/rekeyd.service"
+
+    def __init__(self, root, sim=("--instances", "8", "--latency", "5ms", "--operation-time", "600ms")):
+        self.root = root
+        root.run("mkdir", "-p", "/srv/sim")
+        root.run("chown", "rekeyd:rekeyd", "/srv/sim")
+        root.start("/usr/bin/rekeyd", "sim", *sim, "--ready-file", "/srv/sim/ready.json", user="rekeyd:rekeyd")
+        ready = wait_for("the simulator", lambda: root.at("/srv/sim/ready.json").exists())
+        ready = json.loads(root.at("/srv/sim/ready.json").read_text())
+        self.control = ready["control"]
+        self.cloud = next(cloud for cloud in ready["clouds"] if cloud["provider"] == "tencent-lighthouse")
+        user = unit(root, "User")
+        root.run("install", "-d", "-m", "0500", "-o", user, "-g", user, self.SECRETS)
+        for name in ("id", "secret"):
+            root.write(f"{self.SECRETS}/lighthouse-{name}", self.cloud[f"access_key_{name}"], 0o400, user)
+
+    def write_config(self):
+        """The config file, with a time zone that the system must know."""
+        self.root.write(
+            CONFIG,
+            f"""# An operator's own words.
+store: sqlite://{STATE}/rekeyd.db
+custody: {{ directory: {STATE}/keys }}
+accounts:
+  lh:
+    provider: tencent-lighthouse
+    endpoint: {self.cloud["endpoint"]}
+    credentials:
+      access_key_id: {{ credential: lighthouse-id }}
+      access_key_secret: {{ credential: lighthouse-secret }}
+fleets:
+  web:
+    account: lh
+    region: {self.cloud["region"]}
+    tags: {json.dumps(self.cloud["tags"])}
+    schedule: "0 0 3 1 1 *"
+    timezone: Asia/Shanghai
+    key: {{ bits: 2048 }}
+    rollout: {{ canary: 1, batch_max: 4, unavailable_max: 60%, soak: 0s }}
+    verify: none
+    retire: {{ grace: 0s }}
+""",
+        )
+
+    def rekeyd(self, *words, code=0, secrets=True):
+        """A verb, as the unit's account; with the unit's credentials if it shall have them."""
+        env = {"CREDENTIALS_DIRECTORY": self.SECRETS} if secrets else None
+        return self.root.run("/usr/bin/rekeyd", *words, user="rekeyd:rekeyd", env=env, code=code)
+
+    def history(self):
+        """The journals, by id."""
+        rows = json.loads(self.root.run("/usr/bin/rekeyd", "history", "--json", user="rekeyd:rekeyd"))["journals"]
+        return {row["journal"]: row for row in rows}
+
+    def journals(self):
+        """The journals' ids; each of them is whole."""
+        ids = set(self.history())
+        for one in ids:
+            self.rekeyd("show", one, secrets=False)
+        return ids
+
+    def start_daemon(self):
+        """The unit's command, as the unit's account; its process once it drives."""
+        who, mask = f"{unit(self.root, 'User')}:{unit(self.root, 'Group')}", unit(self.root, "UMask")
+        daemon = self.root.start(
+            "sh", "-c", f"umask {mask}; exec {unit(self.root, 'ExecStart')}", user=who,
+            env={"CREDENTIALS_DIRECTORY": self.SECRETS}, log="/var/log/rekeyd.log",
+        )  # fmt: skip
+
+        def ready():
+            assert daemon.poll() is None, self.root.at("/var/log/rekeyd.log").read_text()
+            return fetch("http://127.0.0.1:9797/readyz")
+
+        wait_for("the daemon", ready)
+        return daemon
+
+    def stop(self, daemon):
+        """As systemd stops it."""
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(15) == 0, self.root.at("/var/log/rekeyd.log").read_text()
+
+    @staticmethod
+    def metric(name):
+        """A metric's value; None while it is not there."""
+        page = fetch("http://127.0.0.1:9797/metrics") or ""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+        return float(found[1]) if found else None
+
+    def machines(self):
+        """The fleet's machines as the cloud has them: state and pairs."""
+        state = json.loads(fetch(f"{self.control}/state"))
+        cloud = next(cloud for cloud in state["clouds"] if cloud["provider"] == "tencent-lighthouse")
+        return {one["id"]: (one["state"], tuple(one["key_pairs"])) for one in cloud["instances"]}
+
+    def keys(self):
+        """The private keys in custody."""
+        files = [path for path in self.root.at(f"{STATE}/keys").iterdir() if path.is_file()]
+        return {path.name for path in files if "PRIVATE KEY" in path.read_text(errors="replace")}
+
+
+def make_older(database):
+    """Makes the database one that an older release left: its tables, by its migrations, with the same rows in them."""
+    older = database.with_suffix(".older")
+    new, old = sqlite3.connect(database), sqlite3.connect(older)
+    (made,) = new.execute("SELECT sql FROM sqlite_master WHERE name = '_sqlx_migrations'").fetchone()
+    old.execute(made)
+    for number in sorted(MIGRATIONS):
+        if number <= OLDER_MIGRATION:
+            old.executescript(MIGRATIONS[number].read_text())
+    for (table,) in old.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall():
+        # What is reckoned from other columns is not copied (hidden: 2 and 3).
+        columns = ", ".join(row[1] for row in old.execute(f"PRAGMA table_xinfo({table})") if row[6] == 0)
+        rows = new.execute(f"SELECT {columns} FROM {table}").fetchall()
+        if table == "_sqlx_migrations":
+            rows = [row for row in rows if row[0] <= OLDER_MIGRATION]
+        old.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(',')))})", rows)
+    old.commit()
+    counts = (
+        old.execute("SELECT count(*) FROM journals").fetchone(),
+        old.execute("SELECT count(*) FROM entries").fetchone(),
+    )
+    new.close()
+    old.close()
+    for suffix in ("-wal", "-shm"):
+        pathlib.Path(f"{database}{suffix}").unlink(missing_ok=True)
+    who = database.stat()
+    os.chown(older, who.st_uid, who.st_gid)
+    older.chmod(who.st_mode & 0o777)
+    older.rename(database)
+    return counts
+
+
+def make_older_package(deb, to):
+    """The same files under a lower version."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dpkg-deb", "-R", deb, folder], check=True)
+        control = pathlib.Path(folder) / "DEBIAN/control"
+        text = re.sub(r"^Version: .*$", "Version: 0.0.1-1", control.read_text(), flags=re.MULTILINE)
+        control.write_text(text)
+        build = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", folder, to]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+
+
+def migrated(database):
+    """The newest migration that the database has had."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        return connection.execute("SELECT max(version) FROM _sqlx_migrations WHERE success").fetchone()[0]
+
+
+class InACleanRoot(unittest.TestCase):
+    """Every test has a root of its own."""
+
+    def setUp(self):
+        self.root = Root()
+        self.addCleanup(self.root.close)
+        self.deb = self.put(next(PACKAGES.glob("*.deb")), "/srv/new.deb")
+
+    def put(self, file, path):
+        self.root.at(path).write_bytes(pathlib.Path(file).read_bytes())
+        return path
+
+    def assert_places(self):
+        """The account and its places, as sysusers and tmpfiles would have them."""
+        self.assertRegex(
+            self.root.run("getent", "passwd", "rekeyd"), r"^rekeyd:x:\d+:\d+:.*:/var/lib/rekeyd:/usr/sbin/nologin$"
+        )
+        self.assertLess(int(self.root.run("id", "-u", "rekeyd")), 1000)
+        self.assertEqual(self.root.stat(STATE), "drwx------ rekeyd rekeyd")
+        self.assertEqual(self.root.stat("/etc/rekeyd"), "drwxr-xr-x root root")
+
+    def assert_off(self):
+        """Neither enabled nor with a fleet that is not the operator's."""
+        self.assertFalse(self.root.at(CONFIG).exists())
+        self.assertEqual(list(self.root.at("/etc/systemd").rglob("*rekeyd*")), [])
+
+
+class Life(InACleanRoot):
+    """The Debian package, from its installation to its purge."""
+
+    def test_it_is_installed_run_upgraded_in_flight_removed_and_purged(self):
+        root = self.root
+        root.systemd()
+        self.assertFalse(root.at("/usr/sbin/sshd").exists())
+
+        # Installed: nothing runs, and the way on is said.
+        make_older_package(next(PACKAGES.glob("*.deb")), root.at("/srv/old.deb"))
+        said = root.run("dpkg", "-i", "/srv/old.deb")
+        self.assertIn("rekeyd init", said)
+        self.assert_places()
+        self.assert_off()
+        self.assertEqual(root.asked_of_systemd(), [])
+        self.assertRegex(root.run("rekeyd", "--version"), r"^rekeyd \d+\.\d+\.\d+ \(")
+        self.assertNotIn("not found", root.run("ldd", "/usr/bin/rekeyd"))
+        self.assertIn(CONFIG, root.run("rekeyd", "check", user="rekeyd:rekeyd", code=1))
+
+        # Run: as the unit has it.
+        operator = Operator(root)
+        operator.write_config()
+        self.assertIn("web", operator.rekeyd("check"))
+        daemon = operator.start_daemon()
+        self.assertEqual(operator.metric("rekeyd_driver"), 1.0)
+        operator.rekeyd("rotate", "web", secrets=False)
+        self.assertEqual(operator.metric('rekeyd_rotations_total{fleet="web",outcome="completed"}'), 1.0)
+        before = operator.machines()
+        self.assertEqual(root.stat(f"{STATE}/rekeyd.db"), "-rw------- rekeyd rekeyd")
+        self.assertEqual(root.stat(f"{STATE}/keys"), "drwx------ rekeyd rekeyd")
+
+        # Upgraded, with machines down: the daemon ends as `try-restart` ends it, and the release before knew less of databases.
+        root.start("/usr/bin/rekeyd", "rotate", "web", user="rekeyd:rekeyd", log="/var/log/rotate.log")
+        down = wait_for("a machine that is down", lambda: [one for one, (state, _) in operator.machines().items()
+                                                           if state != before[one][0]])  # fmt: skip
+        operator.stop(daemon)
+        self.assertEqual([row["outcome"] for row in operator.history().values()].count(None), 1, "nothing is in flight")
+        journals, first_keys = operator.journals(), operator.keys()
+        database = root.at(f"{STATE}/rekeyd.db")
+        counts = make_older(database)
+        self.assertGreater(max(MIGRATIONS), OLDER_MIGRATION)
+        self.assertEqual(migrated(database), OLDER_MIGRATION)
+        self.assertGreater(counts[1][0], 20)
+        kept = root.sums("/etc/rekeyd", STATE)
+        root.run("dpkg", "-i", self.deb)
+        self.assertEqual(root.sums("/etc/rekeyd", STATE), kept, "the package itself changes no file of ours")
+        self.assertEqual(root.asked_of_systemd(), ["try-restart rekeyd.service"])
+        self.assert_places()
+        daemon = operator.start_daemon()
+        self.assertEqual(migrated(database), max(MIGRATIONS))
+        flight = max(one for one, row in operator.history().items() if row["kind"] == "rotation")
+        wait_for("the end of the rotation in flight", lambda: operator.history()[flight]["ended"])
+        self.assertEqual(operator.history()[flight]["outcome"], "completed")
+        self.assertLessEqual(journals, operator.journals())
+        after = operator.machines()
+        self.assertEqual(
+            {one: state for one, (state, _) in after.items()}, {one: state for one, (state, _) in before.items()}
+        )
+        # The fleet, and nobody else, has moved from one pair of ours to another one.
+        ((pair, size),) = collections.Counter(pairs for _, pairs in before.values()).most_common(1)
+        self.assertGreater(size, 5)
+        fleet = {one for one in before if before[one][1] == pair}
+        self.assertEqual({one for one in after if after[one][1] != before[one][1]}, fleet)
+        self.assertEqual(len({after[one][1] for one in fleet}), 1)
+        self.assertLessEqual(set(down), fleet)
+        self.assertLessEqual(first_keys, operator.keys())
+        operator.stop(daemon)
+
+        # Removed: what is ours is gone, what is the operator's is there.
+        kept = root.sums("/etc/rekeyd", STATE)
+        root.run("dpkg", "-r", "rekeyd")
+        self.assertEqual(root.asked_of_systemd(), ["stop rekeyd.service"])
+        self.assertFalse(root.at("/usr/bin/rekeyd").exists())
+        self.assertFalse(root.at("/usr/lib/systemd/system/rekeyd.service").exists())
+        self.assertEqual(root.sums("/etc/rekeyd", STATE), kept)
+
+        # Installed again: it goes on from there.
+        said = root.run("dpkg", "-i", self.deb)
+        self.assertNotIn("rekeyd init", said)
+        self.assert_places()
+        self.assertEqual(root.sums("/etc/rekeyd", STATE), kept)
+        self.assertLessEqual(journals, operator.journals())
+
+        # Purged: gone, and it is said what; what is nobody's business stays, and that is said, too.
+        keys = operator.keys()
+        self.assertTrue(keys)
+        root.write("/etc/rekeyd/bastion.key", "a jump host's\n", 0o600)
+        said = root.run("dpkg", "-P", "rekeyd")
+        for key in keys:
+            self.assertIn(f"rekeyd:   {STATE}/keys/{key}", said)
+        self.assertIn(f"{len(keys)} private keys", said)
+        self.assertIn("journals of all rotations", said)
+        self.assertIn("/etc/rekeyd/bastion.key", said)
+        self.assertFalse(root.at(STATE).exists())
+        self.assertEqual([path.name for path in root.at("/etc/rekeyd").iterdir()], ["bastion.key"])
+        left = [path for folder in ("/usr", "/etc", "/var/lib") for path in root.at(folder).rglob("*rekeyd*")]
+        self.assertEqual(left, [root.at("/etc/rekeyd")])
+        self.assertIn("rekeyd", root.run("getent", "passwd", "rekeyd"))
+
+    def test_a_purge_takes_no_other_disks_copies(self):
+        root = self.root
+        root.run("dpkg", "-i", self.deb)
+        root.run("install", "-d", "-m", "0700", "-o", "rekeyd", f"{STATE}/keys", f"{STATE}/copy")
+        subprocess.run(["mount", "-t", "tmpfs", "copy", root.at(f"{STATE}/copy")], check=True)
+        key = "-----BEGIN OPENSSH PRIVATE KEY-----\nno key\n-----END OPENSSH PRIVATE KEY-----\n"
+        for folder in ("keys", "copy"):
+            root.write(f"{STATE}/{folder}/rkx_a", key, 0o600, "rekeyd")
+        said = root.run("dpkg", "-P", "rekeyd")
+        self.assertIn(f"{STATE}/keys/rkx_a", said)
+        self.assertIn(f"left behind, another file system: {STATE}/copy", said)
+        self.assertEqual(list(root.sums(STATE)), ["var/lib/rekeyd/copy/rkx_a"])
+
+
+class Ways(InACleanRoot):
+    """Other ways to be installed."""
+
+    def standalone(self):
+        """systemd's helpers, without systemd."""
+        for number, file in enumerate(sorted(pathlib.Path(os.environ["STANDALONE"]).glob("*.deb"))):
+            self.root.run("dpkg", "-i", self.put(file, f"/srv/{number}.deb"))
+
+    def test_systemds_helper_makes_the_same_account(self):
+        self.standalone()
+        self.root.run("dpkg", "-i", self.deb)
+        self.assert_places()
+        self.assert_off()
+        # What a boot does finds nothing to do.
+        self.root.run("systemd-tmpfiles", "--create", "rekeyd.conf")
+        self.assert_places()
+        self.root.run("dpkg", "-P", "rekeyd")
+        self.assertFalse(self.root.at(STATE).exists())
+
+    def test_init_writes_a_file_that_the_account_can_use(self):
+        self.root.run("dpkg", "-i", self.deb)
+        operator = Operator(self.root)
+        tags = [word for name, value in operator.cloud["tags"].items() for word in ("--tag", f"{name}={value}")]
+        self.root.run(
+            "rekeyd", "init", "--provider", "tencent-lighthouse", "--region", operator.cloud["region"], "--fleet", "web", *tags,
+            "--schedule", "none", "--verify", "none",
+            "--access-key-id", "credential:lighthouse-id", "--access-key-secret", "credential:lighthouse-secret",
+        )  # fmt: skip
+        self.assertIn("web", operator.rekeyd("check"))
+
+    def test_the_notes_in_the_tarball_install_it(self):
+        self.standalone()
+        with tarfile.open(next(PACKAGES.glob("*.tar.gz"))) as tar:
+            tar.extractall(self.root.at("/srv"), filter="fully_trusted")
+        (folder,) = self.root.at("/srv").glob("rekeyd-*")
+        notes = (folder / "INSTALL.md").read_text()
+        commands = [line[2:] for line in notes.split("```console\n")[1].split("```")[0].splitlines()]
+        self.assertGreater(len(commands), 5)
+        self.root.run("sh", "-ec", f"cd /srv/{folder.name}\n" + "\n".join(commands))
+        self.assert_places()
+        operator = Operator(self.root)
+        operator.write_config()
+        daemon = operator.start_daemon()
+        operator.rekeyd("rotate", "web", secrets=False)
+        operator.stop(daemon)
+        self.assertEqual(len({pairs for _, pairs in operator.machines().values()} - {()}), 1)
+
+    def test_what_the_image_is_made_of_runs_as_its_account(self):
+        # No engine is here: the image's own lines, but for apt-get's, on a root of the same packages.
+        text = (HOUSE / "packaging/Containerfile").read_text()
+        image = [line for line in text[text.rindex("\nFROM ") :].splitlines() if line and not line.startswith("#")]
+        value = {line.split()[0]: line.split(None, 1)[1] for line in image}
+        for line in image:
+            if line.startswith("RUN apt-get"):
+                packages = re.search(r"--no-install-recommends (.*?) &&", line)[1].split()
+                self.root.run("dpkg-query", "-W", *packages)
+            elif line.startswith("RUN "):
+                self.root.run("sh", "-ec", line.removeprefix("RUN "))
+        with tarfile.open(next(PACKAGES.glob("*.tar.gz"))) as tar:
+            (program,) = [member for member in tar.getmembers() if re.fullmatch(r"[^/]*/rekeyd", member.name)]
+            self.root.at("/usr/bin/rekeyd").write_bytes(tar.extractfile(program).read())
+        self.root.at("/usr/bin/rekeyd").chmod(0o755)
+        self.root.write("/etc/rekeyd/rekeyd.yaml", (HOUSE / "config/alibaba-ecs.yaml").read_text())
+        words = json.loads(value["ENTRYPOINT"]) + json.loads(value["CMD"])
+        secrets = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"}
+        container = self.root.start(*words, user=value["USER"], env=secrets, log="/var/log/container.log")
+        address = wait_for("the pages", lambda: fetch("http://127.0.0.1:9797/healthz"), 20)
+        self.assertTrue(address)
+        self.assertEqual(self.root.stat(f"{value['VOLUME']}/rekeyd.db").split()[1:], ["rekeyd", "rekeyd"])
+        container.send_signal(signal.Signals[value["STOPSIGNAL"]])
+        self.assertEqual(container.wait(15), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
