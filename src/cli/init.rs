@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// The cloud's region, as the cloud spells it
     #[arg(long)]
     region: Option<String>,
+    /// Where the cloud answers, for another one than its own: an international site, a simulated cloud
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
     /// The fleet's name [default: web]
     #[arg(long)]
     fleet: Option<String>,
@@ -149,6 +152,7 @@ impl Arguments {
             Some(region) => answers.region.clone_from(region),
             None => open.push(Needed::Region),
         }
+        answers.endpoint.clone_from(&self.endpoint);
         match (self.all_instances, self.tag.is_empty()) {
             (true, _) => answers.tags = None,
             (false, true) => open.push(Needed::Machines),

@@ -7,6 +7,7 @@ Debian's packages of systemd's helpers without systemd.
 """
 
 import collections
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -313,7 +314,8 @@ def make_older_package(deb, to):
 
 def migrated(database):
     """The newest migration that the database has had."""
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    # Closed, not only let go of: who keeps a file of the root's open keeps the root.
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT max(version) FROM _sqlx_migrations WHERE success").fetchone()[0]
 
 

@@ -10,6 +10,8 @@ use crate::model::ProviderKind;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answers {
     pub(super) provider: ProviderKind,
+    /// `None`: the cloud's own.
+    pub(super) endpoint: Option<String>,
     pub(super) region: String,
     pub(super) fleet: String,
     /// `None`: all of the account in the region.
@@ -31,6 +33,7 @@ impl Default for Answers {
     fn default() -> Self {
         Self {
             provider: ProviderKind::TencentLighthouse,
+            endpoint: None,
             region: "ap-singapore".into(),
             fleet: "web".into(),
             tags: Some(BTreeMap::from([("role".into(), "web".into())])),
@@ -120,6 +123,10 @@ fn answered(line: &str, answers: &Answers) -> Option<String> {
         (0, "store") => scalar(&format!("sqlite://{}/rekeyd.db", answers.state)),
         (0, "custody") => format!("{{ directory: {} }}", scalar(&format!("{}/keys", answers.state))),
         (2, "web") => return Some(format!("{indent}{}:", scalar(&answers.fleet))),
+        (4, "provider") => {
+            let endpoint = answers.endpoint.as_ref()?;
+            format!("{}\n{indent}endpoint: {}", answers.provider, scalar(endpoint))
+        }
         (4, "region") => scalar(&answers.region),
         (4, "tags") => match &answers.tags {
             Some(tags) => {
@@ -190,6 +197,7 @@ mod tests {
         for provider in ProviderKind::ALL {
             let answers = Answers {
                 provider,
+                endpoint: Some("https://{region}.cloud.example".into()),
                 region: "xx-nowhere-9".into(),
                 fleet: "db".into(),
                 tags: Some(tags.clone()),
@@ -206,6 +214,8 @@ mod tests {
             assert_eq!((config.fleets.len(), config.accounts.len(), name.as_str()), (1, 1, "db"));
             assert_eq!(config.accounts[&fleet.account].provider, provider);
             assert_eq!(fleet.region.as_str(), "xx-nowhere-9");
+            let endpoint = config.accounts[&fleet.account].endpoint(&fleet.region);
+            assert_eq!(endpoint.as_deref(), Some("https://xx-nowhere-9.cloud.example"));
             assert_eq!(fleet.select, Select::Tags(tags.clone()));
             let schedule = fleet.schedule.as_ref().unwrap();
             assert_eq!(
@@ -219,8 +229,10 @@ mod tests {
             assert!(missing.contains("$THE_ID is not set") && missing.contains("credential the-secret"), "{missing}");
             assert!(config.notes.is_empty(), "{:?}", config.notes);
             let least = Answers { provider, tags: None, schedule: None, login: None, ..Answers::default() };
-            let fleet = read(&least).fleets.into_values().next().unwrap();
-            assert_eq!((fleet.select, fleet.schedule.is_none(), fleet.verify), (Select::All, true, Verify::None));
+            let config = read(&least);
+            let (account, fleet) = (config.accounts.values().next().unwrap(), config.fleets.values().next().unwrap());
+            assert_eq!((&fleet.select, fleet.schedule.is_none(), &fleet.verify), (&Select::All, true, &Verify::None));
+            assert_eq!(account.endpoint(&fleet.region), None);
         }
     }
 
