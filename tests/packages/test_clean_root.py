@@ -30,6 +30,23 @@ PACKAGES = pathlib.Path(os.environ["PACKAGES"])
 STATE, CONFIG = "/var/lib/rekeyd", "/etc/rekeyd/rekeyd.yaml"
 # The database as the release before the newest migrations left it.
 OLDER_MIGRATION = 3
+RUNNING = "/run/rekeyd.runs"
+SYSTEMCTL = f"""#!/bin/sh
+echo "$*" >>/var/log/systemctl.log
+quiet=
+while [ $# -gt 0 ]; do
+    case $1 in --quiet) quiet=yes ;; --*) ;; *) break ;; esac
+    shift
+done
+tell() {{ [ -n "$quiet" ] || echo "$1"; }}
+case $1 in
+    is-active) if [ -e {RUNNING} ]; then tell active; else tell inactive; exit 3; fi ;;
+    is-enabled)
+        if [ -L /etc/systemd/system/multi-user.target.wants/rekeyd.service ]; then tell enabled; else tell disabled; exit 1; fi ;;
+    start) touch {RUNNING} ;;
+    stop) rm -f {RUNNING} ;;
+esac
+"""
 MIGRATIONS = {int(path.name[:4]): path for path in (HOUSE / "migrations").glob("*.sql")}
 
 
@@ -142,9 +159,25 @@ class Root:
         return self.run("stat", "-c", "%A %U %G", path).strip()
 
     def systemd(self):
-        """Has maintainer scripts believe that systemd runs: what they would say to it is written down."""
+        """Has maintainer scripts believe that systemd runs: what they say to it is written down, and it answers whether the
+        unit is enabled (by its link) and runs (by a file of ours)."""
         self.at("/run/systemd/system").mkdir(parents=True)
-        self.write("/usr/bin/systemctl", '#!/bin/sh\necho "$*" >>/var/log/systemctl.log\n', 0o755)
+        self.write("/usr/bin/systemctl", SYSTEMCTL, 0o755)
+
+    def enable(self):
+        """As `systemctl enable` does."""
+        link = self.at("/etc/systemd/system/multi-user.target.wants/rekeyd.service")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("/usr/lib/systemd/system/rekeyd.service")
+
+    def runs(self, running=None):
+        """Whether the unit runs as far as systemd knows; `running` makes it so."""
+        file = self.at(RUNNING)
+        if running is True:
+            file.touch()
+        elif running is False:
+            file.unlink(missing_ok=True)
+        return file.exists()
 
     def asked_of_systemd(self):
         """What maintainer scripts asked since the last time, questions left out."""
@@ -331,6 +364,11 @@ class InACleanRoot(unittest.TestCase):
         self.root.at(path).write_bytes(pathlib.Path(file).read_bytes())
         return path
 
+    def install_standalone(self):
+        """systemd's helpers, without systemd."""
+        for number, file in enumerate(sorted(pathlib.Path(os.environ["STANDALONE"]).glob("*.deb"))):
+            self.root.run("dpkg", "-i", self.put(file, f"/srv/{number}.deb"))
+
     def assert_places(self):
         """The account and its places, as sysusers and tmpfiles would have them."""
         self.assertRegex(
@@ -390,6 +428,7 @@ class Life(InACleanRoot):
         self.assertEqual(migrated(database), OLDER_MIGRATION)
         self.assertGreater(counts[1][0], 20)
         kept = root.sums("/etc/rekeyd", STATE)
+        root.runs(True)
         root.run("dpkg", "-i", self.deb)
         self.assertEqual(root.sums("/etc/rekeyd", STATE), kept, "the package itself changes no file of ours")
         self.assertEqual(root.asked_of_systemd(), ["try-restart rekeyd.service"])
@@ -416,15 +455,18 @@ class Life(InACleanRoot):
 
         # Removed: what is ours is gone, what is the operator's is there.
         kept = root.sums("/etc/rekeyd", STATE)
-        root.run("dpkg", "-r", "rekeyd")
+        self.assertNotIn("rekeyd: ", root.run("dpkg", "-r", "rekeyd"), "there is nothing to say")
         self.assertEqual(root.asked_of_systemd(), ["stop rekeyd.service"])
         self.assertFalse(root.at("/usr/bin/rekeyd").exists())
         self.assertFalse(root.at("/usr/lib/systemd/system/rekeyd.service").exists())
+        # But for what SQLite leaves beside a database that somebody has only read.
+        kept |= {path: sum for path, sum in root.sums(STATE).items() if path.endswith(("rekeyd.db-shm", "rekeyd.db-wal"))}
         self.assertEqual(root.sums("/etc/rekeyd", STATE), kept)
 
         # Installed again: it goes on from there.
         said = root.run("dpkg", "-i", self.deb)
         self.assertNotIn("rekeyd init", said)
+        self.assertEqual(root.asked_of_systemd(), [], "nobody enabled it")
         self.assert_places()
         self.assertEqual(root.sums("/etc/rekeyd", STATE), kept)
         self.assertLessEqual(journals, operator.journals())
@@ -445,30 +487,175 @@ class Life(InACleanRoot):
         self.assertEqual(left, [root.at("/etc/rekeyd")])
         self.assertIn("rekeyd", root.run("getent", "passwd", "rekeyd"))
 
-    def test_a_purge_takes_no_other_disks_copies(self):
+    def assert_asked(self, deb, *asked, says=""):
+        """What an installation of this package asks of systemd, and whether it says so in words."""
+        said = self.root.run("dpkg", "-i", deb)
+        self.assertEqual(self.root.asked_of_systemd(), list(asked), said)
+        self.assertEqual("rekeyd is enabled, did not run" in said, says == "stopped", said)
+        self.assertFalse(self.root.at("/run/rekeyd.installed-again").exists())
+
+    def test_an_install_after_remove_starts_who_is_enabled_and_an_upgrade_nobody_who_was_stopped(self):
+        root = self.root
+        root.systemd()
+        make_older_package(next(PACKAGES.glob("*.deb")), root.at("/srv/old.deb"))
+        # Nobody enabled it: nobody starts it.
+        self.assert_asked("/srv/old.deb")
+        self.assert_asked(self.deb)
+        root.run("dpkg", "-r", "rekeyd")
+        root.asked_of_systemd()
+        self.assert_asked("/srv/old.deb")
+        # Enabled, and it runs.
+        root.enable()
+        root.runs(True)
+        self.assert_asked(self.deb, "try-restart rekeyd.service")
+        # Removed, and installed again.
+        root.run("dpkg", "-r", "rekeyd")
+        self.assertEqual((root.asked_of_systemd(), root.runs()), (["stop rekeyd.service"], False))
+        self.assert_asked(self.deb, "start rekeyd.service")
+        self.assertTrue(root.runs())
+        # Stopped by a person: no upgrade starts it, and each says so.
+        root.runs(False)
+        self.assert_asked(self.deb, says="stopped")
+        # Unpacked twice, as after a first attempt that failed, and then set up.
+        root.runs(True)
+        root.run("dpkg", "-r", "rekeyd")
+        root.run("dpkg", "--unpack", "/srv/old.deb")
+        root.run("dpkg", "--unpack", self.deb)
+        root.asked_of_systemd()
+        root.run("dpkg", "--configure", "rekeyd")
+        self.assertEqual(root.asked_of_systemd(), ["start rekeyd.service"])
+        # A note that no install came to read is none of the next upgrade's.
+        root.run("dpkg", "-r", "rekeyd")
+        root.run("dpkg", "--unpack", self.deb)
+        root.run("dpkg", "-r", "rekeyd")
+        self.assertFalse(root.at("/run/rekeyd.installed-again").exists())
+
+    def test_the_operators_directory_keeps_its_mode_and_ours_gets_its_own(self):
+        root = self.root
+        self.install_standalone()
+        root.run("dpkg", "-i", self.deb)
+        self.assert_places()
+        root.run("chgrp", "rekeyd", "/etc/rekeyd")
+        root.run("chmod", "0750", "/etc/rekeyd")
+        for again in (["dpkg", "-i", self.deb], ["systemd-tmpfiles", "--create", "rekeyd.conf"]):
+            root.run("chown", "root:root", STATE)
+            root.run("chmod", "0755", STATE)
+            root.run(*again)
+            self.assertEqual(root.stat("/etc/rekeyd"), "drwxr-x--- root rekeyd", again)
+            self.assertEqual(root.stat(STATE), "drwx------ rekeyd rekeyd", again)
+            # Who takes it away gets it anew.
+            root.run("rmdir", "/etc/rekeyd")
+            root.run(*again)
+            self.assert_places()
+            root.run("chgrp", "rekeyd", "/etc/rekeyd")
+            root.run("chmod", "0750", "/etc/rekeyd")
+
+    def test_a_removal_in_the_midst_of_a_rotation_says_who_is_owed_a_start_and_a_purge_waits_for_who_drives(self):
+        root = self.root
+        root.systemd()
+        root.run("dpkg", "-i", self.deb)
+        root.enable()
+        operator = Operator(root)
+        operator.write_config()
+        before = operator.machines()
+        daemon = operator.start_daemon()
+        root.start("/usr/bin/rekeyd", "rotate", "web", user="rekeyd:rekeyd", log="/var/log/rotate.log")
+        wait_for("a machine that is down", lambda: [one for one, (state, _) in operator.machines().items()
+                                                    if state != before[one][0]])  # fmt: skip
+        daemon.kill()
+        daemon.wait()
+        status = json.loads(root.run("rekeyd", "status", "--json", user="rekeyd:rekeyd"))
+        (fleet,) = status["fleets"]
+        owed = fleet["open"]["owed_starts"]
+        self.assertTrue(owed)
+        kept = root.sums("/etc/rekeyd", STATE)
+        said = root.run("dpkg", "-r", "rekeyd")
+        self.assertEqual(root.sums("/etc/rekeyd", STATE), kept)
+        self.assertIn(f"rekeyd:   fleet web: open rotation {fleet['open']['rotation']} since ", said)
+        self.assertRegex(said, r"rekeyd:   fleet web: owed a start \(since .*\): " + ", ".join(owed))
+        self.assertIn("systemctl start rekeyd", said)
+        self.assertNotIn("drives this store", said)
+
+        # The daemon goes on; systemd's stop does not reach it, as where there is no systemd.
+        root.asked_of_systemd()
+        root.run("dpkg", "-i", self.deb)
+        self.assertEqual(root.asked_of_systemd(), ["start rekeyd.service"])
+        daemon = operator.start_daemon()
+        wait_for("the end of the rotation", lambda: all(row["ended"] for row in operator.history().values()))
+        self.assertNotIn("rekeyd: ", root.run("dpkg", "-r", "rekeyd"))
+        kept = root.sums("/etc/rekeyd", f"{STATE}/keys")
+        self.assertGreater(len(kept), 1)
+        said = root.run("dpkg", "-P", "rekeyd", code=1)
+        self.assertIn(f"nothing is destroyed: end process {daemon.pid} (/usr/bin/rekeyd run), which drives {STATE}, then", said)
+        self.assertEqual(root.sums("/etc/rekeyd", f"{STATE}/keys"), kept)
+        self.assertTrue(root.at(f"{STATE}/rekeyd.db").exists())
+        operator.stop(daemon)
+        self.assertIn("private keys", root.run("dpkg", "-P", "rekeyd"))
+        self.assertFalse(root.at(STATE).exists())
+
+    def test_a_removal_is_kept_from_nothing_by_what_rekeyd_cannot_tell(self):
         root = self.root
         root.run("dpkg", "-i", self.deb)
-        root.run("install", "-d", "-m", "0700", "-o", "rekeyd", f"{STATE}/keys", f"{STATE}/copy")
-        subprocess.run(["mount", "-t", "tmpfs", "copy", root.at(f"{STATE}/copy")], check=True)
+        self.assertNotIn("rekeyd: ", root.run("dpkg", "-r", "rekeyd"), "no config file: it never ran")
+        # A config file with a fault, and a program that does not answer.
+        root.run("dpkg", "-i", self.deb)
+        root.write(CONFIG, "flets: {}\n")
+        said = root.run("dpkg", "-r", "rekeyd")
+        self.assertIn("is not known", said)
+        self.assertRegex(said, r"rekeyd:   .*flets")
+        root.run("dpkg", "-i", self.deb)
+        root.write("/usr/bin/rekeyd", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n", 0o755)
+        began = time.monotonic()
+        said = root.run("dpkg", "-r", "rekeyd")
+        self.assertLess(time.monotonic() - began, 30)
+        self.assertIn("no answer within 8 s", said)
+        self.assertFalse(root.at("/usr/bin/rekeyd").exists())
+
+    def test_a_purge_destroys_nothing_while_a_copy_is_mounted_below(self):
+        root = self.root
+        # The state's own place may be a disk, and a link to it.
+        disk = "/srv/a disk"
+        root.run("mkdir", disk)
+        subprocess.run(["mount", "-t", "tmpfs", "disk", root.at(disk)], check=True)
+        root.at(STATE).symlink_to(f"../..{disk}")
+        root.run("dpkg", "-i", self.deb)
         key = "-----BEGIN OPENSSH PRIVATE KEY-----\nno key\n-----END OPENSSH PRIVATE KEY-----\n"
-        for folder in ("keys", "copy"):
-            root.write(f"{STATE}/{folder}/rkx_a", key, 0o600, "rekeyd")
+        for folder in (f"{STATE}/keys", f"{STATE}/copy", "/srv/copy"):
+            root.run("install", "-d", "-m", "0700", "-o", "rekeyd", folder)
+        for folder in (f"{STATE}/keys", "/srv/copy"):
+            root.write(f"{folder}/rkx_a", key, 0o600, "rekeyd")
+        root.write(CONFIG, "# An operator's own words.\n")
+        root.run("dpkg", "-r", "rekeyd")
+        kept = root.sums("/etc/rekeyd", disk, "/srv/copy")
+        self.assertEqual(len(kept), 3)
+        # Another directory of the same file system, and another file system.
+        for mount in (["--bind", root.at("/srv/copy")], ["-t", "tmpfs", "copy"], ["--bind", root.at(f"{disk}/keys")]):
+            copy = root.at(f"{disk}/copy")
+            subprocess.run(["mount", *mount, copy], check=True)
+            said = root.run("dpkg", "-P", "rekeyd", code=1)
+            self.assertIn(f"nothing is destroyed: unmount what is mounted below {STATE} (/srv/a disk/copy), then", said)
+            subprocess.run(["umount", copy], check=True)
+            self.assertEqual(root.sums("/etc/rekeyd", disk, "/srv/copy"), kept)
         said = root.run("dpkg", "-P", "rekeyd")
-        self.assertIn(f"{STATE}/keys/rkx_a", said)
-        self.assertIn(f"left behind, another file system: {STATE}/copy", said)
-        self.assertEqual(list(root.sums(STATE)), ["var/lib/rekeyd/copy/rkx_a"])
+        self.assertIn("1 private keys", said)
+        self.assertEqual(list(root.sums(disk, "/srv/copy")), ["srv/copy/rkx_a"])
+        self.assertFalse(root.at(STATE).is_symlink())
+
+    def test_a_purge_of_a_disk_of_its_own_leaves_the_disk(self):
+        root = self.root
+        root.run("mkdir", STATE)
+        subprocess.run(["mount", "-t", "tmpfs", "disk", root.at(STATE)], check=True)
+        root.run("dpkg", "-i", self.deb)
+        root.write(f"{STATE}/rekeyd.db", "journals\n")
+        self.assertIn(f"left behind, mounted, and empty: {STATE}", root.run("dpkg", "-P", "rekeyd"))
+        self.assertEqual(root.sums(STATE), {})
 
 
 class Ways(InACleanRoot):
     """Other ways to be installed."""
 
-    def standalone(self):
-        """systemd's helpers, without systemd."""
-        for number, file in enumerate(sorted(pathlib.Path(os.environ["STANDALONE"]).glob("*.deb"))):
-            self.root.run("dpkg", "-i", self.put(file, f"/srv/{number}.deb"))
-
     def test_systemds_helper_makes_the_same_account(self):
-        self.standalone()
+        self.install_standalone()
         self.root.run("dpkg", "-i", self.deb)
         self.assert_places()
         self.assert_off()
@@ -490,7 +677,7 @@ class Ways(InACleanRoot):
         self.assertIn("web", operator.rekeyd("check"))
 
     def test_the_notes_in_the_tarball_install_it(self):
-        self.standalone()
+        self.install_standalone()
         with tarfile.open(next(PACKAGES.glob("*.tar.gz"))) as tar:
             tar.extractall(self.root.at("/srv"), filter="fully_trusted")
         (folder,) = self.root.at("/srv").glob("rekeyd-*")

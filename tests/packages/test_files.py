@@ -134,6 +134,19 @@ class DebianPackage(unittest.TestCase):
             for text in (shell.read_text(), fish, zsh, page.replace("\\-", "-")):
                 self.assertIn(verb, text)
 
+    def test_what_readme_says_of_it_is_so(self):
+        readme = (HOUSE / "README.md").read_text()
+        names = set(re.findall(r"rekeyd_[\w.~+-]+\.deb", readme))
+        self.assertEqual(names, {f"rekeyd_{RELEASE}-1_amd64.deb"})
+        # Where things lie once they are installed: files and directories.
+        places = {place.rstrip("/.") for place in re.findall(r"/usr/(?:share|lib)/[\w./-]*rekeyd[\w./-]*", readme)}
+        self.assertLessEqual(
+            {"/usr/share/doc/rekeyd/examples/policies", "/usr/share/rekeyd/dashboards/alerts.yaml"}, places
+        )
+        self.assertEqual({place for place in places if not (self.root / place.lstrip("/")).exists()}, set())
+        policies = (self.root / "usr/share/doc/rekeyd/examples/policies").iterdir()
+        self.assertEqual({path.stem for path in policies}, {path.stem for path in (HOUSE / "config/policies").iterdir()})
+
     def test_lintian_finds_nothing(self):
         # Who is not in Debian's archive closes no bug by coming into it.
         words = [
