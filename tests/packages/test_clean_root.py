@@ -576,13 +576,23 @@ class Life(InACleanRoot):
         self.assertIn("systemctl start rekeyd", said)
         self.assertNotIn("drives this store", said)
 
-        # The daemon goes on; systemd's stop does not reach it, as where there is no systemd.
+        # Installed again, it pays its debts; held by a person, the rotation stays open. systemd's stop does not reach this daemon,
+        # as where there is no systemd.
         root.asked_of_systemd()
         root.run("dpkg", "-i", self.deb)
         self.assertEqual(root.asked_of_systemd(), ["start rekeyd.service"])
+        operator.rekeyd("hold", "web", secrets=False)
         daemon = operator.start_daemon()
-        wait_for("the end of the rotation", lambda: all(row["ended"] for row in operator.history().values()))
-        self.assertNotIn("rekeyd: ", root.run("dpkg", "-r", "rekeyd"))
+
+        def paid():
+            status = json.loads(root.run("rekeyd", "status", "--json", user="rekeyd:rekeyd"))
+            return not status["fleets"][0]["open"]["owed_starts"]
+
+        wait_for("the starts", paid)
+        said = root.run("dpkg", "-r", "rekeyd")
+        self.assertIn("rekeyd:   fleet web: HELD: ", said)
+        self.assertNotIn("owed a start (since", said)
+        self.assertIn("rekeyd:   a rekeyd drives this store, still", said)
         kept = root.sums("/etc/rekeyd", f"{STATE}/keys")
         self.assertGreater(len(kept), 1)
         said = root.run("dpkg", "-P", "rekeyd", code=1)
