@@ -21,7 +21,8 @@ pub(super) struct Arguments {
     all: bool,
     /// `leave-off:INSTANCE`: the instance may stay switched off, it is excluded and no start is owed to it any more.
     /// `destroy`: the private key of this retire journal may be destroyed without a login proof. `undelivered`: the rotation
-    /// may end though its key was not delivered everywhere. May be given more than once
+    /// may end though its key was not delivered everywhere. `gone`: for an hour, what the cloud does not show is gone, though
+    /// nothing shows that it is this journal's account that answers. May be given more than once
     #[arg(long, value_name = "WHAT", value_parser = parse_allow)]
     allow: Vec<Allow>,
     /// Why, for whoever reads the journal
@@ -33,8 +34,9 @@ fn parse_allow(text: &str) -> Result<Allow, String> {
     match text.split_once(':') {
         None if text == "destroy" => Ok(Allow::Destroy),
         None if text == "undelivered" => Ok(Allow::Undelivered),
+        None if text == "gone" => Ok(Allow::Gone),
         Some(("leave-off", id)) if !id.is_empty() => Ok(Allow::LeaveOff(InstanceId::new(id))),
-        _ => Err("write leave-off:INSTANCE, destroy or undelivered".to_string()),
+        _ => Err("write leave-off:INSTANCE, destroy, undelivered or gone".to_string()),
     }
 }
 
@@ -112,7 +114,10 @@ async fn release_fleet(
     // What is allowed speaks of a rotation's instances.
     let rotation = held.iter().find(|head| matches!(head.plan, Plan::Rotate(_)));
     if !allow.is_empty() && rotation.is_none() {
-        bail!("{fleet} has no held rotation: --allow=leave-off is for an instance that one cannot start");
+        bail!(
+            "{fleet} has no held rotation, of which --allow could speak; a journal that is not held is named by its id \
+             (`rekeyd status {fleet}`)"
+        );
     }
     if held.is_empty() && !was_paused && failed.is_empty() {
         bail!("{fleet} is not held");
@@ -159,6 +164,7 @@ mod tests {
         let check = |text: &str, expect: Option<Allow>| assert_eq!(parse_allow(text).ok(), expect, "{text}");
         check("destroy", Some(Allow::Destroy));
         check("undelivered", Some(Allow::Undelivered));
+        check("gone", Some(Allow::Gone));
         check("leave-off:i-1", Some(Allow::LeaveOff(InstanceId::new("i-1"))));
         check("leave-off:", None);
         check("leave-off", None);

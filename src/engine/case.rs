@@ -92,12 +92,11 @@ pub(super) struct Case {
     pub(super) provider: Option<Arc<dyn Provider>>,
     /// What the newest looks showed.
     pub(super) seen: Snapshot,
-    /// Since when an instance is missing from looks: gone only when it is so twice.
+    /// Since when an instance is missing from looks of which our account was seen to be the source: gone only when it is so
+    /// twice.
     pub(super) missing: BTreeMap<InstanceId, Timestamp>,
-    /// When the cloud showed last what only our account has, while somebody was missing.
-    pub(super) witnessed: Option<Timestamp>,
-    /// What is said as long as it shows nothing of ours.
-    pub(super) strange: Option<Error>,
+    /// Since when nothing of ours is shown, and what is said of it.
+    pub(super) strange: Option<(Timestamp, Error)>,
     /// Who hangs on the pair of a retire journal.
     pub(super) waiting: Option<String>,
     /// Public halves of pairs on which machines were found, and whether the journals were read for them.
@@ -129,7 +128,6 @@ impl Case {
             provider: None,
             seen: Snapshot::default(),
             missing: BTreeMap::new(),
-            witnessed: None,
             strange: None,
             waiting: None,
             publics: BTreeMap::new(),

@@ -3,7 +3,7 @@
 
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::retire::{Pair, due};
-use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, Standing, Verify};
+use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, STRANGE, Standing, Verify};
 use crate::store::{Head, StoreError};
 
 use super::compromised::waive_grace;
@@ -16,7 +16,8 @@ pub enum Reached {
     /// It ended.
     Ended(Outcome),
     /// It is held, and nothing more can be done: nothing is in flight, and nobody is owed a start but these, whom the cloud
-    /// refuses to start; or its account has left the config file, and what is owed cannot be paid without it.
+    /// refuses to start; or its account has left the config file or shows nothing of it, and what is owed cannot be paid
+    /// without it.
     Held {
         /// Why.
         reason: HoldReason,
@@ -54,8 +55,10 @@ impl Engine {
                     return Ok(Reached::Ended(outcome));
                 }
                 let cut_off = |reason: &&HoldReason| {
-                    matches!(reason, HoldReason::Account { .. })
-                        && (self.tools.providers)(&rotation.plan.place).is_err()
+                    let is_gone = matches!(reason, HoldReason::Account { .. });
+                    let is_strange = matches!(reason, HoldReason::Step { error, .. } if error.code == STRANGE);
+                    (is_gone && (self.tools.providers)(&rotation.plan.place).is_err())
+                        || (is_strange && self.cases.get(&id).is_some_and(|case| case.strange.is_some()))
                 };
                 let stands = |reason: &&HoldReason| {
                     (rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none()) || cut_off(reason)

@@ -1,12 +1,12 @@
 //! Looking. Instances that several steps wait for are asked for in one go; a look writes no entry. Absence is believed
-//! only when it is seen twice, and our account between: an answer that lacks an instance by mistake, or that is another
-//! account's, must not write off a machine that we stopped.
+//! only when it is seen twice, each time with something of our account: an answer that lacks an instance by mistake, or that is
+//! another account's, must not write off a machine that we stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Duration, InstanceId, Timestamp};
 use crate::provider::{Error, Instance, Provider, Select};
-use crate::rotation::policy::later;
+use crate::rotation::policy::{believes_gone, later};
 use crate::rotation::{Sight, Step};
 
 use super::Tools;
@@ -47,7 +47,7 @@ pub(super) async fn share(tools: &Tools, case: &mut Case, run: &[Step]) {
     let due = run.iter().filter(|step| case.look_at(**step, now).is_none_or(|at| at <= now));
     let Ok(rotation) = case.rotation() else { return };
     let ids: BTreeSet<InstanceId> =
-        due.filter_map(|step| step.batch()).flat_map(|batch| rotation.batch(batch).to_vec()).collect();
+        due.filter_map(|step| step.batch()).flat_map(|batch| rotation.attended(batch, now)).collect();
     let Some(provider) = case.provider.clone().filter(|_| !ids.is_empty()) else { return };
     let ids: Vec<InstanceId> = ids.into_iter().collect();
     if let Err(error) = look(tools, case, provider.as_ref(), &ids, later(now, Duration::ZERO)).await {
@@ -55,7 +55,8 @@ pub(super) async fn share(tools: &Tools, case: &mut Case, run: &[Step]) {
     }
 }
 
-/// Makes sure that each of these was looked at not before `since`.
+/// Makes sure that each of these was looked at not before `since`. Who is missing, where nothing shows that it is our account
+/// that answers, was not looked at: an error only if nobody else was.
 pub(super) async fn look(
     tools: &Tools,
     case: &mut Case,
@@ -65,52 +66,54 @@ pub(super) async fn look(
 ) -> Result<(), Error> {
     let wanted: Vec<InstanceId> = ids.iter().filter(|id| case.seen.get(id, since).is_none()).cloned().collect();
     if wanted.is_empty() {
-        // What a shared look met is for the step to say.
-        let is_missing = ids.iter().any(|id| case.missing.contains_key(id));
-        return case.strange.clone().filter(|_| is_missing).map_or(Ok(()), Err);
+        return Ok(());
     }
     // The time before the question: what is seen is at least as new.
     let at = tools.clock.now();
     let found = provider.instances(&Select::Ids(wanted.clone())).await?;
     let mut found: BTreeMap<InstanceId, Instance> = found.into_iter().map(|seen| (seen.id.clone(), seen)).collect();
+    let absent: Vec<InstanceId> = wanted.iter().filter(|id| !found.contains_key(*id)).cloned().collect();
+    let is_ours = absent.is_empty() || is_ours(case, provider, &found, at).await?;
     for id in wanted {
-        let seen = found.remove(&id);
-        match seen {
-            Some(_) => case.missing.remove(&id),
-            None => Some(*case.missing.entry(id.clone()).or_insert(at)),
-        };
-        case.seen.seen.insert(id, (at, seen));
+        match found.remove(&id) {
+            Some(seen) => {
+                case.missing.remove(&id);
+                case.seen.seen.insert(id, (at, Some(seen)));
+            }
+            None if is_ours => {
+                case.missing.entry(id.clone()).or_insert(at);
+                case.seen.seen.insert(id, (at, None));
+            }
+            // What an earlier answer lacked is no evidence either: it may have been this other account's.
+            None => drop(case.missing.remove(&id)),
+        }
     }
-    find_witness(tools, case, provider, ids).await
+    if is_ours {
+        case.strange = None;
+        return Ok(());
+    }
+    let Ok(rotation) = case.rotation() else { return Ok(()) };
+    let first = case.strange.as_ref().map_or(at, |(first, _)| *first);
+    let error = witness::stranger(rotation, &absent);
+    case.strange = Some((first, error.clone()));
+    // Who is seen goes on; a moment's answer is no reason to give up either.
+    let is_seen = |id: &InstanceId| case.seen.get(id, since).is_some();
+    if ids.iter().any(is_seen) || at < later(first, MISSING) { Ok(()) } else { Err(error) }
 }
 
-/// Where somebody is missing: sees that it is our account that answers, once since the first of them went missing.
-async fn find_witness(
-    tools: &Tools,
-    case: &mut Case,
+/// Whether it is our account that says of somebody that he is not there: it shows another machine of the rotation in the same
+/// answer, or is asked, after it, for what must be there.
+async fn is_ours(
+    case: &Case,
     provider: &dyn Provider,
-    ids: &[InstanceId],
-) -> Result<(), Error> {
-    let is_open = |id: &&InstanceId| {
-        let first = case.missing.get(*id);
-        first.is_some_and(|first| case.witnessed.is_none_or(|witnessed| witnessed < *first))
-    };
-    let missing: Vec<InstanceId> = ids.iter().filter(is_open).cloned().collect();
-    let Ok(rotation) = case.rotation() else { return Ok(()) };
-    if missing.is_empty() {
-        return Ok(());
+    found: &BTreeMap<InstanceId, Instance>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let Ok(rotation) = case.rotation() else { return Ok(true) };
+    if witness::is_shown(found.values()) || believes_gone(rotation.gone_allowed, now) {
+        return Ok(true);
     }
-    let is_ours = witness::shows_pair(provider, rotation).await?;
-    let now = tools.clock.now();
-    if is_ours {
-        (case.witnessed, case.strange) = (Some(now), None);
-        // What was seen missing before is looked at again: our own account may have come back only now.
-        case.seen.forget(&missing);
-        return Ok(());
-    }
-    let overdue = missing.iter().filter_map(|id| case.missing.get(id)).any(|first| now >= later(*first, MISSING));
-    case.strange = overdue.then(|| witness::stranger(rotation, &missing));
-    case.strange.clone().map_or(Ok(()), Err)
+    witness::shows_something(provider, rotation).await
 }
 
 /// The moment since which a look of this turn may be shared.
@@ -122,10 +125,8 @@ pub(super) fn shared_since(now: Timestamp) -> Timestamp {
 pub(super) fn sight<'a>(case: &'a Case, id: &InstanceId, since: Timestamp, now: Timestamp) -> Option<Sight<'a>> {
     match case.seen.get(id, since)? {
         (_, Some(seen)) => Some(Sight::Seen(seen)),
-        (at, None) => {
+        (_, None) => {
             let missing = case.missing.get(id)?;
-            // Seen missing, our account seen, and seen missing again.
-            case.witnessed.filter(|witnessed| missing <= witnessed && *witnessed <= at)?;
             let owed = case.rotation().ok().and_then(|rotation| rotation.member(id)?.owed).is_some();
             let patience = if owed { MISSING_OWED } else { MISSING };
             (now >= later(*missing, patience)).then_some(Sight::Missing)

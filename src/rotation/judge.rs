@@ -185,6 +185,13 @@ impl Rotation {
         over.then_some(Finding::Excluded(Exclusion::SettleMissed))
     }
 
+    /// Of whom in a batch a step may still want something: the others need not be shown.
+    pub fn attended(&self, batch: u32, now: Timestamp) -> Vec<InstanceId> {
+        let is_left = |member: &Member| member.gone || (member.is_done() && !member.is_open(now));
+        let attended = |id: &&InstanceId| self.member(id).is_some_and(|member| !is_left(member));
+        self.batch(batch).iter().filter(attended).cloned().collect()
+    }
+
     /// What a step wants of an instance now.
     pub fn want(&self, step: Step, id: &InstanceId, sight: Sight<'_>, now: Timestamp) -> Want {
         let Some(member) = self.member(id).filter(|member| !member.gone) else { return Want::Nothing };

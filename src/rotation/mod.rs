@@ -56,7 +56,7 @@ pub use plan::{
 };
 pub use policy::Rollout;
 pub use proof::ProofFinding;
-pub use reason::{Allow, Exclusion, HoldReason, Outcome};
+pub use reason::{Allow, Exclusion, HoldReason, Outcome, STRANGE};
 pub use retire::{Retirement, Stage};
 pub use rule::Rule;
 pub use standing::Stand;

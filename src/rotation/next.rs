@@ -1,12 +1,13 @@
 //! `next`: from a rotation's state to the steps that may run now. It decides; it must never look, call or remember.
 
+use crate::model::error::Error;
 use crate::model::{Disruption, Timestamp};
 
 use super::event::{Event, OldKeyFound, Step};
 use super::hook::Hook;
 use super::member::Member;
-use super::policy::{BACK_OFF_MAX, LATE_CALL, later};
-use super::reason::{HoldReason, Outcome};
+use super::policy::{BACK_OFF_MAX, LATE_CALL, Retry, later};
+use super::reason::{HoldReason, Outcome, STRANGE};
 use super::state::Rotation;
 
 /// What may happen now.
@@ -73,9 +74,8 @@ impl Rotation {
                 next.wake_at(until);
             } else if self.abandoned && open.is_empty() && hook.is_none() {
                 next.record.push(Event::Ended { outcome: Outcome::Abandoned });
-            } else if self.held.is_none() {
-                // Given up, but somebody is still down: for a person to see and to decide.
-                next.record.extend(self.starts_refused(&open, now).map(|reason| Event::Held { reason }));
+            } else {
+                next.record.extend(self.reason_to_tell(&open, now).map(|reason| Event::Held { reason }));
             }
             return next;
         }
@@ -98,6 +98,22 @@ impl Rotation {
             }
         }
         next
+    }
+
+    /// Given up or held, but somebody is still down, or nothing of what is under way is shown: for a person to see and to decide.
+    fn reason_to_tell(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
+        let is_strange = |error: &Error| error.code == STRANGE;
+        if matches!(&self.held, Some(HoldReason::Step { error, .. }) if is_strange(error)) {
+            return None;
+        }
+        let is_open = |step: &Step| step.batch().is_some_and(|batch| open.contains(&batch));
+        let strange =
+            |(step, retry): &(&Step, &Retry)| is_open(step) && is_strange(&retry.error) && retry.is_hopeless();
+        match (self.retries.iter().find(strange), &self.held) {
+            (Some((step, retry)), _) => Some(HoldReason::Step { step: *step, error: retry.error.clone() }),
+            (None, None) => self.starts_refused(open, now),
+            (None, Some(_)) => None,
+        }
     }
 
     fn next_batch(&self, next: &mut Next, hook_runs: bool, now: Timestamp) {

@@ -82,7 +82,9 @@ impl Rotation {
     }
 
     fn release_entries(&self, note: &str, allow: &[Allow]) -> Result<Vec<Event>, Refusal> {
-        if self.held.is_none() {
+        // Who is not shown may be waited for without a hold.
+        let gone = allow.contains(&Allow::Gone);
+        if self.held.is_none() && !gone {
             return refused(match self.abandoned {
                 true => format!("rotation {} was given up, and is not held", self.id),
                 false => format!("rotation {} is not held", self.id),
@@ -108,7 +110,7 @@ impl Rotation {
                     return refused(format!("no start is owed to {id}: there is nothing to leave off"));
                 }
                 Allow::LeaveOff(id) => left_off.push(id.clone()),
-                Allow::Undelivered => {}
+                Allow::Undelivered | Allow::Gone => {}
             }
         }
         left_off.sort();
@@ -116,6 +118,7 @@ impl Rotation {
         let release = |allow| Event::Released { note: note.to_string(), allow };
         let mut entries: Vec<Event> = left_off.into_iter().map(|id| release(Some(Allow::LeaveOff(id)))).collect();
         entries.extend(undelivered.then(|| release(Some(Allow::Undelivered))));
+        entries.extend(gone.then(|| release(Some(Allow::Gone))));
         if entries.is_empty() {
             entries.push(release(None));
         }
@@ -126,7 +129,8 @@ impl Rotation {
 impl Retirement {
     /// The entries of an order; none if it is so already.
     pub fn order(&self, order: &Order) -> Result<Vec<Event>, Refusal> {
-        let destroys = matches!(order, Order::Release { allow, .. } if allow.contains(&Allow::Destroy));
+        let allows = |what: Allow| matches!(order, Order::Release { allow, .. } if allow.contains(&what));
+        let (destroys, gone) = (allows(Allow::Destroy), allows(Allow::Gone));
         match self.ended {
             Some((_, Outcome::Kept)) if destroys => {}
             Some((_, outcome)) => return refused(format!("retire journal {} has ended ({outcome})", self.id)),
@@ -148,11 +152,16 @@ impl Retirement {
                 if allow.contains(&Allow::Undelivered) {
                     return refused(format!("{} is a retire journal, and delivers nothing", self.id));
                 }
-                if self.held.is_none() && !destroys {
+                let release = |allow| Event::Released { note: note.clone(), allow };
+                let allowed = [destroys.then_some(Allow::Destroy), gone.then_some(Allow::Gone)].into_iter().flatten();
+                let mut entries: Vec<Event> = allowed.map(|allow| release(Some(allow))).collect();
+                if entries.is_empty() && self.held.is_none() {
                     return refused(format!("retire journal {} is not held", self.id));
                 }
-                let allow = destroys.then_some(Allow::Destroy);
-                Ok(vec![Event::Released { note: note.clone(), allow }])
+                if entries.is_empty() {
+                    entries.push(release(None));
+                }
+                Ok(entries)
             }
         }
     }

@@ -32,12 +32,19 @@ pub const TRIES_MAX: u32 = 5;
 /// A failure this long after the moment of the next try does not belong to those before it: longer than a try takes, a program
 /// that keeps keys included.
 pub const IN_A_ROW: Duration = Duration::from_secs(240);
+/// A person's word that what is not shown is gone counts for so long.
+pub const GONE_ALLOWED: Duration = Duration::from_secs(3600);
 /// Our clock may differ from the cloud's by so many seconds; else nothing that destroys or disturbs is done.
 pub const CLOCK_DIFFERENCE_MAX: i64 = 60;
 
 /// A moment later by a duration; at the end of time it stays there.
 pub fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a person's word that what is not shown is gone, given then, counts now.
+pub fn believes_gone(allowed: Option<Timestamp>, now: Timestamp) -> bool {
+    allowed.is_some_and(|at| at <= now && now < later(at, GONE_ALLOWED))
 }
 
 /// How many tries have failed in a row, and since when.

@@ -218,6 +218,9 @@ impl fmt::Display for HoldReason {
     }
 }
 
+/// The code of the error of a step that finds nothing of the journals' account.
+pub const STRANGE: &str = "account";
+
 /// What a release allows besides going on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,6 +231,9 @@ pub enum Allow {
     Destroy,
     /// The rotation may end though its key was not delivered everywhere.
     Undelivered,
+    /// For [`GONE_ALLOWED`](super::policy::GONE_ALLOWED) what the cloud does not show is gone, though nothing shows that it is
+    /// the journals' account that answers.
+    Gone,
 }
 
 /// How a journal ended.

@@ -4,7 +4,7 @@
 use crate::model::JournalId;
 
 use super::event::Step;
-use super::reason::HoldReason;
+use super::reason::{HoldReason, STRANGE};
 
 impl HoldReason {
     /// What a person can do about it, with the command that goes on.
@@ -28,6 +28,11 @@ impl HoldReason {
             Self::Step { step: Step::Deliver, .. } => format!(
                 "put right what the error says; {release} tries again, `rekeyd release {journal} --allow=undelivered` ends \
                  the rotation without it: the key is in custody"
+            ),
+            Self::Step { error, .. } if error.code == STRANGE => format!(
+                "see whose credentials are in force (`rekeyd check --online`); {release} looks again; if the machines and the \
+                 pair are gone indeed, `rekeyd release {journal} --allow=gone` says so, and `rekeyd abandon {journal}` gives \
+                 the rotation up"
             ),
             Self::Step { .. } => format!("put right what the error says; {release} tries again"),
             Self::KeyMismatch => format!(
@@ -73,6 +78,7 @@ impl HoldReason {
 mod tests {
     use super::*;
     use crate::model::Timestamp;
+    use crate::model::error::{Blame, Effect, Error, Kind};
     use crate::rotation::Hook;
 
     #[test]
@@ -98,5 +104,17 @@ mod tests {
         }
         let refused = HoldReason::StartRefused { instances: vec!["i-1".into()] };
         assert!(refused.way_on(id).contains("--allow=leave-off:i-1"));
+        let error = Error {
+            kind: Kind::Unavailable,
+            effect: Effect::NotDone,
+            blame: Blame::Account,
+            action: "look".into(),
+            code: STRANGE.into(),
+            message: String::new(),
+            request_id: None,
+            retry_after: None,
+        };
+        let strange = HoldReason::Step { step: Step::Settle(0), error };
+        assert!(strange.way_on(id).contains(&format!("`rekeyd release {id} --allow=gone`")));
     }
 }

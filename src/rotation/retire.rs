@@ -35,6 +35,8 @@ pub struct Retirement {
     pub destroyed: bool,
     /// An operator allows to destroy the half without a login proof.
     pub destroy_allowed: bool,
+    /// When a person last allowed to take what is not shown for gone.
+    pub gone_allowed: Option<Timestamp>,
     /// A rotation of a compromised key superseded it: soak and grace are over.
     pub grace_waived: bool,
     /// Why it is held.
@@ -88,6 +90,7 @@ impl Retirement {
             asked: None,
             destroyed: false,
             destroy_allowed: false,
+            gone_allowed: None,
             grace_waived: false,
             held: None,
             ended: None,
@@ -136,6 +139,7 @@ impl Retirement {
                 self.retries.clear();
                 self.ended = None;
                 self.destroy_allowed |= matches!(allow, Some(Allow::Destroy));
+                self.gone_allowed = matches!(allow, Some(Allow::Gone)).then_some(entry.at).or(self.gone_allowed);
             }
             Event::GraceWaived { .. } => self.grace_waived = true,
             Event::Ended { outcome } => self.ended = Some((entry.at, *outcome)),

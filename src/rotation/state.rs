@@ -46,6 +46,10 @@ pub struct Rotation {
     pub key_pair: Option<(Timestamp, KeyPairId)>,
     /// When an import was asked for whose answer is not known: it may still land.
     pub importing: Option<Timestamp>,
+    /// How often an import was asked for: one of several may have landed in another account.
+    pub imports: u32,
+    /// When a person last allowed to take what is not shown for gone.
+    pub gone_allowed: Option<Timestamp>,
     /// Why it is held.
     pub held: Option<HoldReason>,
     /// Since when; only while it is.
@@ -111,6 +115,8 @@ impl Rotation {
             key_stored: None,
             key_pair: None,
             importing: None,
+            imports: 0,
+            gone_allowed: None,
             held: None,
             held_since: None,
             abandoned: false,
@@ -194,6 +200,7 @@ impl Rotation {
             Event::Started { step, call, found } => {
                 if *call == Call::Import {
                     self.importing = Some(at);
+                    self.imports += 1;
                 }
                 if let (Some(batch), Call::Stop | Call::Bind | Call::Reboot) = (step.batch(), call) {
                     self.hooked.touch(batch);
@@ -349,16 +356,16 @@ impl Rotation {
                 member.retry = None;
             }
         }
-        if let Some(Allow::Undelivered) = allow {
-            self.delivered.extend(0..self.plan.policy.deliver.len() as u32);
-        }
-        if let Some(Allow::LeaveOff(id)) = allow {
-            self.change(id, |member| {
+        match allow {
+            Some(Allow::Gone) => self.gone_allowed = Some(at),
+            Some(Allow::Undelivered) => self.delivered.extend(0..self.plan.policy.deliver.len() as u32),
+            Some(Allow::LeaveOff(id)) => self.change(id, |member| {
                 member.owed = None;
                 member.pending = None;
                 member.unsure = None;
                 member.excluded.get_or_insert((at, Exclusion::LeftOff));
-            });
+            }),
+            Some(Allow::Destroy) | None => {}
         }
     }
 

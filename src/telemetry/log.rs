@@ -191,6 +191,7 @@ fn words(plan: &Plan, entry: &Entry) -> String {
             let allow = match allow {
                 Some(Allow::LeaveOff(id)) => format!(", {id} may stay switched off"),
                 Some(Allow::Undelivered) => ", undelivered as the key is".to_string(),
+                Some(Allow::Gone) => ", what is not shown is gone".to_string(),
                 Some(Allow::Destroy) => ", the private key may be destroyed without a login proof".to_string(),
                 None => String::new(),
             };

@@ -4,7 +4,7 @@
 use rekeyd::clock::Clock as _;
 use rekeyd::model::{Duration, ProviderKind};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Event, HoldReason, Plan};
+use rekeyd::rotation::{Allow, Author, Event, HoldReason, Plan};
 use rekeyd::store::Journal as _;
 
 use crate::pool;
@@ -33,6 +33,9 @@ async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
     while rig.completed().await < rig.scenario.rounds || !retired(&rig).await {
         tries += 1;
         assert!(tries < 30, "{what}: not done\n{}", rig.story().await);
+        if call % 2 == 1 {
+            allow_destruction(&rig).await;
+        }
         let done = match rig.completed().await < rig.scenario.rounds {
             true => rig.rotate(&mut engine).await,
             false => rig.retire(&mut engine).await.map_err(|error| error.to_string()),
@@ -72,6 +75,18 @@ async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
     run.calls = rig.fuse.calls().len();
     run.elsewhere = rig.fuse.elsewhere();
     run
+}
+
+/// A person lets the private halves of all open retire journals be destroyed without a proof by login: no word on whose account
+/// it is that answers.
+async fn allow_destruction(rig: &Rig) {
+    for head in rig.journal.heads().await.unwrap().readable {
+        if matches!(head.plan, Plan::Retire(_)) && head.ended.is_none() {
+            let event = Event::Released { note: String::new(), allow: Some(Allow::Destroy) };
+            let by = Author::Operator("test".to_string());
+            rig.journal.append(head.id, head.seq, &[event], &by, rig.clock.now()).await.unwrap();
+        }
+    }
 }
 
 /// Whether every retire journal has ended.

@@ -12,6 +12,7 @@ mod daemon;
 mod deliver;
 mod drift;
 mod fuse;
+mod gone;
 mod jump;
 mod late;
 mod login;

@@ -21,7 +21,7 @@ const ROOM: Duration = Duration::from_secs(5);
 pub(super) async fn act(tools: &Tools, case: &mut Case, step: Step) -> Result<Done, EngineError> {
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(Duration::from_secs(1))) };
     let now = tools.clock.now();
-    let ids = case.rotation()?.batch(step.batch().unwrap_or_default()).to_vec();
+    let ids = case.rotation()?.attended(step.batch().unwrap_or_default(), now);
     let since = shared_since(now);
     if let Err(error) = look(tools, case, provider.as_ref(), &ids, since).await {
         return failed(tools, case, step, error).await;

@@ -4,7 +4,7 @@
 use crate::model::{Duration, KeyPairId};
 use crate::provider::{Effect, Error, Kind, Provider};
 use crate::rotation::policy::{FRESH, LATE_CALL, later};
-use crate::rotation::{Call, Event, HoldReason, KeySource, Plan, Retirement, Step};
+use crate::rotation::{Call, Event, HoldReason, KeySource, Plan, Retirement, STRANGE, Step};
 
 use super::super::case::Case;
 use super::super::guard;
@@ -129,7 +129,11 @@ async fn imported(
     provider: &dyn Provider,
     key_pair: KeyPairId,
 ) -> Result<Done, EngineError> {
-    if let Err(error) = witness::shows_anybody(provider, case.rotation()?).await {
+    if let Err(mut error) = witness::shows_anybody(provider, case.rotation()?).await {
+        if error.code == STRANGE {
+            error.message +=
+                &format!("; a key pair {} lies in that account, and should be deleted there", case.plan.key_name());
+        }
         // What was imported before is not undone by this.
         return failed(tools, case, Step::ImportKey, Error { effect: Effect::Unknown, ..error }).await;
     }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Duration, InstanceId, KeyPairId, PublicKey, Timestamp};
-use crate::provider::{Disruption, Error, Instance, KeyPair, Kind, Provider, Select};
-use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, later};
+use crate::provider::{Disruption, Instance, KeyPair, Kind, Provider, Select};
+use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, believes_gone, later};
 use crate::rotation::retire::{Hold, holds, is_free, is_recalled, needs_no_more};
-use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, Step};
+use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, STRANGE, Step};
 use crate::store::{Journal, StoreError};
 
 use super::super::case::{Case, Course};
@@ -82,10 +82,9 @@ pub(super) async fn delete(tools: &Tools, case: &mut Case) -> Result<Done, Engin
         Ok(known) => known,
         Err(error) => return unreadable(tools, case, error),
     };
-    let hanging = match hanging(tools, case, provider.as_ref(), &known, &handle, false, is_free).await {
-        Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
-        Ok(hanging) => hanging.ids,
-        Err(error) => return failed(tools, case, step, error).await,
+    let hanging = match hanging(tools, case, provider.as_ref(), step, &known, &handle, false, is_free).await? {
+        Ok(hanging) => hanging,
+        Err(done) => return Ok(done),
     };
     let Some(pair) = shown else {
         // Seen gone: everybody was looked at again after that.
@@ -183,14 +182,12 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
             Ok(known) => known,
             Err(error) => return unreadable(tools, case, error),
         };
-        left = match hanging(tools, case, provider.as_ref(), &known, &handle, proven, |hold, seen, key, disruption| {
+        let free = |hold: &Hold, seen: Option<&Instance>, key: &KeyPairId, disruption: Disruption| {
             needs_no_more(hold, seen, key, disruption, proven)
-        })
-        .await
-        {
-            Ok(Hanging { missing: true, .. }) => return Ok(Done::Wait(MISSING)),
-            Ok(hanging) => hanging.ids,
-            Err(error) => return failed(tools, case, step, error).await,
+        };
+        left = match hanging(tools, case, provider.as_ref(), step, &known, &handle, proven, free).await? {
+            Ok(left) => left,
+            Err(done) => return Ok(done),
         };
     }
     let heads = tools.journal.heads().await?.readable;
@@ -222,8 +219,7 @@ pub(super) async fn destroy(tools: &Tools, case: &mut Case) -> Result<Done, Engi
     Ok(Done::Recorded)
 }
 
-/// What to do instead where nothing shows that it is our account that answers: what it does not show is no evidence then. A
-/// person who allows the half's end takes the cloud's word.
+/// What to do instead where nothing shows that it is our account that answers: what it does not show is no evidence then.
 async fn is_strange(
     tools: &Tools,
     case: &mut Case,
@@ -231,21 +227,20 @@ async fn is_strange(
     step: Step,
 ) -> Result<Option<Done>, EngineError> {
     let retirement = case.retirement()?;
-    if retirement.destroy_allowed {
+    if believes_gone(retirement.gone_allowed, tools.clock.now()) {
         return Ok(None);
     }
-    let plan = retirement.plan.clone();
-    match witness::of_place(tools, provider, &plan).await? {
+    match witness::of_place(tools, provider, &retirement.plan).await? {
         Witness::Ours => Ok(None),
         Witness::Failed(error) => failed(tools, case, step, error).await.map(Some),
         Witness::None => {
-            let reason = format!(
-                "the cloud shows neither {} nor any other key pair or machine that the journals of {} know there: are these \
-                 another account's credentials? Nothing is destroyed on their word; if all of it is gone indeed, `rekeyd release \
-                 {} --allow=destroy`",
-                plan.key_name, plan.place.account, case.id
-            );
-            wait(tools, case, reason).map(Some)
+            case.missing.clear();
+            let error = witness::stranger_to(case.retirement()?);
+            // Written once: `status` says it from then on.
+            match case.retirement()?.retry(step).is_some_and(|retry| retry.error.code == STRANGE) {
+                true => wait(tools, case, error.message).map(Some),
+                false => failed(tools, case, step, error).await.map(Some),
+            }
         }
     }
 }
@@ -324,40 +319,49 @@ pub(in crate::engine) async fn load(
     Ok(Some((rotation, instances)))
 }
 
-/// Who is not proven to be off the pair.
-struct Hanging {
-    ids: Vec<InstanceId>,
-    /// Somebody is missing from the answer for the first time: absence is believed only when it is seen twice.
-    missing: bool,
-}
-
-/// Looks at everybody whom any journal found on the pair and none let go (`by_login`: by a proof), and asks `is_free` of
-/// each.
+/// Who is not proven to be off the pair: looks at everybody whom any journal found on it and none let go (`by_login`: by a
+/// proof), and asks `is_free` of each. Or what to do first, while somebody's absence is not to be believed.
+#[expect(clippy::too_many_arguments)]
 async fn hanging(
     tools: &Tools,
     case: &mut Case,
     provider: &dyn Provider,
+    step: Step,
     known: &Known,
     key: &KeyPairId,
     by_login: bool,
     is_free: impl Fn(&Hold, Option<&Instance>, &KeyPairId, Disruption) -> bool,
-) -> Result<Hanging, Error> {
+) -> Result<Result<Vec<InstanceId>, Done>, EngineError> {
     let open = |hold: &Hold| !hold.is_settled(by_login);
     let ids: Vec<InstanceId> = known.holds.iter().filter(|(_, hold)| open(hold)).map(|(id, _)| id.clone()).collect();
     if ids.is_empty() {
-        return Ok(Hanging { ids, missing: false });
+        return Ok(Ok(ids));
     }
     let now = tools.clock.now();
-    let seen = provider.instances(&Select::Ids(ids.clone())).await?;
+    let seen = match provider.instances(&Select::Ids(ids.clone())).await {
+        Ok(seen) => seen,
+        Err(error) => return failed(tools, case, step, error).await.map(Err),
+    };
+    let is_witnessed = witness::is_shown(seen.iter());
     let seen: BTreeMap<&InstanceId, &Instance> = seen.iter().map(|seen| (&seen.id, seen)).collect();
+    if seen.len() < ids.len()
+        && !is_witnessed
+        && let Some(done) = is_strange(tools, case, provider, step).await?
+    {
+        return Ok(Err(done));
+    }
     let mut missing = false;
     for id in &ids {
         if seen.contains_key(id) {
             case.missing.remove(id);
         } else {
+            // Absence is believed only when it is seen twice.
             missing |= now < later(*case.missing.entry(id.clone()).or_insert(now), MISSING);
         }
     }
+    if missing {
+        return Ok(Err(Done::Wait(MISSING)));
+    }
     let free = |id: &InstanceId| is_free(&known.holds[id], seen.get(id).copied(), key, known.disruption);
-    Ok(Hanging { ids: ids.into_iter().filter(|id| !free(id)).collect(), missing })
+    Ok(Ok(ids.into_iter().filter(|id| !free(id)).collect()))
 }

@@ -135,6 +135,7 @@ fn error_of(word: &str) -> Option<Error> {
         "denied" => error(Kind::Denied, Effect::NotDone, Blame::Account),
         "quota" => error(Kind::Quota, Effect::NotDone, Blame::Account),
         "inuse" => done_not(Kind::InUse),
+        "strange" => Error { code: STRANGE.to_string(), ..done_not(Kind::Unavailable) },
         "cutoff" => Error { code: super::proof::CUT_OFF.to_string(), ..done_not(Kind::Unavailable) },
         _ => return None,
     })

@@ -218,6 +218,25 @@ fn a_start_that_the_cloud_refuses_again_and_again_holds_once_nothing_else_can_be
 }
 
 #[test]
+fn whoever_waits_for_an_account_that_shows_nothing_is_told_so_however_the_journal_stands() {
+    let under_way = "5 >bind a=r b=r\n6 ok bind a b";
+    let strange: String = (0..6).map(|n| format!("{} strange settle 0\n", 20 + 200 * n)).collect();
+    for then in ["", "1021 held:canary\n", "1021 abandon\n", "1021 held\n1022 abandon\n"] {
+        let standing = if then.is_empty() { "" } else { "held · " };
+        let journal = format!("{under_way}\n{strange}{then}");
+        begun("lighthouse", "rr", &journal, &format!("1023: {standing}settle 0, activate 0 · ! held settle 0"));
+        // It is not said again and again, and a release begins anew.
+        let held = format!("{journal}1024 held:strange");
+        begun("lighthouse", "rr", &held, "1025: held · settle 0, activate 0");
+    }
+    // A cloud that is away is none that shows nothing; of a few times it is not said.
+    let away = strange.replace("strange", "away");
+    begun("lighthouse", "rr", &format!("{under_way}\n{away}1021 held:canary"), "1023: held · settle 0, activate 0");
+    let once = format!("{under_way}\n20 strange settle 0\n21 held:canary");
+    begun("lighthouse", "rr", &once, "23: held · settle 0, activate 0");
+}
+
+#[test]
 fn refused_binds_are_not_taken_for_refused_starts() {
     let refused: String = (0..5).map(|n| format!("{0} >bind b=r\n{0} refused bind b\n", 20 + 10 * n)).collect();
     let journal = format!("5 >bind a=r\n6 bound a=s\n7 active a\n{refused}70 out b");

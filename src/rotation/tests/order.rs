@@ -14,6 +14,7 @@ fn order(words: &str) -> Order {
         "release" => {
             let allow = |word| match word {
                 "destroy" => Allow::Destroy,
+                "gone" => Allow::Gone,
                 id => Allow::LeaveOff(InstanceId::new(id)),
             };
             Order::Release { note, allow: rest.split_whitespace().map(allow).collect() }
@@ -57,6 +58,9 @@ fn an_order_becomes_entries_that_the_fold_takes_or_is_refused_with_the_rule() {
     check("5 held", "trust a", "is not held for a host key");
     check("", "trust a", "is not held for a host key");
     check("", "release", "is not held");
+    // What is not shown may be waited for without a hold.
+    check("", "release gone", "released");
+    check("5 abandon", "release gone", "released");
     check("5 abandon", "release", "was given up, and is not held");
     check("5 held\n6 end", "release", "has ended");
     check("5 held\n6 end", "hold", "has ended");
@@ -87,5 +91,9 @@ fn a_retire_journal_is_held_released_and_allowed_to_destroy_but_not_given_up() {
     check("", "abandon", "is not given up");
     check("1 end:kept", "release", "has ended");
     check("1 end:kept", "release destroy", "released");
+    check("1 end:kept", "release gone", "has ended");
+    check("1 end:kept", "release destroy gone", "released released");
+    check("", "release gone", "released");
+    check("1 held", "release gone destroy", "released released");
     check("1 end:retired", "release destroy", "has ended");
 }

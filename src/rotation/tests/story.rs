@@ -210,6 +210,10 @@ impl Story {
             },
             "held" => Event::Held { reason: HoldReason::Operator { note: "wait".into() } },
             "held:canary" => Event::Held { reason: HoldReason::Canary },
+            "held:strange" => {
+                let error = error_of("strange").unwrap();
+                Event::Held { reason: HoldReason::Step { step: Step::Settle(0), error } }
+            }
             "held:failures" => Event::Held { reason: HoldReason::Failures { failed: 1, allowed: 0 } },
             "held:row" => Event::Held { reason: HoldReason::FailuresInARow { failed: 2, limit: 2 } },
             "held:step" => Event::Held { reason: HoldReason::KeyMismatch },
