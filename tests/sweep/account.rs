@@ -13,7 +13,7 @@ use crate::rig::{Rig, Scenario};
 /// What came of one run.
 #[derive(Default)]
 struct Run {
-    calls: usize,
+    calls: Vec<String>,
     /// Requests that the other account answered.
     elsewhere: usize,
     held: bool,
@@ -21,11 +21,19 @@ struct Run {
 
 /// The other account answers from a call on, until so many calls later, or until everything stands still and a person sees what is wrong.
 async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
+    at_calls(provider, &[(call, back)]).await
+}
+
+/// The same, several times.
+async fn at_calls(provider: ProviderKind, times: &[(usize, usize)]) -> Run {
+    let (call, back) = times[times.len() - 1];
     let scenario = Scenario { rounds: 2, refused: false, stopped: 0, by_login: true, ..Scenario::of(provider) };
     let mut rig = Rig::new(scenario, pool(), None);
-    let (there, here) = (rig.fuse.clone(), rig.fuse.clone());
-    rig.fuse.lend(call, Box::pin(async move { there.other_account(true) }));
-    rig.fuse.lend(call + back, Box::pin(async move { here.other_account(false) }));
+    for (call, back) in times {
+        let (there, here) = (rig.fuse.clone(), rig.fuse.clone());
+        rig.fuse.lend(*call, Box::pin(async move { there.other_account(true) }));
+        rig.fuse.lend(call + back, Box::pin(async move { here.other_account(false) }));
+    }
     let mut run = Run::default();
     let what = format!("{provider} at call {call}, back {back}");
     let mut engine = rig.engine();
@@ -54,12 +62,14 @@ async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
         });
         run.held |= held.is_some();
         match held {
-            // The pair was imported over there: of no use to this rotation.
-            Some(HoldReason::KeyMismatch) => rig.operate(Event::AbandonRequested { note: String::new() }).await,
+            // The pair was imported over there, or the canary was asked for over there: of no use to this rotation.
+            Some(HoldReason::KeyMismatch | HoldReason::Canary) => {
+                rig.operate(Event::AbandonRequested { note: String::new() }).await
+            }
             Some(_) => rig.operate(Event::Released { note: String::new(), allow: None }).await,
             None => {}
         }
-        if let Some(HoldReason::KeyMismatch) = held {
+        if let Some(HoldReason::KeyMismatch | HoldReason::Canary) = held {
             rig.scenario.rounds += 1;
         }
     }
@@ -72,7 +82,7 @@ async fn at_call(provider: ProviderKind, call: usize, back: usize) -> Run {
     let mut problems = rig.fuse.broken();
     problems.extend(rig.unkept().await);
     assert!(problems.is_empty(), "{what}\n{story}\n{problems:#?}");
-    run.calls = rig.fuse.calls().len();
+    run.calls = rig.fuse.calls();
     run.elsewhere = rig.fuse.elsewhere();
     run
 }
@@ -96,7 +106,7 @@ async fn retired(rig: &Rig) -> bool {
 }
 
 async fn sweep(provider: ProviderKind) {
-    let calls = at_call(provider, usize::MAX - 1_000, 1).await.calls;
+    let calls = at_call(provider, usize::MAX - 1_000, 1).await.calls.len();
     let (mut elsewhere, mut held) = (0, 0);
     for call in 0..calls {
         let back = [150, 3, 40][call % 3];
@@ -108,6 +118,20 @@ async fn sweep(provider: ProviderKind) {
         elsewhere > calls / 3 && held > 3,
         "{elsewhere} runs met the other account, {held} were held, of {calls} calls"
     );
+}
+
+/// The first import lands in the other account, which is back later: where a pair's handle is its name, it is shown there.
+#[tokio::test]
+async fn a_pair_that_was_imported_into_another_account_is_no_witness_of_ours() {
+    let provider = ProviderKind::AlibabaEcs;
+    let calls = at_call(provider, usize::MAX - 1_000, 1).await.calls;
+    let import = calls.iter().position(|call| call == "ImportKeyPair").unwrap();
+    let landed = at_calls(provider, &[(import, 1), (usize::MAX - 1_000, 1)]).await;
+    assert_eq!(landed.elsewhere, 1);
+    assert_eq!(landed.calls.iter().filter(|call| *call == "ImportKeyPair").count(), 3, "one in vain, in two rounds");
+    for call in import + 10..landed.calls.len() {
+        at_calls(provider, &[(import, 1), (call, 150)]).await;
+    }
 }
 
 #[tokio::test]
