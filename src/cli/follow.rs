@@ -258,7 +258,7 @@ impl<'a> Follower<'a> {
             }
             let now = SystemClock.now();
             let nothing_left = rotation.in_flight(now).is_empty() && rotation.hook_due(now).is_none();
-            let cut_off = matches!(rotation.held, Some(HoldReason::Account { .. }));
+            let cut_off = matches!(rotation.held, Some(HoldReason::Account { .. })) || rotation.strange(now).is_some();
             if let Some(reason) = rotation.held.as_ref().filter(|_| nothing_left || cut_off) {
                 let owed = rotation.members().filter(|(_, member)| member.owed.is_some());
                 let down: Vec<_> = owed.map(|(id, _)| id.clone()).collect();

@@ -1,6 +1,7 @@
 //! What became of a rotation or of a retire journal, in the words of whoever drove or followed it. It must say no more
 //! than the journal does.
 
+use crate::clock::{Clock, SystemClock};
 use crate::custody::Keeper;
 use crate::engine::drive::Retiring;
 use crate::model::InstanceId;
@@ -19,16 +20,22 @@ pub(super) fn say_held(out: Output, rotation: &Rotation, reason: &HoldReason, do
         out.line(format!("{fleet}: nobody is down because of it"));
     } else {
         let are = if down.len() == 1 { "1 instance is".to_string() } else { format!("{} instances are", down.len()) };
+        let strange = rotation.strange(SystemClock.now());
         let why = match reason {
             HoldReason::Account { .. } => "cannot be started without the account",
+            _ if strange.is_some() => "the cloud does not show them",
             _ => "the cloud refuses it",
         };
         out.line(format!("{fleet}: {are} owed a start and perhaps down, and {why}: {}", some(down, 20)));
-        let one = &down[0];
-        out.line(format!(
-            "{fleet}: where the cloud refuses for good (expired, no stock, arrears), \
-             `rekeyd release {id} --allow=leave-off:{one}` writes the start off"
-        ));
+        match (strange, reason) {
+            (Some(error), _) => out.line(format!("{fleet}: {}; it is looked again by itself", error.message)),
+            (None, HoldReason::Account { .. }) => {}
+            (None, _) => out.line(format!(
+                "{fleet}: where the cloud refuses for good (expired, no stock, arrears), \
+                 `rekeyd release {id} --allow=leave-off:{}` writes the start off",
+                down[0]
+            )),
+        }
     }
     out.line(format!("{fleet}: {}", reason.way_on(id)));
     // A way back is turned round by rotating anew, once it has ended.

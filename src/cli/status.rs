@@ -15,7 +15,9 @@ use crate::config::{self, Config};
 use crate::daemon::SharedEnv;
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::standing::stands;
-use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, Stage, Stand, Step};
+use crate::rotation::{
+    HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, STRANGE, Stage, Stand, Step,
+};
 use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
@@ -372,7 +374,9 @@ impl Progress {
 
 fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     let next = retirement.next(now);
-    let retry = next.run.iter().chain([&Step::RetireKeyPair]).find_map(|step| retirement.retry(*step));
+    let retry = [Step::DestroyPrivateKey, Step::RetireKeyPair].into_iter().find_map(|step| retirement.retry(step));
+    // Repaired credentials leave no entry: of an account that showed nothing it is spoken no longer than it lasts.
+    let retry = retry.filter(|retry| retry.error.code != STRANGE || retirement.strange(now).is_some());
     let stage = retirement.stage(now);
     let why = match (stage, &retirement.held, retry) {
         (_, Some(reason), _) => format!("held: {reason}; {}", reason.way_on(retirement.id)),

@@ -37,6 +37,9 @@ impl Crowd {
 
     /// What a rotation waits for; `None`: nothing but the cloud, or a person.
     pub(super) fn waits(&self, rotation: &Rotation, now: Timestamp) -> Option<String> {
+        if let Some(error) = rotation.strange(now) {
+            return Some(error.message.clone());
+        }
         if let Some((hook, batch)) = rotation.hook_due(now) {
             return Some(format!("runs the {} hook: {}", hook.name(), batch_name(batch)));
         }

@@ -3,7 +3,7 @@
 
 use crate::model::{FleetName, JournalId, Timestamp};
 use crate::rotation::retire::{Pair, due};
-use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, STRANGE, Standing, Verify};
+use crate::rotation::{HoldReason, KeySource, Outcome, Plan, RetirePlan, Standing, Verify};
 use crate::store::{Head, StoreError};
 
 use super::compromised::waive_grace;
@@ -56,7 +56,8 @@ impl Engine {
                 }
                 let cut_off = |reason: &&HoldReason| {
                     let is_gone = matches!(reason, HoldReason::Account { .. });
-                    let is_strange = matches!(reason, HoldReason::Step { error, .. } if error.code == STRANGE);
+                    // As the journal has it, and as this process has seen it.
+                    let is_strange = rotation.strange(now).is_some();
                     (is_gone && (self.tools.providers)(&rotation.plan.place).is_err())
                         || (is_strange && self.cases.get(&id).is_some_and(|case| case.strange.is_some()))
                 };

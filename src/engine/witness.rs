@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 
 use crate::model::error::{Blame, Effect, Kind};
-use crate::model::{Instance, InstanceId, KeyPairId};
+use crate::model::{Instance, InstanceId, KeyPairId, Timestamp};
 use crate::provider::{Error, Power, Provider, Select};
-use crate::rotation::{KeySource, Plan, RetirePlan, Retirement, Rotation, STRANGE};
+use crate::rotation::policy::believes_gone;
+use crate::rotation::{KeySource, Plan, RetirePlan, Retirement, RotatePlan, Rotation, STRANGE};
 
 use super::act::load;
+use super::guard::some_of;
 use super::{EngineError, Tools};
 
 /// So many of the newest rotations are asked for their machines …
@@ -23,33 +25,43 @@ pub(super) fn is_shown<'a>(mut seen: impl Iterator<Item = &'a Instance>) -> bool
     seen.any(|seen| seen.power != Power::Gone)
 }
 
-/// Sees that the cloud shows somebody of a rotation's batches: asked before a pair is imported, so that it is not made in
-/// another account, and before it is journalled, so that it is a witness from then on.
-pub(super) async fn shows_anybody(provider: &dyn Provider, rotation: &Rotation) -> Result<(), Error> {
-    match find_anybody(provider, rotation).await? {
-        true => Ok(()),
-        false => Err(stranger(rotation, &first_of(rotation))),
+/// Sees that the cloud shows somebody of a rotation's batches, or that a person's word stands for it: asked before a pair is
+/// imported, so that it is not made in another account, and before it is journalled, so that it is a witness from then on.
+pub(super) async fn vouch(provider: &dyn Provider, rotation: &Rotation, now: Timestamp) -> Result<(), Error> {
+    if believes_gone(rotation.gone_allowed, now) || find_anybody(provider, rotation).await? {
+        return Ok(());
     }
+    Err(error(format!(
+        "the cloud shows none of the machines of this rotation ({}): are these another account's credentials? No key pair is \
+         imported there; if the machines are gone indeed, `rekeyd abandon {}`, or `rekeyd release {} --allow=gone`",
+        some(&first_of(rotation)),
+        rotation.id,
+        rotation.id
+    )))
 }
 
 /// Whether the cloud shows the key pair that a rotation journalled, or one of its machines. Before it has a pair, nobody is
 /// disturbed and nothing is at stake.
 pub(super) async fn shows_something(provider: &dyn Provider, rotation: &Rotation) -> Result<bool, Error> {
     let Some((_, id)) = &rotation.key_pair else { return Ok(true) };
-    let shows_pair = match rotation.plan.key {
-        KeySource::Stranger { .. } => provider.key_pairs("").await?.iter().any(|pair| pair.id == *id),
-        _ if !is_witness(rotation, id) => false,
-        KeySource::Generate | KeySource::Existing { .. } | KeySource::Adopted { .. } => {
-            provider.find_key_pair(&rotation.plan.key_name).await?.is_some_and(|pair| pair.id == *id)
-        }
-    };
+    let shows_pair = tells_accounts_apart(&rotation.plan, id) && shows_pair(provider, &rotation.plan, id).await?;
     Ok(shows_pair || find_anybody(provider, rotation).await?)
 }
 
-/// Whether a pair tells accounts apart: one of several imports may have landed in another account, and where the handle is no
-/// more than the name (Alibaba's) the two look the same.
-fn is_witness(rotation: &Rotation, id: &KeyPairId) -> bool {
-    rotation.imports <= 1 || id.as_str() != rotation.plan.key_name.as_str()
+/// Whether the cloud shows a rotation's key pair under this handle.
+pub(super) async fn shows_pair(provider: &dyn Provider, plan: &RotatePlan, id: &KeyPairId) -> Result<bool, Error> {
+    match plan.key {
+        KeySource::Stranger { .. } => Ok(provider.key_pairs("").await?.iter().any(|pair| pair.id == *id)),
+        KeySource::Generate | KeySource::Existing { .. } | KeySource::Adopted { .. } => {
+            Ok(provider.find_key_pair(&plan.key_name).await?.is_some_and(|pair| pair.id == *id))
+        }
+    }
+}
+
+/// Where a handle is no more than the name (Alibaba's), another account may have one of the same: an import that landed there,
+/// a team's own pair.
+fn tells_accounts_apart(plan: &RotatePlan, id: &KeyPairId) -> bool {
+    id.as_str() != plan.key_name.as_str()
 }
 
 async fn find_anybody(provider: &dyn Provider, rotation: &Rotation) -> Result<bool, Error> {
@@ -62,14 +74,17 @@ fn first_of(rotation: &Rotation) -> Vec<InstanceId> {
 
 /// What is said while nothing of it is shown: tried again, and held after a quarter of an hour.
 pub(super) fn stranger(rotation: &Rotation, missing: &[InstanceId]) -> Error {
-    let first = missing.first().map(InstanceId::as_str).unwrap_or_default();
     error(format!(
-        "the cloud shows neither {first}{} nor the key pair {} of this rotation: are these another account's credentials? No \
-         machine counts as gone on their word; if they are gone indeed, `rekeyd release {} --allow=gone`",
-        if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() },
+        "the cloud shows neither {} nor the key pair {} of this rotation: are these another account's credentials? No machine \
+         counts as gone on their word; if they are gone indeed, `rekeyd release {} --allow=gone`",
+        some(missing),
         rotation.plan.key_name,
         rotation.id
     ))
+}
+
+fn some(ids: &[InstanceId]) -> String {
+    some_of(&ids.iter().map(InstanceId::as_str).collect::<Vec<_>>())
 }
 
 /// The same of a retire journal.
@@ -125,8 +140,10 @@ pub(super) async fn of_place(
         let Some(pair) = shown.iter().find(|pair| pair.name == *head.plan.key_name()) else { continue };
         let rotation = load(tools.journal.as_ref(), head.id).await?;
         // Journalled as imported: one that landed in another account is not.
-        let journalled = rotation.and_then(|(one, _)| one.key_pair.clone().filter(|(_, id)| is_witness(&one, id)));
-        if journalled.is_some_and(|(_, id)| id == pair.id) {
+        let is_own = |one: &Rotation| {
+            one.key_pair.as_ref().is_some_and(|(_, id)| *id == pair.id && tells_accounts_apart(&one.plan, id))
+        };
+        if rotation.is_some_and(|(rotation, _)| is_own(&rotation)) {
             return Ok(Witness::Ours);
         }
     }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod exposure;
 mod finding;
 mod flight;
+pub mod hangs;
 pub mod hazard;
 pub mod hook;
 pub mod judge;

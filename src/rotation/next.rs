@@ -6,7 +6,7 @@ use crate::model::{Disruption, Timestamp};
 use super::event::{Event, OldKeyFound, Step};
 use super::hook::Hook;
 use super::member::Member;
-use super::policy::{BACK_OFF_MAX, LATE_CALL, Retry, later};
+use super::policy::{BACK_OFF_MAX, IN_A_ROW, LATE_CALL, Retry, later};
 use super::reason::{HoldReason, Outcome, STRANGE};
 use super::state::Rotation;
 
@@ -74,7 +74,7 @@ impl Rotation {
                 next.wake_at(until);
             } else if self.abandoned && open.is_empty() && hook.is_none() {
                 next.record.push(Event::Ended { outcome: Outcome::Abandoned });
-            } else {
+            } else if self.held.is_none() {
                 next.record.extend(self.reason_to_tell(&open, now).map(|reason| Event::Held { reason }));
             }
             return next;
@@ -100,20 +100,27 @@ impl Rotation {
         next
     }
 
-    /// Given up or held, but somebody is still down, or nothing of what is under way is shown: for a person to see and to decide.
+    /// Given up, but somebody is still down, or nothing of what is under way is shown: for a person to see and to decide.
     fn reason_to_tell(&self, open: &[u32], now: Timestamp) -> Option<HoldReason> {
-        let is_strange = |error: &Error| error.code == STRANGE;
-        if matches!(&self.held, Some(HoldReason::Step { error, .. }) if is_strange(error)) {
-            return None;
+        match self.strange_step(now) {
+            Some((step, error)) => Some(HoldReason::Step { step, error: error.clone() }),
+            None => self.starts_refused(open, now),
         }
+    }
+
+    /// What is said of the account as long as the cloud has shown nothing of what is under way for a quarter of an hour.
+    pub fn strange(&self, now: Timestamp) -> Option<&Error> {
+        self.strange_step(now).map(|(_, error)| error)
+    }
+
+    fn strange_step(&self, now: Timestamp) -> Option<(Step, &Error)> {
+        let open = self.open_batches(now);
         let is_open = |step: &Step| step.batch().is_some_and(|batch| open.contains(&batch));
-        let strange =
-            |(step, retry): &(&Step, &Retry)| is_open(step) && is_strange(&retry.error) && retry.is_hopeless();
-        match (self.retries.iter().find(strange), &self.held) {
-            (Some((step, retry)), _) => Some(HoldReason::Step { step: *step, error: retry.error.clone() }),
-            (None, None) => self.starts_refused(open, now),
-            (None, Some(_)) => None,
-        }
+        // A look that went well leaves no entry: it is over when the next failure is overdue.
+        let is_strange =
+            |retry: &Retry| retry.error.code == STRANGE && retry.is_hopeless() && now < later(retry.at, IN_A_ROW);
+        let strange = self.retries.iter().find(|(step, retry)| is_open(step) && is_strange(retry));
+        strange.map(|(step, retry)| (*step, &retry.error))
     }
 
     fn next_batch(&self, next: &mut Next, hook_runs: bool, now: Timestamp) {

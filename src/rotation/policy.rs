@@ -34,6 +34,8 @@ pub const TRIES_MAX: u32 = 5;
 pub const IN_A_ROW: Duration = Duration::from_secs(240);
 /// A person's word that what is not shown is gone counts for so long.
 pub const GONE_ALLOWED: Duration = Duration::from_secs(3600);
+/// What a retire journal says of an account that shows nothing of ours is said again after this.
+pub const TELL_AGAIN: Duration = Duration::from_secs(3600);
 /// Our clock may differ from the cloud's by so many seconds; else nothing that destroys or disturbs is done.
 pub const CLOCK_DIFFERENCE_MAX: i64 = 60;
 

@@ -46,8 +46,6 @@ pub struct Rotation {
     pub key_pair: Option<(Timestamp, KeyPairId)>,
     /// When an import was asked for whose answer is not known: it may still land.
     pub importing: Option<Timestamp>,
-    /// How often an import was asked for: one of several may have landed in another account.
-    pub imports: u32,
     /// When a person last allowed to take what is not shown for gone.
     pub gone_allowed: Option<Timestamp>,
     /// Why it is held.
@@ -115,7 +113,6 @@ impl Rotation {
             key_stored: None,
             key_pair: None,
             importing: None,
-            imports: 0,
             gone_allowed: None,
             held: None,
             held_since: None,
@@ -200,7 +197,6 @@ impl Rotation {
             Event::Started { step, call, found } => {
                 if *call == Call::Import {
                     self.importing = Some(at);
-                    self.imports += 1;
                 }
                 if let (Some(batch), Call::Stop | Call::Bind | Call::Reboot) = (step.batch(), call) {
                     self.hooked.touch(batch);

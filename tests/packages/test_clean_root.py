@@ -596,12 +596,35 @@ class Life(InACleanRoot):
         kept = root.sums("/etc/rekeyd", f"{STATE}/keys")
         self.assertGreater(len(kept), 1)
         said = root.run("dpkg", "-P", "rekeyd", code=1)
-        self.assertIn(f"nothing is destroyed: end process {daemon.pid} (/usr/bin/rekeyd run), which drives {STATE}, then", said)
+        self.assertIn(f"nothing is destroyed: end process {daemon.pid} (/usr/bin/rekeyd run), which holds {STATE}/rekeyd.db.lock, then", said)
         self.assertEqual(root.sums("/etc/rekeyd", f"{STATE}/keys"), kept)
         self.assertTrue(root.at(f"{STATE}/rekeyd.db").exists())
         operator.stop(daemon)
         self.assertIn("private keys", root.run("dpkg", "-P", "rekeyd"))
         self.assertFalse(root.at(STATE).exists())
+
+    def test_a_purge_finds_who_drives_wherever_the_config_file_has_the_database(self):
+        root = self.root
+        for store, lock in [
+            (f"sqlite://{STATE}/db/fleet.db", f"{STATE}/db/fleet.db.lock"),
+            ('"sqlite:///srv/db/fleet.db?mode=rwc" # not where it was', "/srv/db/fleet.db.lock"),
+        ]:
+            with self.subTest(store):
+                root.run("dpkg", "-i", self.deb)
+                root.run("dpkg", "-r", "rekeyd")
+                root.write(f"{STATE}/keys/one", "precious")
+                root.write(CONFIG, f"fleets: {{}}\nstore: {store}\n")
+                root.write(lock, "")
+                holder = root.start("flock", "--no-fork", lock, "sleep", "600")
+                inode = f":{root.at(lock).stat().st_ino} "
+                wait_for("the lock", lambda: inode in pathlib.Path("/proc/locks").read_text())
+                said = root.run("dpkg", "-P", "rekeyd", code=1)
+                self.assertRegex(said, rf"nothing is destroyed: end process \d+ .*which holds {lock}, then")
+                self.assertTrue(root.at(f"{STATE}/keys/one").exists())
+                holder.kill()
+                holder.wait()
+                root.run("dpkg", "-P", "rekeyd")
+                self.assertFalse(root.at(STATE).exists())
 
     def test_a_removal_is_kept_from_nothing_by_what_rekeyd_cannot_tell(self):
         root = self.root

@@ -6,7 +6,7 @@ use rekeyd::engine::Engine;
 use rekeyd::engine::drive::Reached;
 use rekeyd::model::{Duration, JournalId, ProviderKind};
 use rekeyd::rotation::policy::later;
-use rekeyd::rotation::{Allow, Author, Event, HoldReason, Plan, STRANGE};
+use rekeyd::rotation::{Allow, Author, Event, HoldReason, Plan, Rotation, STRANGE};
 use rekeyd::sim::{Power, World};
 use rekeyd::store::Journal as _;
 
@@ -62,7 +62,10 @@ async fn at_call(provider: ProviderKind, call: usize, machines: usize) -> Run {
         match head.plan {
             Plan::Rotate(_) => match engine.drive(head.id).await.unwrap() {
                 Reached::Ended(_) => {}
-                Reached::Held { reason, .. } => answer(&rig, head.id, reason, &mut run).await,
+                Reached::Held { reason, .. } => {
+                    let rotation = engine.rotation(head.id).unwrap();
+                    answer(&rig, rotation, reason, &mut run).await
+                }
             },
             Plan::Retire(_) => retire(&rig, &mut engine, head.id, &mut run).await,
         }
@@ -79,10 +82,14 @@ async fn at_call(provider: ProviderKind, call: usize, machines: usize) -> Run {
 }
 
 /// A person answers a hold: what is gone is gone, and there is nothing to go on with.
-async fn answer(rig: &Rig, id: JournalId, reason: HoldReason, run: &mut Run) {
-    let is_strange = matches!(&reason, HoldReason::Step { error, .. } if error.code == STRANGE);
-    assert_eq!(reason.way_on(id).contains("--allow=gone"), is_strange, "{reason}");
-    if is_strange {
+async fn answer(rig: &Rig, rotation: &Rotation, reason: HoldReason, run: &mut Run) {
+    let id = rotation.id;
+    let is_held_for_it = matches!(&reason, HoldReason::Step { error, .. } if error.code == STRANGE);
+    assert_eq!(reason.way_on(id).contains("--allow=gone"), is_held_for_it, "{reason}");
+    if let Some(error) = rotation.strange(rig.clock.now()) {
+        assert!(error.message.contains(&format!("`rekeyd release {id} --allow=gone`")), "{error}");
+    }
+    if is_held_for_it || rotation.strange(rig.clock.now()).is_some() {
         run.asked += 1;
         operate(rig, id, Event::Released { note: String::new(), allow: Some(Allow::Gone) }).await;
     }

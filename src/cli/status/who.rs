@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::model::{FleetName, InstanceId, JournalId, KeyPairId, Timestamp};
-use crate::rotation::retire::holds;
+use crate::rotation::hangs::holds;
 use crate::rotation::{Part, Plan, PlannedInstance, Retirement, Rotation, Stage};
 use crate::store::{Head, Heads};
 

@@ -65,7 +65,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case) -> Result<Done, EngineEr
     if let Err(reason) = guard::custody(&public_key, kept) {
         return hold(tools, case, reason).await;
     }
-    if let Err(error) = witness::shows_anybody(provider.as_ref(), case.rotation()?).await {
+    if let Err(error) = witness::vouch(provider.as_ref(), case.rotation()?, tools.clock.now()).await {
         return failed(tools, case, Step::ImportKey, error).await;
     }
     let started = Event::Started { step: Step::ImportKey, call: Call::Import, found: Vec::new() };
@@ -122,20 +122,28 @@ async fn find_strangers(
     imported(tools, case, provider, key_pair).await
 }
 
-/// The pair is there, and so is somebody whom it is for: it is not another account's.
+/// The pair is there, and so is somebody whom it is for, and still the pair: it is not another account's.
 async fn imported(
     tools: &Tools,
     case: &mut Case,
     provider: &dyn Provider,
     key_pair: KeyPairId,
 ) -> Result<Done, EngineError> {
-    if let Err(mut error) = witness::shows_anybody(provider, case.rotation()?).await {
-        if error.code == STRANGE {
-            error.message +=
-                &format!("; a key pair {} lies in that account, and should be deleted there", case.plan.key_name());
+    let rotation = case.rotation()?;
+    if let Err(mut error) = witness::vouch(provider, rotation, tools.clock.now()).await {
+        if error.code == STRANGE && matches!(rotation.plan.key, KeySource::Generate) {
+            error.message += &format!(
+                "; if they are another account's, a key pair {} lies there, of no use to anybody",
+                rotation.plan.key_name
+            );
         }
         // What was imported before is not undone by this.
         return failed(tools, case, Step::ImportKey, Error { effect: Effect::Unknown, ..error }).await;
+    }
+    match witness::shows_pair(provider, &rotation.plan, &key_pair).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Done::Wait(Duration::from_secs(1))),
+        Err(error) => return failed(tools, case, Step::ImportKey, Error { effect: Effect::Unknown, ..error }).await,
     }
     append(tools, case, &[Event::KeyImported { key_pair }]).await?;
     Ok(Done::Recorded)

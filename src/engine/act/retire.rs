@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::model::{Duration, InstanceId, KeyPairId, PublicKey, Timestamp};
 use crate::provider::{Disruption, Instance, KeyPair, Kind, Provider, Select};
+use crate::rotation::hangs::{Hold, holds, is_free, needs_no_more};
 use crate::rotation::policy::{FRESH, SETTLE_DEADLINE, believes_gone, later};
-use crate::rotation::retire::{Hold, holds, is_free, is_recalled, needs_no_more};
-use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, STRANGE, Step};
+use crate::rotation::retire::is_recalled;
+use crate::rotation::{Call, Event, HoldReason, Outcome, Plan, PlannedInstance, Rotation, Step};
 use crate::store::{Journal, StoreError};
 
 use super::super::case::{Case, Course};
@@ -236,8 +237,8 @@ async fn is_strange(
         Witness::None => {
             case.missing.clear();
             let error = witness::stranger_to(case.retirement()?);
-            // Written once: `status` says it from then on.
-            match case.retirement()?.retry(step).is_some_and(|retry| retry.error.code == STRANGE) {
+            // Written each hour: who was right once is asked about again when it happens again.
+            match case.retirement()?.strange(tools.clock.now()).is_some() {
                 true => wait(tools, case, error.message).map(Some),
                 false => failed(tools, case, step, error).await.map(Some),
             }
@@ -360,6 +361,7 @@ async fn hanging(
         }
     }
     if missing {
+        case.waiting = None;
         return Ok(Err(Done::Wait(MISSING)));
     }
     let free = |id: &InstanceId| is_free(&known.holds[id], seen.get(id).copied(), key, known.disruption);

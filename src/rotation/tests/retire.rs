@@ -1,6 +1,7 @@
 //! Retiring: which pairs are due, what a retire journal adds up to, who hangs on a pair.
 
-use super::super::retire::{Hold, Pair, due, holds, is_free, needs_no_more};
+use super::super::hangs::{Hold, holds, is_free, needs_no_more};
+use super::super::retire::{Pair, due};
 use super::*;
 
 pub(super) fn retirement(journal: &str) -> Result<Retirement, IllegalEvent> {
