@@ -1,6 +1,7 @@
 //! Retiring: which pairs are due, what a retire journal adds up to, who hangs on a pair.
 
 use super::super::hangs::{Hold, holds, is_free, needs_no_more};
+use super::super::policy::believes_gone;
 use super::super::retire::{Pair, due};
 use super::*;
 
@@ -93,6 +94,25 @@ fn how_far_it_is_has_one_word_at_each_moment() {
     check("0 plan\n110 deleted\n1110 end:kept", "1110:ended");
     check("0 plan\n110 deleted\n1110 end:kept\n2000 destroy-allowed", "2000:due");
     assert_eq!(Stage::ALL.map(Stage::name), ["soak", "waiting", "due", "grace", "held"]);
+}
+
+#[test]
+fn what_is_said_of_an_account_counts_for_an_hour_and_a_persons_word_too() {
+    let check = |journal: &str, now: u64, is_strange: bool, believes: bool| {
+        let retirement = retirement(journal).unwrap();
+        assert_eq!(retirement.strange(at(now)).is_some(), is_strange, "{journal} at {now}");
+        assert_eq!(believes_gone(retirement.gone_allowed, at(now)), believes, "{journal} at {now}");
+    };
+    let said = "0 plan\n100 strange delete";
+    check(said, 101, true, false);
+    check(said, 100 + 3599, true, false);
+    check(said, 100 + 3600, false, false);
+    check("0 plan\n100 away delete", 101, false, false);
+    check(&format!("{said}\n200 gone-allowed"), 201, false, true);
+    check(&format!("{said}\n200 gone-allowed\n300 destroy-allowed"), 200 + 3599, false, true);
+    check(&format!("{said}\n200 gone-allowed"), 200 + 3600, false, false);
+    // A clock that stepped back makes no word of the future count.
+    check(&format!("{said}\n200 gone-allowed"), 199, false, false);
 }
 
 #[test]

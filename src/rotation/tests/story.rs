@@ -219,6 +219,7 @@ impl Story {
             "held:step" => Event::Held { reason: HoldReason::KeyMismatch },
             "release" => Event::Released { note: String::new(), allow: None },
             "leave-off" => Event::Released { note: String::new(), allow: Some(Allow::LeaveOff(words[0].into())) },
+            "gone-allowed" => Event::Released { note: String::new(), allow: Some(Allow::Gone) },
             "destroy-allowed" => Event::Released { note: String::new(), allow: Some(Allow::Destroy) },
             "abandon" => Event::AbandonRequested { note: String::new() },
             "waived" => Event::GraceWaived { rotation: JournalId::NIL },
