@@ -15,9 +15,7 @@ use crate::config::{self, Config};
 use crate::daemon::SharedEnv;
 use crate::model::{Fingerprint, FleetName, InstanceId, JournalId, KeyPairName, Timestamp};
 use crate::rotation::standing::stands;
-use crate::rotation::{
-    HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, STRANGE, Stage, Stand, Step,
-};
+use crate::rotation::{HoldReason, Outcome, Plan, PlannedInstance, Purpose, Retirement, Rotation, Stage, Stand};
 use crate::store::{Answer, Ask, DriverLock, Head, Heads, Request, Unreadable};
 
 use super::counts::Counts;
@@ -374,9 +372,7 @@ impl Progress {
 
 fn retiring(retirement: &Retirement, now: Timestamp) -> Retiring {
     let next = retirement.next(now);
-    let retry = [Step::DestroyPrivateKey, Step::RetireKeyPair].into_iter().find_map(|step| retirement.retry(step));
-    // Repaired credentials leave no entry: of an account that showed nothing it is spoken no longer than it lasts.
-    let retry = retry.filter(|retry| retry.error.code != STRANGE || retirement.strange(now).is_some());
+    let retry = retirement.told(now);
     let stage = retirement.stage(now);
     let why = match (stage, &retirement.held, retry) {
         (_, Some(reason), _) => format!("held: {reason}; {}", reason.way_on(retirement.id)),

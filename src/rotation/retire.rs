@@ -160,6 +160,13 @@ impl Retirement {
         self.retries.values().find(is_strange).map(|retry| &retry.error)
     }
 
+    /// The failure that it waits after, if it is still worth telling: repaired credentials leave no entry, so of an account that
+    /// showed nothing it is spoken no longer than that counts.
+    pub fn told(&self, now: Timestamp) -> Option<&Retry> {
+        let told = |retry: &&Retry| retry.error.code != STRANGE || self.strange(now).is_some();
+        [Step::DestroyPrivateKey, Step::RetireKeyPair].iter().find_map(|step| self.retries.get(step)).filter(told)
+    }
+
     /// From when on the pair may be deleted.
     pub fn soaked(&self) -> Timestamp {
         if self.grace_waived { self.begun } else { later(self.begun, self.plan.soak) }

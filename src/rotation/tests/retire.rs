@@ -101,6 +101,8 @@ fn what_is_said_of_an_account_counts_for_an_hour_and_a_persons_word_too() {
     let check = |journal: &str, now: u64, is_strange: bool, believes: bool| {
         let retirement = retirement(journal).unwrap();
         assert_eq!(retirement.strange(at(now)).is_some(), is_strange, "{journal} at {now}");
+        let told = retirement.told(at(now)).is_some();
+        assert_eq!(told, is_strange || journal.contains("away"), "{journal} at {now}");
         assert_eq!(believes_gone(retirement.gone_allowed, at(now)), believes, "{journal} at {now}");
     };
     let said = "0 plan\n100 strange delete";
