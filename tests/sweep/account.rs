@@ -130,7 +130,8 @@ async fn landed(provider: ProviderKind) {
         let landed = at_calls(provider, &[(import, back), (usize::MAX - 1_000, 1)]).await;
         assert!(landed.elsewhere > 0);
         assert!(landed.calls.iter().filter(is_import).count() > 2, "one in vain, in two rounds");
-        for call in (import + back + 1..landed.calls.len()).step_by(if back == 1 { 2 } else { 9 }) {
+        // Not at once again: three changes within the questions of one step are more than it can tell.
+        for call in (import + back + 3..landed.calls.len()).step_by(if back == 1 { 2 } else { 9 }) {
             at_calls(provider, &[(import, back), (call, 150)]).await;
         }
     }
