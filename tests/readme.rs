@@ -56,8 +56,7 @@ fn the_credentials_of_the_unit_are_written_loaded_and_named_alike() {
     }
     // And so does `init` write it.
     let rest = ["--region", "ap-singapore", "--tag", "role=web", "--output", "-"];
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_rekeyd")).args(init.split_whitespace()).args(rest).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rekeyd")).args(init.split_whitespace()).args(rest).output().unwrap();
     let written = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && written.contains(yaml), "{written}\nlacks\n{yaml}");
 }

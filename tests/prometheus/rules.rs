@@ -124,7 +124,10 @@ fn a_stalled_loop_is_told_before_the_watchdog_of_the_unit_ends_it() {
 /// What the runbook has people look for in the log, by the section.
 pub fn searches() -> Vec<(String, String)> {
     let of = |text: &str| -> Vec<String> {
-        text.split("journalctl -u rekeyd -g '").skip(1).map(|rest| rest.split('\'').next().unwrap().to_string()).collect()
+        text.split("journalctl -u rekeyd -g '")
+            .skip(1)
+            .map(|rest| rest.split('\'').next().unwrap().to_string())
+            .collect()
     };
     sections().iter().flat_map(|(name, text)| of(text).into_iter().map(|words| (name.clone(), words))).collect()
 }
