@@ -680,6 +680,12 @@ fn every_metric_has_help_and_its_place_in_the_readme_and_no_label_clashes_with_a
         }
         assert!(name.starts_with("rekeyd_") || name.starts_with("process_"), "{name}");
         assert!(!family.help().is_empty(), "{name}");
+        if name == "rekeyd_drift_unseen" {
+            let row = readme.lines().find(|line| line.starts_with("| `drift_unseen`")).unwrap();
+            for what in UNSEEN_BY_SURVEYS {
+                assert!(family.help().contains(what) && row.contains(what), "{name} does not say what {what} is");
+            }
+        }
         for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
             let forbidden = ["region", "zone", "env", "cluster", "type", "service", "instance", "job"];
             assert!(!forbidden.contains(&label.name()), "{name}: {}", label.name());

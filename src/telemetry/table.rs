@@ -258,7 +258,8 @@ impl Table {
             drift_unseen: make.gauges(
                 "drift_unseen",
                 "1 if the newest survey of the fleet had no answer from: its account's credentials (they cannot be read), its \
-                 cloud, custody, the journals; fleet is empty for what belongs to no fleet alone.",
+                 cloud, custody, the journals, its machines (the key of the jump host cannot be read); fleet is empty for what \
+                 belongs to no fleet alone.",
                 &[FLEET, UNSEEN],
             )?,
             step_duration: make.histograms(

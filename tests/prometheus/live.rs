@@ -16,14 +16,15 @@ use serde_json::Value;
 
 use crate::dashboards::{DASHBOARDS, dashboard, panels, queries, title};
 use crate::metrics_of;
-use crate::rules::{alerts, name};
+use crate::rules::{alerts, name, searches};
 use crate::server::{Prometheus, address};
 use crate::stage::{Clouds, Running, Said, fetch, rekeyd, said};
 
 /// Alerts that nothing of the scenario makes fire: that they keep silent beside all the others is seen too.
-const QUIET: [&str; 14] = [
+const QUIET: [&str; 15] = [
     "RekeydNotDriving",
     "RekeydLoopStalled",
+    "RekeydRestarting",
     "RekeydJournalUnreadable",
     "RekeydCustodyUnreadable",
     "RekeydKeyTooOld",
@@ -221,6 +222,8 @@ fn a_real_prometheus_hears_of_each_trouble_and_every_query_of_the_dashboards_ans
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(house.run(&["hold", bcc, "--note", "no credentials"]).code, 0);
+    // A reload is refused, as one secret is missing.
+    daemon.signal("HUP");
     let mut rotations = [ecs, cvm].map(|fleet| house.start(&["rotate", fleet]));
 
     // What answers at some time: a machine is down for a moment only.
@@ -258,6 +261,11 @@ fn a_real_prometheus_hears_of_each_trouble_and_every_query_of_the_dashboards_ans
     assert_eq!(unread, BTreeSet::from(["?".to_string(), bcc.to_string()]), "its own survey, and that of all key pairs");
     let full = server.query(&rules["RekeydKeyPairsNearlyFull"]);
     assert_eq!((full.len(), &full[0]["metric"]["account"]), (1, &lighthouse.into()), "{full:?}");
+
+    // The runbook finds in the log why.
+    let (_, words) = searches().into_iter().find(|(section, _)| section == "RekeydReloadRefused").unwrap();
+    let log = house.log();
+    assert!(log.lines().any(|line| line.contains(&words) && line.contains("secret-of-baidu-bcc")), "{words}: {log}");
 
     // Each name is one that the daemon has.
     let page = fetch(&house.listen, "/metrics").unwrap().1;

@@ -10,7 +10,11 @@ use crate::stage::said;
 use crate::{path, read};
 
 const RULES: &str = "dashboards/alerts.yaml";
-const CASES: [&str; 2] = ["tests/prometheus/alerts_test.yaml", "tests/prometheus/alerts_days_test.yaml"];
+const CASES: [&str; 3] = [
+    "tests/prometheus/alerts_test.yaml",
+    "tests/prometheus/alerts_days_test.yaml",
+    "tests/prometheus/alerts_seconds_test.yaml",
+];
 const RUNBOOK: &str = "dashboards/runbook.md";
 
 /// All alerts, as the file has them.
@@ -57,7 +61,9 @@ fn no_alert_lacks_a_firing_or_a_silent_case() {
         let checks = cases["tests"].as_array().unwrap().iter().map(|case| &case["promql_expr_test"]);
         for check in checks.flat_map(|checks| checks.as_array().unwrap()) {
             let expr = check["expr"].as_str().unwrap();
-            let alert = expr.split("alertname=\"").nth(1).unwrap().split('"').next().unwrap().to_string();
+            // Some ask an expression itself.
+            let Some(alert) = expr.split("alertname=\"").nth(1) else { continue };
+            let alert = alert.split('"').next().unwrap().to_string();
             match check["exp_samples"].as_array().unwrap().is_empty() {
                 true => silent.insert(alert),
                 false => firing.insert(alert),
@@ -97,6 +103,52 @@ fn each_alert_has_its_words_and_a_section_of_the_runbook_with_a_command() {
     let names: BTreeSet<&str> = alerts.iter().map(name).collect();
     for heading in sections.keys().filter(|heading| heading.starts_with("Rekeyd")) {
         assert!(names.contains(heading.as_str()), "the runbook has a section {heading}, and there is no such alert");
+    }
+}
+
+#[test]
+fn a_stalled_loop_is_told_before_the_watchdog_of_the_unit_ends_it() {
+    let unit = read("systemd/rekeyd.service");
+    let watchdog = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")?.strip_suffix('s')).unwrap();
+    let watchdog: u64 = watchdog.parse().unwrap();
+    let alerts = alerts();
+    let stalled = alerts.iter().find(|alert| name(alert) == "RekeydLoopStalled").unwrap();
+    let after = stalled["expr"].as_str().unwrap().split(") > ").nth(1).unwrap().split_whitespace().next().unwrap();
+    let held: u64 = stalled["for"].as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    // Debian's Prometheus looks every fifteen seconds: the look that sees it, and the first one after `for`.
+    const LOOKS: u64 = 15;
+    let told = after.parse::<u64>().unwrap() + LOOKS + held.div_ceil(LOOKS) * LOOKS;
+    assert!(told < watchdog, "told within {told} s, and killed after {watchdog} s");
+}
+
+/// What the runbook has people look for in the log, by the section.
+pub fn searches() -> Vec<(String, String)> {
+    let of = |text: &str| -> Vec<String> {
+        text.split("journalctl -u rekeyd -g '")
+            .skip(1)
+            .map(|rest| rest.split('\'').next().unwrap().to_string())
+            .collect()
+    };
+    sections().iter().flat_map(|(name, text)| of(text).into_iter().map(|words| (name.clone(), words))).collect()
+}
+
+#[test]
+fn what_the_runbook_looks_for_in_the_log_is_what_the_program_writes_there() {
+    let (mut texts, mut folders) = (String::new(), vec![path("src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false => texts += &std::fs::read_to_string(entry).unwrap(),
+            }
+        }
+    }
+    let searches = searches();
+    assert!(searches.len() > 2, "{searches:?}");
+    for (section, words) in searches {
+        // A text in quotes of the sources, and no pattern that journalctl would read as another one.
+        assert!(words.chars().all(|c| c.is_alphanumeric() || " ,'".contains(c)), "{section}: {words}");
+        assert!(texts.contains(&words), "{section}: nothing in src writes {words:?}");
     }
 }
 

@@ -111,7 +111,7 @@ pub(super) fn render(answers: &Answers) -> String {
         example(answers.provider).lines().map(|line| answered(line, answers).unwrap_or_else(|| line.to_string()));
     let mut text: Vec<String> = lines.collect();
     text.push(String::new());
-    text.join("\n").replace("All keys: rekeyd.yaml.", "All keys: config/rekeyd.yaml among rekeyd's sources.")
+    text.join("\n")
 }
 
 /// A line of the example with the answer in it; `None`: it stays.
