@@ -5,6 +5,7 @@
 
 mod credentials;
 mod custody;
+mod demo;
 mod legacy;
 mod people;
 mod preflight;
