@@ -12,6 +12,7 @@ mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]
 mod stage;
+mod version;
 mod words;
 
 use std::time::{Duration, Instant};
