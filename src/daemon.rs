@@ -13,6 +13,7 @@ mod reload;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::SeedableRng;
@@ -88,6 +89,7 @@ impl Clouds {
             accounts: Arc::new(Accounts::new(caps(&config))),
             hooks: Arc::new(Programs::new((*env)("PATH"), Arc::new(SystemClock))),
             files: Arc::new(Disk),
+            credentials: (*env)("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         };
         let (network, metadata) = (Arc::new(Network::new()?), Arc::new(Network::beside()?));
         let (config, opened, keyrings) = (Mutex::new(config), Mutex::default(), Keyrings::default());

@@ -16,6 +16,7 @@ use crate::engine::{Engine, EngineError};
 use crate::model::JournalId;
 use crate::store::Head;
 
+use super::credentials::Wanted;
 use super::outcome::{say_ended, say_held};
 use super::output::{Output, Tone, count, some};
 use super::progress::Progress;
@@ -37,9 +38,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let config = scene.config()?;
     let fleets = daemon::fleets(&config);
     if arguments.dry_run {
-        credentials::at_hand(scene, &config, fleets.iter().map(|fleet| &fleet.place.account))?;
+        credentials::at_hand(scene, Wanted::of(&config).fleets(&fleets))?;
         let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
-        let tools = drift::tools(&config, &scene.env, &clouds).await?;
+        let tools = drift::tools(scene, &config, &clouds).await?;
         let inventory = take_stock(&tools, &fleets).await?;
         let heads = tools.journal.heads().await?.readable;
         scene.out.print(&text(scene.out, &inventory, &heads));
@@ -47,7 +48,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         return Ok(if is_done { Exit::Done } else { Exit::Something });
     }
     owner::check(&config, "adopt")?;
-    credentials::at_hand(scene, &config, fleets.iter().map(|fleet| &fleet.place.account))?;
+    credentials::at_hand(scene, Wanted::of(&config).fleets(&fleets).custody())?;
     let signals = Signals::new()?;
     let driver = Driver::start_to_adopt(config.clone(), scene.env.clone()).await?;
     let (stop, asked) = watch::channel(false);

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use crate::config::{self, Config, Remark};
 use crate::custody::{Examined, Keeper, Settings};
 use crate::daemon::{self, Clouds, keeping};
+use crate::engine::planner::Fleet;
 use crate::rotation::{SshLogin, Verify};
 use crate::ssh::read_key_file;
 
+use super::credentials::Wanted;
 use super::output::{self, Tone};
 use super::{Exit, Scene, credentials, online};
 
@@ -73,10 +75,16 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     if unfit > 0 {
         output::complain(&format!("{} will not do\n", output::count(unfit, "account")));
     }
-    if let Some(way) = config.as_ref().and_then(|config| credentials::way(scene, config, config.accounts.keys())) {
+    let fleets = config.as_ref().map(|config| daemon::fleets(config)).unwrap_or_default();
+    if let Some(way) = config.as_ref().and_then(|config| credentials::way(scene, wanted(config, &fleets))) {
         output::complain(&format!("with the credentials of systemd:\n\n  {way}\n\n"));
     }
     Ok(exit)
+}
+
+/// All that the file has of systemd.
+fn wanted<'a>(config: &'a Config, fleets: &'a [Fleet]) -> Wanted<'a> {
+    config.accounts.keys().fold(Wanted::of(config), Wanted::account).fleets(fleets).custody()
 }
 
 /// One thing to know, as it is printed, and where it stands.
@@ -133,7 +141,7 @@ fn beyond_the_file(scene: &Scene, config: &Config) -> Result<(Vec<Finding>, Vec<
     // Read as a rotation would read it: here it is said before one is planned.
     for (name, fleet) in &config.fleets {
         let Verify::Ssh(SshLogin { jump: Some(jump), .. }) = &fleet.verify else { continue };
-        if let Err(error) = read_key_file(&jump.key_file) {
+        if let Err(error) = read_key_file(&jump.key_file, credentials::directory(env).as_deref()) {
             let text = format!("{}: fleets.{name}.verify.ssh.jump.key_file: {error}", scene.config.display());
             problems.push(Finding { text, remark: None });
         }

@@ -2,12 +2,15 @@
 //! same credentials as the unit has. It must never read a secret, nor show what stands in a unit but where one lies.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::config::Config;
+use crate::config::{Config, Env, looks_like_a_name};
+use crate::engine::planner::Fleet;
 use crate::model::AccountName;
+use crate::rotation::{SshLogin, Verify};
+use crate::ssh::credential_name;
 
 use super::{CONFIG, Scene, owner};
 
@@ -20,37 +23,68 @@ const UNITS: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
-/// Refuses a verb that would miss a credential of one of these accounts.
-pub(super) fn at_hand<'a>(
-    scene: &Scene,
-    config: &Config,
-    accounts: impl IntoIterator<Item = &'a AccountName>,
-) -> Result<()> {
-    match way(scene, config, accounts) {
+/// What a verb is about to read, as far as it is systemd's.
+pub(super) struct Wanted<'a> {
+    config: &'a Config,
+    names: BTreeSet<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Nothing yet of this file.
+    pub(super) fn of(config: &'a Config) -> Self {
+        Self { config, names: BTreeSet::new() }
+    }
+
+    /// And the secrets of an account; one that is gone from the file has none.
+    pub(super) fn account(mut self, name: &AccountName) -> Self {
+        let account = self.config.accounts.get(name);
+        self.names.extend(account.into_iter().flat_map(|account| account.systemd_credentials()));
+        self
+    }
+
+    /// And the key of the jump host, where these logins go through one.
+    pub(super) fn logins(mut self, verify: &'a Verify) -> Self {
+        if let Verify::Ssh(SshLogin { jump: Some(jump), .. }) = verify {
+            self.names.extend(credential_name(&jump.key_file).filter(|name| looks_like_a_name(name)));
+        }
+        self
+    }
+
+    /// And what the machines of these fleets are reached with, by the cloud and by logins.
+    pub(super) fn fleets(self, fleets: impl IntoIterator<Item = &'a Fleet>) -> Self {
+        fleets.into_iter().fold(self, |wanted, fleet| wanted.account(&fleet.place.account).logins(&fleet.verify))
+    }
+
+    /// And what opens custody.
+    pub(super) fn custody(mut self) -> Self {
+        self.names.extend(self.config.custody.systemd_credentials());
+        self
+    }
+}
+
+/// Where systemd hands this process its credentials.
+pub(super) fn directory(env: Env<'_>) -> Option<PathBuf> {
+    env("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// Refuses a verb that would miss a credential.
+pub(super) fn at_hand(scene: &Scene, wanted: Wanted<'_>) -> Result<()> {
+    match way(scene, wanted) {
         Some(way) => bail!(
-            "the secrets of the account are credentials that systemd hands to its units, and $CREDENTIALS_DIRECTORY is not set \
-             here; this gives them to the command, too:\n\n  {way}\n"
+            "what is needed here are credentials that systemd hands to its units, and $CREDENTIALS_DIRECTORY is not set; this \
+             gives them to the command, too:\n\n  {way}\n"
         ),
         None => Ok(()),
     }
 }
 
-/// The command that gives this verb the credentials of these accounts; `None` where none is missed.
-pub(super) fn way<'a>(
-    scene: &Scene,
-    config: &Config,
-    accounts: impl IntoIterator<Item = &'a AccountName>,
-) -> Option<String> {
-    if (scene.env)("CREDENTIALS_DIRECTORY").is_some() {
+/// The command that gives this verb the credentials that it wants; `None` where none is missed.
+pub(super) fn way(scene: &Scene, wanted: Wanted<'_>) -> Option<String> {
+    if directory(&*scene.env).is_some() || wanted.names.is_empty() {
         return None;
     }
-    let accounts = accounts.into_iter().filter_map(|name| config.accounts.get(name));
-    let mut names: BTreeSet<&str> = accounts.flat_map(|account| account.systemd_credentials()).collect();
-    if names.is_empty() {
-        return None;
-    }
-    // Verbs that drive open custody with them, and to the others they do no harm.
-    names.extend(config.custody.systemd_credentials());
+    // Most verbs open custody, too, and to the others it does no harm.
+    let Wanted { config, names } = wanted.custody();
     let unit = UNITS.map(|folder| unit_in(Path::new(folder))).concat();
     let user = owner::account(config.custody.keeper.directory().unwrap_or(&config.store));
     Some(command(scene, &user, &properties(&unit, &names)))

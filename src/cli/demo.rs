@@ -207,14 +207,8 @@ async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<S
         }
     }
     if let Some(open) = open.first() {
-        let held = store.read(open.id, 0).await?.into_iter().rev().find_map(|entry| match entry.event {
-            Event::Held { reason } => Some(Some(reason)),
-            Event::Released { .. } => Some(None),
-            _ => None,
-        });
-        return Ok(match held.flatten() {
-            // A person at the other terminal: the round waits for them.
-            None | Some(HoldReason::Operator { .. }) => Stand::UnderWay,
+        return Ok(match stuck(&store.read(open.id, 0).await?) {
+            None => Stand::UnderWay,
             Some(reason) => Stand::Short(format!("held: {reason}")),
         });
     }
@@ -230,6 +224,16 @@ async fn stand(store: &Sqlite, heads: &[&Head], asked: &[RequestId]) -> Result<S
     })
 }
 
+/// Why a journal goes no further by itself. A person at the other terminal who holds it is waited for.
+fn stuck(entries: &[Entry]) -> Option<&HoldReason> {
+    let held = entries.iter().rev().find_map(|entry| match &entry.event {
+        Event::Held { reason } => Some(Some(reason)),
+        Event::Released { .. } => Some(None),
+        _ => None,
+    });
+    held.flatten().filter(|reason| !matches!(reason, HoldReason::Operator { .. }))
+}
+
 /// Whether a retire journal has gone as far as it can in a demo: its pair is deleted. With logins as proof its private
 /// half waits for the machine that stays switched off: nobody has seen that one take a newer key.
 fn is_retired(head: &Head, entries: &[Entry]) -> bool {
@@ -237,7 +241,8 @@ fn is_retired(head: &Head, entries: &[Entry]) -> bool {
     matches!(&head.plan, Plan::Retire(plan) if head.ended.is_some() || (plan.proven && deleted))
 }
 
-/// Looks back at a moment at which nothing is under way: a tick of the schedule may come at any time.
+/// Looks back at a moment at which nothing is under way: a tick of the schedule may come at any time. What is held has fallen
+/// short, and is no reason to wait.
 async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Vec<String>>, Vec<String>)> {
     let until = later(SystemClock.now(), ROUND_MAX);
     loop {
@@ -246,7 +251,8 @@ async fn look_back_at_rest(config: &Config, running: &Running) -> Result<(Vec<Ve
         let seen = look_back(config, running).await?;
         let mut open = 0;
         for head in before.readable.iter().filter(|head| head.ended.is_none()) {
-            open += usize::from(!is_retired(head, &journals.entries(head.id).await?));
+            let entries = journals.entries(head.id).await?;
+            open += usize::from(!is_retired(head, &entries) && stuck(&entries).is_none());
         }
         let rested = open == 0 && journals.heads().await? == before;
         if rested || SystemClock.now() > until {

@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::custody::{self, Keeper};
-use crate::daemon::{self, Clouds, SharedEnv, keeping};
+use crate::daemon::{self, Clouds, keeping};
 use crate::engine::survey::{self, Survey};
 use crate::engine::{Tools, planner};
 use crate::model::{FleetName, Mark};
 use crate::rotation::{Deviation, DriftKind};
 use crate::store::{self, DriverLock, Journal, Sqlite};
 
+use super::credentials::Wanted;
 use super::lost::lost;
 use super::output::{Output, Tone, count, some};
 use super::{Exit, Scene, credentials};
@@ -70,9 +71,9 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
         bail!("there is no fleet {unknown:?} in the config file; it has {}", some(config.fleets.keys(), 20));
     }
     let is_meant = |fleet: &&planner::Fleet| arguments.fleets.is_empty() || arguments.fleets.contains(&fleet.name);
-    credentials::at_hand(scene, &config, fleets.iter().filter(is_meant).map(|fleet| &fleet.place.account))?;
+    credentials::at_hand(scene, Wanted::of(&config).fleets(fleets.iter().filter(is_meant)))?;
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
-    let tools = tools(&config, &scene.env, &clouds).await?;
+    let tools = tools(scene, &config, &clouds).await?;
     // Whose lock this account may not look at is taken to be driving: a young debt is then no drift.
     let driven = DriverLock::is_held(&config.store).unwrap_or(true);
     let mut report = Report { deviations: Vec::new(), unseen: Vec::new(), unreached: Vec::new() };
@@ -102,7 +103,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
 }
 
 /// What a survey works with: the journals, read only; custody, if it is there.
-pub(super) async fn tools(config: &Arc<Config>, env: &SharedEnv, clouds: &Arc<Clouds>) -> Result<Tools> {
+pub(super) async fn tools(scene: &Scene, config: &Arc<Config>, clouds: &Arc<Clouds>) -> Result<Tools> {
     let is_there = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let has_store = is_there(&config.store)?;
     let journal: Arc<dyn Journal> = match has_store {
@@ -121,7 +122,8 @@ pub(super) async fn tools(config: &Arc<Config>, env: &SharedEnv, clouds: &Arc<Cl
             }
         }
     }
-    let keys = keeping::custodian(config, env).await;
+    credentials::at_hand(scene, Wanted::of(config).custody())?;
+    let keys = keeping::custodian(config, &scene.env).await;
     let keys = keys.context("custody cannot be read; give the command as the account that it belongs to")?;
     let kept: Option<Mark> = keys.kept_mark().await.context("custody cannot be read")?;
     Ok(clouds.tools_to_look(journal, keys, kept.or_else(|| config.installation.clone())))

@@ -51,7 +51,8 @@ impl Round<'_> {
         if head.ended.is_some() {
             return Ok(true);
         }
-        self.can_read_credentials(head.plan.place())?;
+        let Plan::Rotate(plan) = &head.plan else { bail!("{undone} is no rotation") };
+        self.can_read_credentials(&plan.place, &plan.policy.verify)?;
         let order = Order::Abandon { note: why.to_string() };
         operate(tools.journal.as_ref(), &SystemClock, undone, &order, by).await?;
         self.out.line(format!("{fleet}: rotation {undone} is given up; it ends once nothing is in flight"));

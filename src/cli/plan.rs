@@ -19,6 +19,7 @@ use crate::rotation::preflight::{Finding, Level, refusals};
 use crate::rotation::{Event, Outcome, Part, Place, Plan, PlannedInstance, Rotation, Rule, Verify};
 use crate::store::{Head, Request};
 
+use super::credentials::Wanted;
 use super::journals::{Folded, Journals};
 use super::output::{self, Output, Tone, moment, some};
 use super::story::{batch_name, doing};
@@ -58,7 +59,7 @@ pub(super) async fn run(scene: &Scene, arguments: &Arguments) -> Result<Exit> {
     let Some(planned) = daemon::fleet(&config, fleet) else {
         bail!("there is no fleet {fleet:?} in the config file; it has {}", some(config.fleets.keys(), 20));
     };
-    credentials::at_hand(scene, &config, [&planned.place.account])?;
+    credentials::at_hand(scene, Wanted::of(&config).fleets([&planned]))?;
     let clouds = Arc::new(Clouds::new(config.clone(), scene.env.clone())?);
     let tools = clouds.tools_to_plan();
     let aim = match arguments.compromised {

@@ -10,15 +10,16 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::daemon::{self, Driver, StartError};
+use crate::daemon::{self, Driver, KeepingError, StartError};
 use crate::engine::drive::Reached;
 use crate::engine::planner::{Aim, PlanError, begin, propose_for};
 use crate::engine::{Engine, EngineError, rules};
 use crate::model::{Amount, FleetName, JournalId, Timestamp};
 use crate::rotation::policy::later;
-use crate::rotation::{Author, Outcome, Plan, Purpose, Rotation, Rule};
+use crate::rotation::{Author, Outcome, Place, Plan, Purpose, Rotation, Rule, Verify};
 use crate::store::Journal;
 
+use super::credentials::Wanted;
 use super::exposure::say_exposure;
 use super::follow::follow_all;
 use super::give_up::COMPROMISED;
@@ -84,6 +85,11 @@ pub(super) async fn run_for(
                     Some(exit) => return Ok(exit),
                     None => continue,
                 }
+            }
+            Err(StartError::Keeping(KeepingError::Secrets(error))) => {
+                let planned = daemon::fleet(&config, fleet);
+                credentials::at_hand(scene, Wanted::of(&config).fleets(&planned).custody())?;
+                return Err(error.into());
             }
             Err(error) => return Err(error.into()),
         };
@@ -206,8 +212,8 @@ impl Round<'_> {
         let open = heads.of(fleet).find(|head| matches!(head.plan, Plan::Rotate(_)) && head.ended.is_none());
         if let Some(head) = open {
             // What is merely missing here (a variable that is not set) is said here, and is no reason to hold.
-            self.can_read_credentials(head.plan.place())?;
             let Plan::Rotate(plan) = &head.plan else { bail!("{} is no rotation", head.id) };
+            self.can_read_credentials(&plan.place, &plan.policy.verify)?;
             let purpose = plan.purpose();
             let fits = match aim {
                 Aim::Rotate => true,
@@ -231,7 +237,7 @@ impl Round<'_> {
             }
             bail!("there is no fleet {fleet:?} in the config file; it has {}", some(self.config.fleets.keys(), 20));
         };
-        self.can_read_credentials(&planned.place)?;
+        self.can_read_credentials(&planned.place, &planned.verify)?;
         let tools = engine.tools();
         let of = || format!("no rotation of {fleet} was begun");
         let mut proposal = match propose_for(tools, &planned, &daemon::fleets(self.config), aim).await {
@@ -269,8 +275,10 @@ impl Round<'_> {
         Ok(Some(head.id))
     }
 
-    pub(super) fn can_read_credentials(&self, place: &crate::rotation::Place) -> anyhow::Result<()> {
-        credentials::at_hand(self.scene, self.config, [&place.account])?;
+    /// Whether what a rotation is driven with is there: its account's secrets, and the key of the jump host where that is
+    /// systemd's.
+    pub(super) fn can_read_credentials(&self, place: &Place, verify: &Verify) -> anyhow::Result<()> {
+        credentials::at_hand(self.scene, Wanted::of(self.config).account(&place.account).logins(verify))?;
         self.driver.clouds().can_read_credentials(&place.account).map_err(anyhow::Error::msg)
     }
 

@@ -86,6 +86,7 @@ fn the_schema_has_every_key_that_the_reader_knows_and_no_other() {
     let mut texts = vec![REFERENCE.to_string(), kept_by(VAULT), kept_by(EXEC)];
     // All of a fleet's groups, as defaults.
     texts.push(REFERENCE.replacen("\ndefaults:\n", "\ndefaults:\n  power: {}\n  retire: { grace: 7d }\n", 1));
+    texts.push(REFERENCE.replacen("key_file: /etc/rekeyd/bastion.key", "key_file: { credential: bastion-key }", 1));
     for text in &texts {
         load(text, Path::new("rekeyd.yaml"), &cloud).unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
@@ -186,7 +187,8 @@ fn every_example_fits_the_schema_and_what_the_reader_refuses_by_its_shape_does_n
     let after = after.split_once('\n').unwrap().1;
     let role = "    credentials: { role: auto, metadata_endpoint: 'http://127.0.0.1:1' }\n";
     let by = |credentials: &str| format!("{before}{credentials}{after}");
-    for text in [kept_by(VAULT), kept_by(EXEC), by(role), by("")] {
+    let handed = REFERENCE.replacen("key_file: /etc/rekeyd/bastion.key", "key_file: { credential: bastion-key }", 1);
+    for text in [kept_by(VAULT), kept_by(EXEC), by(role), by(""), handed] {
         load(&text, Path::new("rekeyd.yaml"), &cloud).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(refuses(&schema, &schema, &read(&text)), None, "{text}");
     }
@@ -213,5 +215,7 @@ fn every_example_fits_the_schema_and_what_the_reader_refuses_by_its_shape_does_n
     check("defaults:\n", "defaults:\n  all_instances: true\n");
     check("  directory: /var/lib/rekeyd/keys", "  exec: { command: [/bin/keep] }\n  directory: /var/lib/rekeyd/keys");
     check("          host: bastion.example.net\n", "");
+    check("key_file: /etc/rekeyd/bastion.key", "key_file: { file: /etc/rekeyd/bastion.key }");
+    check("key_file: /etc/rekeyd/bastion.key", "key_file: {}");
     assert!(REFERENCE.starts_with("# yaml-language-server: $schema=rekeyd.schema.json\n"));
 }

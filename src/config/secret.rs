@@ -125,10 +125,7 @@ impl Secret {
             "env" => Ok(Source::Env(text.to_string())),
             "file" if !text.starts_with('/') || text.contains('\0') => Err("is no absolute path"),
             "file" => Ok(Source::File(PathBuf::from(text))),
-            _ if text.is_empty() || text.starts_with('.') || text.contains(['/', '\0']) => {
-                Err("is no name of a systemd credential: a file name without `/`")
-            }
-            _ => Ok(Source::Credential(text.to_string())),
+            _ => credential_name(text).map(Source::Credential),
         };
         match source {
             Ok(source) => Some(Self { source, at: group.at.clone() }),
@@ -165,6 +162,14 @@ impl Secret {
             }
         };
         Ok(Fetched { value: clean(bytes, &origin, kind)?, warning })
+    }
+}
+
+/// The name of a credential of systemd's. The reason for a refusal does not repeat it.
+pub(super) fn credential_name(text: &str) -> Result<String, &'static str> {
+    match text.is_empty() || text.starts_with('.') || text.contains(['/', '\0']) {
+        true => Err("is no name of a systemd credential: a file name without `/`"),
+        false => Ok(text.to_string()),
     }
 }
 

@@ -1,14 +1,16 @@
 //! How a new key is proven, as the file says it: `none` in so many words, or `ssh` with what a login needs. It must never
 //! assume either: whoever runs without proof has chosen to.
 
-use super::fields::Group;
+use super::fields::{Field, Group, Quote};
 use super::fleet::bounded_duration;
 use super::report::Report;
+use super::secret::credential_name;
 use super::tree::Value;
 use std::path::PathBuf;
 
 use crate::model::{Duration, HostKey, PublicKey};
 use crate::rotation::{AddressFrom, JumpHost, OldKey, SshLogin, Verify};
+use crate::ssh::credential_file;
 
 /// For a connection, and for each part of a login, unless the file says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,11 +75,19 @@ fn read_jump(report: &mut Report, ssh: &Group<'_>) -> Option<JumpHost> {
         .need(report, "user", "write the user to log in as on the jump host")
         .and_then(|field| field.parse(report, parse_user));
     let key_file = jump.need(report, "key_file", "write the file of the private key that the jump host takes");
-    let key_file = key_file.and_then(|field| field.parse(report, parse_key_file));
+    let key_file = key_file.and_then(|field| read_key_file(report, &field));
     const SCAN: &str = "write its host key, as `ssh-keyscan -t ed25519 HOST | cut -d' ' -f2-` prints it: host_key: \
                         \"ssh-ed25519 AAAA…\"";
     let host_key = jump.need(report, "host_key", SCAN).and_then(|field| field.parse(report, parse_host_key));
     Some(JumpHost { host: host?, port, user: user?, key_file: key_file?, host_key: host_key? })
+}
+
+/// A path, or a credential that systemd hands over.
+fn read_key_file(report: &mut Report, field: &Field<'_>) -> Option<PathBuf> {
+    let Value::Map(_) = &field.node.value else { return field.parse(report, parse_key_file) };
+    let way = Group::open(report, field, &["credential"], Quote::Nothing);
+    let name = way.need(report, "credential", "write { credential: NAME }, or the path of a file")?;
+    name.parse(report, |text| credential_name(text).map(|name| credential_file(&name)).map_err(str::to_string))
 }
 
 fn parse_host(text: &str) -> Result<String, String> {
@@ -91,7 +101,7 @@ fn parse_host(text: &str) -> Result<String, String> {
 fn parse_key_file(text: &str) -> Result<PathBuf, String> {
     match text.starts_with('/') {
         true => Ok(PathBuf::from(text)),
-        false => Err(format!("{text:?} is no absolute path")),
+        false => Err(format!("{text:?} is no absolute path; a credential of systemd's is {{ credential: NAME }}")),
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn late(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<Late
     let past = past(tools.journal.as_ref(), &fleet.place).await?;
     let Some(key) = key_of(&past, name) else { return Ok(Late::default()) };
     // Without the way to them nobody can be told to be out of reach.
-    let way = preflight::way(&fleet.name, &fleet.verify)?;
+    let way = preflight::way(tools, &fleet.name, &fleet.verify)?;
     let provider = (tools.providers)(&fleet.place).map_err(|error| PlanError::Account(error.to_string()))?;
     let mut listing = provider.instances(&fleet.select).await?;
     // New ones that a stop could hurt are left out like those of any rotation.

@@ -23,6 +23,7 @@ pub mod unseen;
 mod witness;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::StdRng;
@@ -120,11 +121,14 @@ pub struct Surroundings {
     pub hooks: Arc<dyn Runner>,
     /// Writes what is delivered.
     pub files: Arc<dyn Files>,
+    /// Where systemd hands this process its credentials; the key of a jump host may be one.
+    pub credentials: Option<PathBuf>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { accounts: Arc::default(), hooks: Arc::new(crate::hook::Nobody), files: Arc::new(crate::files::Nowhere) }
+        let (hooks, files) = (Arc::new(crate::hook::Nobody), Arc::new(crate::files::Nowhere));
+        Self { accounts: Arc::default(), hooks, files, credentials: None }
     }
 }
 

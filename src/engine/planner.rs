@@ -211,6 +211,7 @@ pub async fn propose(tools: &Tools, fleet: &Fleet, others: &[Fleet]) -> Result<P
     })?;
     let mut foretold = preflight::leave_out(provider.as_ref(), fleet, &mut listing).await;
     foretold.undeliverable = preflight::undeliverable(tools, fleet).await;
+    foretold.jump_key = preflight::jump_key_problem(tools, &fleet.verify);
     let limits = provider.limits();
     let claimed = claimed_by(fleet, others);
     let mut draft = drafted(fleet, &listing, limits, &claimed, &BTreeSet::new())?;
@@ -324,7 +325,7 @@ pub async fn begin(tools: &Tools, proposal: &Proposal) -> Result<Head, PlanError
         return Err(PlanError::Preflight { fleet: proposal.plan.fleet.clone(), findings });
     }
     // Ways back and catch-ups have no preflight of their own; and the file may have gone since.
-    preflight::way(&proposal.plan.fleet, &proposal.plan.policy.verify)?;
+    preflight::way(tools, &proposal.plan.fleet, &proposal.plan.policy.verify)?;
     let plan = Plan::Rotate(proposal.plan.clone());
     let at = tools.clock.now();
     let head = tools.journal.begin(new_id(tools), &plan, &proposal.instances, &tools.author, at).await?;

@@ -29,6 +29,8 @@ pub(super) struct Foretold {
     left_out: Vec<InstanceId>,
     /// The files of its deliveries that could not be written now, with the reason.
     pub undeliverable: Vec<String>,
+    /// Why the jump host's key cannot be used.
+    pub jump_key: Option<String>,
 }
 
 /// Makes those of a listing unfit that a stop could hurt, or that the cloud says it would refuse.
@@ -54,6 +56,7 @@ pub(super) async fn leave_out(provider: &dyn Provider, fleet: &Fleet, listing: &
         unasked,
         left_out: before.difference(&unhurt).cloned().collect(),
         undeliverable: Vec::new(),
+        jump_key: None,
     }
 }
 
@@ -75,11 +78,17 @@ pub(super) async fn undeliverable(tools: &Tools, fleet: &Fleet) -> Vec<String> {
     tried.await.unwrap_or_else(|cut_off| vec![format!("its files could not be tried: {cut_off}")])
 }
 
+/// Why the jump host's key cannot be used, if there is one and it cannot.
+pub(super) fn jump_key_problem(tools: &Tools, verify: &Verify) -> Option<String> {
+    let Verify::Ssh(login) = verify else { return None };
+    Way::open(tools, login).err().map(|error| error.to_string())
+}
+
 /// The way to a fleet's machines, where logins prove keys; refused where the jump host's key cannot be used.
-pub(super) fn way(fleet: &FleetName, verify: &Verify) -> Result<Option<Way>, PlanError> {
+pub(super) fn way(tools: &Tools, fleet: &FleetName, verify: &Verify) -> Result<Option<Way>, PlanError> {
     let Verify::Ssh(login) = verify else { return Ok(None) };
     let refused = |problem: String| PlanError::Preflight { fleet: fleet.clone(), findings: vec![jump_key(&problem)] };
-    Way::open(login).map(Some).map_err(|error| refused(error.to_string()))
+    Way::open(tools, login).map(Some).map_err(|error| refused(error.to_string()))
 }
 
 /// Who of the first machines of a draft answers at sshd. Nobody logs in. `None` where no login proves a key, or the way
@@ -91,7 +100,7 @@ pub(super) async fn reach(
     draft: &Draft,
 ) -> Option<(BTreeSet<InstanceId>, Reach)> {
     let Verify::Ssh(login) = verify else { return None };
-    let way = Way::open(login).ok()?;
+    let way = Way::open(tools, login).ok()?;
     let canary = draft.instances.iter().filter(|one| one.part == Part::Batch(0)).count();
     let seen: BTreeMap<&InstanceId, &Instance> = listing.iter().map(|seen| (&seen.id, seen)).collect();
     let runs = |one: &&PlannedInstance| matches!(one.part, Part::Batch(_)) && one.power == Power::Running;
@@ -167,10 +176,7 @@ pub(super) async fn findings(
         loses_password: ids(&mut in_batches().filter(|seen| seen.keys.is_empty())),
         canary_runs: batched.values().any(|one| one.part == Part::Batch(0) && one.power == Power::Running),
         reach,
-        jump_key: match &fleet.verify {
-            Verify::Ssh(login) => Way::open(login).err().map(|error| error.to_string()),
-            Verify::None => None,
-        },
+        jump_key: foretold.jump_key,
         undeliverable: foretold.undeliverable,
     };
     Ok(judge(&evidence))

@@ -290,7 +290,7 @@ async fn offer(
     if ledger.is_open() {
         return Ok(Default::default());
     }
-    let way = Way::open(login).map_err(Unseen::machines)?;
+    let way = Way::open(tools, login).map_err(Unseen::machines)?;
     let job = |seen: &&&Instance| Job {
         id: seen.id.clone(),
         target: way.target(seen).ok(),

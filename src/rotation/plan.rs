@@ -218,7 +218,8 @@ pub struct JumpHost {
     pub port: u16,
     /// As whom.
     pub user: String,
-    /// The file of the private key that it takes: OpenSSH, without a passphrase.
+    /// The file of the private key that it takes: OpenSSH, without a passphrase. `$CREDENTIALS_DIRECTORY/NAME` is the credential
+    /// NAME of systemd, wherever whoever logs in has it.
     pub key_file: PathBuf,
     /// The host key that it must show.
     pub host_key: HostKey,

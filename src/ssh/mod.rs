@@ -13,7 +13,7 @@ mod target;
 mod wire;
 
 pub use crate::model::{HostKey, Login, Seen};
-pub use key_file::{KeyFileError, read_key_file};
+pub use key_file::{KeyFileError, credential_file, credential_name, read_key_file};
 pub use keygen::{KeyMaker, KeygenError, RsaKeyMaker, generate};
 pub use login::SshProbe;
 pub use memory::{Guest, Memory};

@@ -314,6 +314,30 @@ fn check_online_refuses_a_wrong_secret_a_denied_action_and_a_clock_that_is_off()
     }
 }
 
+#[test]
+fn check_online_says_that_no_place_is_left_for_a_key_pair_how_many_there_are_and_how_many_a_fleet_takes() {
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    let before = stage.picture(&clouds);
+    let places = |max: u32, code: i32, level: &str, words: &str| {
+        clouds.meddle(&format!("key-pairs-max=tencent-lighthouse:{max}"));
+        let answer = online(&stage, code);
+        let taken = format!("2 of {max} places in the account and region are taken (by the account's quota)");
+        finds(&answer, "key_pairs", level, &format!("{taken}{words}"));
+        assert_eq!(of_rule(&answer, "key_pairs").len(), 1, "{answer:#}");
+        let said = stage.run(&["check", "--online"]);
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(said.out.contains(&format!("  {level:<9}key_pairs: {taken}")), "{said:?}");
+        assert_eq!(said.err.contains("1 account will not do"), code == 1, "{said:?}");
+    };
+    let way_on = "delete one that nobody hangs on, or have the quota raised";
+    places(2, 1, "refusal", &format!(", and a rotation imports one / {way_on}"));
+    places(1, 1, "refusal", ", and a rotation imports one");
+    places(3, 0, "warning", "; the 1 fleets of the config file there take up to 4 with 2 of others");
+    places(4, 0, "ok", "");
+    assert_eq!((stage.picture(&clouds), clouds.violations()), (before, json!([])));
+}
+
 /// The words of a JSON list, sorted.
 fn words(list: &Value) -> Vec<String> {
     sorted(list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_string()))
@@ -473,4 +497,150 @@ fn a_metadata_service_that_hangs_is_given_up_within_seconds() {
         // Two seconds a question, and the machine may be busy.
         assert!(began.elapsed() < Duration::from_secs(15), "{provider}: {:?}", began.elapsed());
     }
+}
+
+/// The `systemd-run` line that a verb shows, and its properties.
+fn systemd_run(stage: &Stage, verb: &[&str]) -> (Said, Vec<String>) {
+    let said = stage.run(verb);
+    assert_eq!(said.code, 1, "{verb:?}: {said:?}");
+    let line = said.err.lines().map(str::trim).find(|line| line.starts_with("sudo systemd-run "));
+    let words: Vec<&str> = line.unwrap_or_else(|| panic!("{verb:?}: {said:?}")).split(' ').collect();
+    assert!(words.ends_with(verb), "{verb:?}: {said:?}");
+    let properties = words.windows(2).filter(|pair| pair[0] == "-p").map(|pair| pair[1].to_string()).collect();
+    (said, properties)
+}
+
+/// Shown by these verbs, with the cause and no other remedy.
+#[track_caller]
+fn all_show(stage: &Stage, verbs: &[&[&str]], names: &[&str]) {
+    for verb in verbs {
+        let (said, properties) = systemd_run(stage, verb);
+        let expect: Vec<String> =
+            names.iter().map(|name| format!("LoadCredential={name}:/etc/credstore/{name}")).collect();
+        assert_eq!(properties, expect, "{verb:?}: {said:?}");
+        assert!(said.err.contains("$CREDENTIALS_DIRECTORY is not set"), "{verb:?}: {said:?}");
+        // `check` names each fault of the file besides.
+        if verb != &["check"] {
+            assert!(!said.err.contains("as the account") && !said.err.contains("{ env"), "{verb:?}: {said:?}");
+        }
+    }
+}
+
+/// A verb with what systemd would hand over.
+fn with_credentials(stage: &Stage, room: &std::path::Path, verb: &[&str]) -> Said {
+    said(stage.command(verb).env("CREDENTIALS_DIRECTORY", room).output().unwrap())
+}
+
+#[test]
+fn what_opens_custody_is_missed_by_a_shell_too_and_the_command_that_gives_it_is_shown() {
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    stage
+        .edit(|text| text.replace("/copy] }", "/copy], encrypt: { passphrase: { credential: custody-passphrase } } }"));
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("custody-passphrase"), "correct horse battery staple").unwrap();
+    // Where nothing is kept yet nothing is opened.
+    assert_eq!(stage.run(&["drift"]).code, 0);
+    let names = ["custody-passphrase"];
+    all_show(&stage, &[&["rotate", "web"], &["check"]], &names);
+    let rotated = with_credentials(&stage, room.path(), &["rotate", "web"]);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    let rotation = stage.read(&["status", "web"])["fleets"][0]["last"]["rotation"].as_str().unwrap().to_string();
+    let verbs: [&[&str]; 8] = [
+        &["drift"],
+        &["drift", "web"],
+        &["adopt", "--dry-run"],
+        &["adopt"],
+        &["rotate", "web"],
+        &["rollback", &rotation],
+        &["catch-up", "web"],
+        &["check"],
+    ];
+    all_show(&stage, &verbs, &names);
+    // A plan opens no custody; and with the passphrase all is well.
+    assert_eq!(stage.run(&["plan", "web"]).code, 2);
+    for verb in [&["drift"][..], &["check"], &["catch-up", "web"]] {
+        let said = with_credentials(&stage, room.path(), verb);
+        assert_eq!((said.code, said.err.contains("systemd-run")), (0, false), "{verb:?}: {said:?}");
+    }
+    // A Vault's token, or what it is had for.
+    let custody = |text: &str, login: &str| {
+        let line = text.lines().find(|line| line.starts_with("custody:")).unwrap();
+        let vault = format!("address: 'https://127.0.0.1:1', mount: secret, path: rekeyd, {login}");
+        text.replace(line, &format!("custody: {{ vault: {{ {vault} }} }}"))
+    };
+    let verbs = &verbs[..5];
+    stage.edit(|text| custody(text, "token: { credential: vault-token }"));
+    all_show(&stage, verbs, &["vault-token"]);
+    stage.edit(|text| custody(text, "role_id: { env: THE_ID }, secret_id: { credential: vault-secret }"));
+    all_show(&stage, verbs, &["vault-secret"]);
+}
+
+#[test]
+fn the_jump_hosts_key_may_be_a_credential_and_a_rotation_finds_it_wherever_it_is_gone_on_with() {
+    use std::os::unix::fs::PermissionsExt;
+    let clouds = Clouds::open(&QUICK);
+    let stage = Stage::of(&clouds, "tencent-lighthouse", "");
+    let key = rekeyd::ssh::generate(2048, "jump").unwrap();
+    let ssh = format!(
+        "verify: {{ ssh: {{ user: root, address: private, connect_timeout: 1s, jump: {{ host: 127.0.0.1, port: 1, user: jump, \
+         key_file: {{ credential: bastion-key }}, host_key: \"{}\" }} }} }}",
+        rekeyd::ssh::generate(2048, "host").unwrap().public().to_openssh()
+    );
+    stage.edit(|config| config.replace("verify: none", &ssh));
+    let verbs: [&[&str]; 5] =
+        [&["plan", "web"], &["rotate", "web"], &["drift", "web"], &["adopt", "--dry-run"], &["check"]];
+    all_show(&stage, &verbs, &["bastion-key"]);
+
+    // As systemd makes it: the service is let in by an access list, which shows as the group's right.
+    let room = tempfile::tempdir().unwrap();
+    let put = |room: &std::path::Path, mode: u32| {
+        let file = room.join("bastion-key");
+        std::fs::write(&file, key.expose()).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refused = |words: &str| {
+        let said = with_credentials(&stage, room.path(), &["check"]);
+        assert!(said.code == 1 && !said.err.contains("systemd-run"), "{said:?}");
+        assert!(said.err.contains("fleets.web.verify.ssh.jump.key_file: ") && said.err.contains(words), "{said:?}");
+        let said = with_credentials(&stage, room.path(), &["rotate", "web"]);
+        assert!(said.code == 1 && said.err.contains(words), "{said:?}");
+    };
+    refused("the unit needs LoadCredential=bastion-key:/PATH");
+    put(room.path(), 0o444);
+    refused("mode 0444");
+    std::fs::remove_file(room.path().join("bastion-key")).unwrap();
+    put(room.path(), 0o440);
+    let said = with_credentials(&stage, room.path(), &["check"]);
+    assert_eq!(said.code, 0, "{said:?}");
+
+    // A rotation that was begun with one directory is gone on with where there is another, as the daemon's is not that of
+    // a command beside it.
+    let log = std::fs::File::create(stage.path("log")).unwrap();
+    let mut command = stage.command(&["rotate", "web"]);
+    command.env("CREDENTIALS_DIRECTORY", room.path()).stdout(log.try_clone().unwrap()).stderr(log);
+    let mut rotate = super::stage::Running(command.spawn().unwrap());
+    while !stage.log().contains("rotation begun") {
+        assert_eq!(rotate.code_within(Duration::from_millis(20)), None, "{}", stage.log());
+    }
+    rotate.kill();
+    drop(room);
+    all_show(&stage, &[&["rotate", "web"]], &["bastion-key"]);
+    let other = tempfile::tempdir().unwrap();
+    put(other.path(), 0o400);
+    let log = std::fs::File::create(stage.path("log")).unwrap();
+    let mut command = stage.command(&["rotate", "web"]);
+    command.env("CREDENTIALS_DIRECTORY", other.path()).stdout(log.try_clone().unwrap()).stderr(log);
+    let mut rotate = super::stage::Running(command.spawn().unwrap());
+    let began = std::time::Instant::now();
+    while !stage.log().contains("the cloud took the bind") {
+        assert_eq!(rotate.code_within(Duration::from_millis(20)), None, "{}", stage.log());
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", stage.log());
+    }
+    assert!(
+        stage.log().contains("going on with rotation ") && !stage.log().contains("jump host's key"),
+        "{}",
+        stage.log()
+    );
+    rotate.kill();
 }

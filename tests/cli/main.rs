@@ -5,12 +5,14 @@
 
 mod credentials;
 mod custody;
+mod demo;
 mod legacy;
 mod people;
 mod preflight;
 mod rollout;
 #[path = "../stage/mod.rs"]
 mod stage;
+mod version;
 mod words;
 
 use std::time::{Duration, Instant};

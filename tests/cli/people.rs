@@ -262,7 +262,7 @@ fn init_on_a_terminal_asks_until_the_answers_are_good() {
 }
 
 #[test]
-fn completions_and_man_pages_know_the_verbs_and_the_version_names_a_commit() {
+fn completions_and_man_pages_know_the_verbs() {
     let room = tempfile::tempdir().unwrap();
     let nowhere = room.path().join("none.yaml");
     let run = |arguments: &[&str]| said(rekeyd(&nowhere, arguments).output().unwrap());
@@ -284,8 +284,4 @@ fn completions_and_man_pages_know_the_verbs_and_the_version_names_a_commit() {
     assert!(rotate.starts_with(".ie") && rotate.contains("compromised"), "{rotate}");
     assert!(pages.join("rekeyd.1").exists() && !pages.join("rekeyd-man.1").exists());
     assert!(!run(&["--help"]).out.contains("\n  man "));
-    let said = run(&["--version"]);
-    let inside = said.out.strip_prefix(&format!("rekeyd {} (", env!("CARGO_PKG_VERSION"))).unwrap();
-    assert!(inside.ends_with(")\n"), "{said:?}");
-    assert_eq!(run(&["rotate", "--version"]).out, said.out.replacen("rekeyd ", "rekeyd-rotate ", 1));
 }

@@ -124,6 +124,14 @@ class DebianPackage(unittest.TestCase):
         program = re.search(r"^ExecStart=(\S+)", unit, re.MULTILINE)[1]
         self.assertIn(program.lstrip("/"), FILES)
 
+    def test_the_program_names_the_commit_and_its_day(self):
+        inside = re.fullmatch(rf"rekeyd {re.escape(RELEASE)} \((.+)\)\n", said(self.root / "usr/bin/rekeyd", "--version"))[1]
+        # tests/run packs the debug program, which asks git for nothing; what is handed out is held to git's word.
+        if inside != "debug build":
+            commit = said("git", "rev-parse", "--short=12", "HEAD", cwd=HOUSE).strip()
+            day = said("git", "log", "-1", "--date=format-local:%F", "--format=%cd", cwd=HOUSE, env={**os.environ, "TZ": "UTC"})
+            self.assertIn(inside, {f"{commit}{changed} {day.strip()}" for changed in ("", "+changes")})
+
     def test_pages_and_completions_know_the_verbs(self):
         shell = self.root / "usr/share/bash-completion/completions/rekeyd"
         said("bash", "-n", shell)

@@ -295,7 +295,7 @@ pub fn fetch(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     ask(address, "GET", path)
 }
 
-fn ask(address: &str, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+pub fn ask(address: &str, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;

@@ -314,6 +314,7 @@ impl Rig {
                 accounts: self.accounts.clone(),
                 hooks: if self.scenario.deliver { self.shelf.clone() } else { self.drains.clone() },
                 files: self.shelf.clone(),
+                credentials: None,
             },
         }
     }

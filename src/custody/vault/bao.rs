@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::lossy::Lossy;
 use super::{Fetch, Login, Vault, VaultSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::custody::{Custodian, CustodyError, Remote};
@@ -108,6 +109,15 @@ impl Bao {
     pub(crate) async fn custodian(&self) -> Remote<Vault> {
         let login: Fetch = Arc::new(|| Ok(Login::Token(ROOT.into())));
         self.open(self.settings(), login).await.unwrap()
+    }
+
+    /// The same over a bad line.
+    pub(crate) async fn custodian_over_a_bad_line(&self) -> (Arc<Lossy>, Remote<Vault>) {
+        let line = Arc::new(Lossy::to(self.address.strip_prefix("http://").unwrap()));
+        let settings = VaultSettings { address: line.address(), ..self.settings() };
+        let login: Fetch = Arc::new(|| Ok(Login::Token(ROOT.into())));
+        let custodian = self.open(settings, login).await.unwrap();
+        (line, custodian)
     }
 
     async fn open(&self, settings: VaultSettings, login: Fetch) -> Result<Remote<Vault>, CustodyError> {

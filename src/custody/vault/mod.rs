@@ -10,6 +10,8 @@
 pub(super) mod bao;
 #[cfg(test)]
 pub(super) mod fake;
+#[cfg(test)]
+mod lossy;
 mod session;
 mod wire;
 

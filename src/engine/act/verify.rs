@@ -64,7 +64,7 @@ pub(super) async fn act(tools: &Tools, case: &mut Case, batch: u32) -> Result<Do
     let now = tools.clock.now();
     let Some(provider) = case.provider.clone() else { return Ok(Done::Wait(look_interval(None, now))) };
     let Verify::Ssh(login) = case.rotation()?.plan.policy.verify.clone() else { return Ok(Done::Wait(REFUSED_PAUSE)) };
-    let way = match Way::open(&login) {
+    let way = match Way::open(tools, &login) {
         Ok(way) => way,
         Err(error) => return failed(tools, case, step, cut_off(&error)).await,
     };
@@ -174,7 +174,7 @@ pub(super) async fn pin(
     if !found.iter().any(|found| unasked(&found)) {
         return Ok(None);
     }
-    let way = match Way::open(&login) {
+    let way = match Way::open(tools, &login) {
         Ok(way) => way,
         Err(error) => return failed(tools, case, step, cut_off(&error)).await.map(Some),
     };

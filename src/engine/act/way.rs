@@ -1,6 +1,7 @@
 //! The way to machines that are logged in to: their addresses by the cloud's newest word, and the host before them with its key.
 //! What is wrong with that key is this machine's own fault: it must never be told as another machine's.
 
+use crate::engine::Tools;
 use crate::model::Instance;
 use crate::provider::{Blame, Effect, Error, Kind};
 use crate::rotation::proof::CUT_OFF;
@@ -16,11 +17,12 @@ pub(in crate::engine) struct Way {
 
 impl Way {
     /// Reads the jump host's key, where there is one. Errors are this machine's own: they say nothing of any other.
-    pub(in crate::engine) fn open(login: &SshLogin) -> Result<Self, KeyFileError> {
+    pub(in crate::engine) fn open(tools: &Tools, login: &SshLogin) -> Result<Self, KeyFileError> {
         let (login, connect_timeout) = (login.clone(), login.connect_timeout);
         let Some(jump) = &login.jump else { return Ok(Self { login, jump: None }) };
         let target = Target { connect_timeout, ..Target::new(jump.host.clone(), jump.port, jump.user.clone()) };
-        let jump = Jump { target, key: read_key_file(&jump.key_file)?, pinned: Some(jump.host_key.clone()) };
+        let key = read_key_file(&jump.key_file, tools.surroundings.credentials.as_deref())?;
+        let jump = Jump { target, key, pinned: Some(jump.host_key.clone()) };
         Ok(Self { jump: Some(Box::new(jump)), login })
     }
 
