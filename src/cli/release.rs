@@ -148,6 +148,13 @@ async fn resume(desk: &Desk, fleet: &FleetName, note: &str) -> Result<()> {
 async fn release(desk: &Desk, head: &Head, order: &Order) -> Result<()> {
     let was = desk.held(head).await?;
     desk.order(head, order).await?;
+    let only_gone = matches!(order, Order::Release { allow, .. } if allow.iter().all(|allow| *allow == Allow::Gone) && !allow.is_empty());
+    if only_gone && let Some(reason) = desk.held(head).await? {
+        let (fleet, what) = (head.plan.fleet(), name(head));
+        desk.out
+            .line(format!("{fleet}: {what}: what is not shown counts as gone for an hour; it stays held: {reason}"));
+        return Ok(());
+    }
     let was = was.map(|reason| format!(" (it was held: {reason})")).unwrap_or_default();
     let kept = matches!(head.ended, Some((_, Outcome::Kept)));
     let what = if kept { "is open again, to destroy the private key" } else { "is released" };

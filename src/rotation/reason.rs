@@ -148,6 +148,11 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
+    /// Held as the cloud shows nothing of the rotation: the only hold that a word on who is gone releases. A canary's, say, stays.
+    pub fn is_strange(&self) -> bool {
+        matches!(self, Self::Step { error, .. } if error.code == STRANGE)
+    }
+
     /// A word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 use crate::model::JournalId;
 
 use super::event::Step;
-use super::reason::{HoldReason, STRANGE};
+use super::reason::HoldReason;
 
 impl HoldReason {
     /// What a person can do about it, with the command that goes on.
@@ -29,7 +29,7 @@ impl HoldReason {
                 "put right what the error says; {release} tries again, `rekeyd release {journal} --allow=undelivered` ends \
                  the rotation without it: the key is in custody"
             ),
-            Self::Step { error, .. } if error.code == STRANGE => format!(
+            Self::Step { .. } if self.is_strange() => format!(
                 "see whose credentials are in force (`rekeyd check --online`); {release} looks again; if the machines and the \
                  pair are gone indeed, `rekeyd release {journal} --allow=gone` says so, and `rekeyd abandon {journal}` gives \
                  the rotation up"
@@ -80,6 +80,7 @@ mod tests {
     use crate::model::Timestamp;
     use crate::model::error::{Blame, Effect, Error, Kind};
     use crate::rotation::Hook;
+    use crate::rotation::STRANGE;
 
     #[test]
     fn every_way_on_names_a_command_with_the_journal() {

@@ -134,7 +134,8 @@ impl Retirement {
             Event::PrivateKeyDestroyed => self.destroyed = true,
             Event::Held { reason } => self.held = Some(reason.clone()),
             Event::Released { allow, .. } => {
-                self.held = None;
+                // A word on who is gone releases no hold: here none is for that.
+                self.held = self.held.take().filter(|_| *allow == Some(Allow::Gone));
                 self.retries.clear();
                 self.ended = None;
                 self.destroy_allowed |= matches!(allow, Some(Allow::Destroy));

@@ -338,8 +338,14 @@ impl Rotation {
     }
 
     fn release(&mut self, at: Timestamp, allow: Option<&Allow>) {
-        (self.held, self.held_since) = (None, None);
         self.retries.clear();
+        if allow == Some(&Allow::Gone) {
+            self.gone_allowed = Some(at);
+            if !self.held.as_ref().is_some_and(HoldReason::is_strange) {
+                return;
+            }
+        }
+        (self.held, self.held_since) = (None, None);
         self.budget.release();
         self.hooked.release();
         self.old_keys_taken = 0;
@@ -353,7 +359,6 @@ impl Rotation {
             }
         }
         match allow {
-            Some(Allow::Gone) => self.gone_allowed = Some(at),
             Some(Allow::Undelivered) => self.delivered.extend(0..self.plan.policy.deliver.len() as u32),
             Some(Allow::LeaveOff(id)) => self.change(id, |member| {
                 member.owed = None;
@@ -361,7 +366,7 @@ impl Rotation {
                 member.unsure = None;
                 member.excluded.get_or_insert((at, Exclusion::LeftOff));
             }),
-            Some(Allow::Destroy) | None => {}
+            Some(Allow::Destroy | Allow::Gone) | None => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! What may run now: order, soak, budgets, holds, abandons, ends.
 
+use super::super::policy::believes_gone;
 use super::*;
 
 /// `expect` has a line for each moment: `SECOND: what next says`.
@@ -235,6 +236,11 @@ fn whoever_waits_for_an_account_that_shows_nothing_is_told_so_however_the_journa
         begun("lighthouse", "rr", &journal, &format!("1023: {holds}"));
         assert!(is_told(&journal, 1023), "{then}");
         assert!(!is_told(&format!("{journal}1024 release"), 1025), "{then}");
+        // Who is gone is one question, and another hold another one.
+        let allowed = Story::begun("lighthouse", "rr").tell(&format!("{journal}1024 gone-allowed")).rotation();
+        let stays = matches!(allowed.held, Some(HoldReason::Canary | HoldReason::Operator { .. }));
+        assert_eq!(stays, then.contains("held:canary") || then.contains("held\n"), "{then}");
+        assert!(believes_gone(allowed.gone_allowed, at(1025)) && (stays || allowed.held.is_none()), "{then}");
         // No failure came after it: it is over.
         assert!(!is_told(&journal, 1021 + 240), "{then}");
     }
